@@ -1,0 +1,482 @@
+"""The walk from results back to leaves: the whole of reverse-mode differentiation, on one page.
+
+Nodes are visited newest first. Sequence numbers increase along every edge, so a node is visited only after all that
+used its result: with `b = a + a; c = b + b`, `b` must have both of its contributions before it passes them on.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from sys import getrefcount
+
+import numpy as np
+
+from ..kernels import for_array
+from .graph import Node, leaf_hooks, node_hooks, recomputes, traces, writes
+from .ops.shape import sum_to
+from .primitive import check_finite
+from .state import state
+from .tensor import Tensor, as_array, result
+
+_by_seq = attrgetter("seq")
+
+
+def backward(output, gradient=None, retain_graph=None, create_graph=False, inputs=None) -> None:
+    """`Tensor.backward`, also for several outputs at once (lists of tensors and of gradients).
+
+    >>> x = cr.tensor([1.0, 2.0], requires_grad=True)
+    >>> cr.autograd.backward([(x * x).sum(), x.sum()]); x.grad
+    tensor([3., 5.])
+    """
+    outputs = _listed(output)
+    seeds = _seeds("backward", outputs, gradient)
+    wanted = None if inputs is None else [_wanted("backward", x) for x in _listed(inputs)]
+    gradients = _walk(outputs, seeds, wanted, _keep(retain_graph, create_graph), create_graph)
+    if wanted is None:
+        leaves = [edge for edge in gradients if isinstance(edge, Tensor)]
+    else:
+        leaves = _listed(inputs)
+        if any(leaf._edge is not None and leaf._live for leaf in leaves):
+            raise RuntimeError("backward(inputs=…) accumulates into leaves; use cr.autograd.grad for results of operations")
+    for leaf in leaves:
+        if leaf in gradients:
+            _accumulate(leaf, gradients, create_graph)
+
+
+def grad(
+    outputs,
+    inputs,
+    grad_outputs=None,
+    retain_graph=None,
+    create_graph=False,
+    allow_unused=False,
+    materialize_grads=False,
+):
+    """The gradients of `outputs` with respect to `inputs`, as new tensors; no `.grad` changes.
+
+    For outputs y and cotangents v (1 for scalars), returns vᵀ ∂y/∂x for each input x, in order. With
+    `create_graph=True` the result is itself differentiable.
+
+    Errors: RuntimeError for an input that no output depends on (unless `allow_unused`, which gives None, or
+    `materialize_grads`, which gives zeros).
+
+    >>> x = cr.tensor(2.0, requires_grad=True)
+    >>> dy, = cr.autograd.grad(x ** 3, [x], create_graph=True)
+    >>> d2y, = cr.autograd.grad(dy, [x])
+    >>> dy.item(), d2y.item()
+    (12.0, 12.0)
+    """
+    outputs, targets = _listed(outputs), _listed(inputs)
+    seeds = _seeds("grad", outputs, grad_outputs)
+    edges = [_wanted("grad", x) for x in targets]
+    gradients = _walk(outputs, seeds, edges, _keep(retain_graph, create_graph), create_graph)
+    if not (allow_unused or materialize_grads):
+        for i, (target, edge) in enumerate(zip(targets, edges, strict=True)):
+            if edge not in gradients:
+                raise RuntimeError(
+                    f"grad: no output depends on input {i}, a tensor of shape {target.shape}; "
+                    "pass allow_unused=True to get None for it, or materialize_grads=True for zeros"
+                )
+    made: dict = {}
+    for edge in edges:
+        if edge in gradients and edge not in made:
+            made[edge] = gradients.pop(edge) if create_graph else result(_released(gradients, edge))
+    return tuple([made[e] if e in made else (_zeros_like(x) if materialize_grads else None) for e, x in zip(edges, targets, strict=True)])
+
+
+def _zeros_like(tensor) -> Tensor:
+    return result(for_array(tensor.array).zeros(tensor.shape, tensor.dtype))
+
+
+# ---- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def _listed(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _keep(retain_graph, create_graph) -> bool:
+    return create_graph if retain_graph is None else retain_graph
+
+
+def _wanted(who, tensor):
+    if not isinstance(tensor, Tensor) or not tensor._live:
+        raise RuntimeError(
+            f"{who}: an input {'of shape ' + str(tensor.shape) if isinstance(tensor, Tensor) else repr(tensor)} does not "
+            "require grad, so nothing about it was recorded; create it with requires_grad=True"
+        )
+    return tensor._edge or tensor
+
+
+def _seeds(who, outputs, gradients) -> list[Tensor]:
+    gradients = [None] * len(outputs) if gradients is None else _listed(gradients)
+    if len(gradients) != len(outputs):
+        raise ValueError(f"{who}: received {len(outputs)} outputs and {len(gradients)} gradients; pass one for each")
+    return [_seed(who, y, g) for y, g in zip(outputs, gradients, strict=True)]
+
+
+def _seed(who, output, gradient) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"{who}: received {type(output).__name__} as an output; pass a Tensor")
+    if not output._live:
+        raise RuntimeError(
+            f"{who}: the output of shape {output.shape} does not require grad: nothing was recorded on the way to it; "
+            "set requires_grad=True on a leaf before computing, and look for no_grad() or detach()"
+        )
+    if gradient is None:
+        if output.array.size != 1:
+            raise RuntimeError(
+                f"{who}: the output has shape {output.shape}; without a gradient argument it must have one element; "
+                "reduce it, e.g. with .sum(), or pass gradient= of that shape"
+            )
+        return result(for_array(output.array).ones_like(output.array))
+    gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient))
+    if gradient.shape != output.shape:
+        raise ValueError(
+            f"{who}: the gradient has shape {gradient.shape} but the output has shape {output.shape}; they must be equal"
+        )
+    if gradient.dtype is output.dtype:
+        return gradient
+    if gradient.dtype.kind != "f":
+        return result(gradient.array.astype(output.dtype))
+    return gradient.to(output.dtype)
+
+
+# ---- the walk --------------------------------------------------------------------------------------------------------
+
+
+def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
+    """Edge -> gradient (arrays; Tensors under create_graph) for every leaf reached, or for the `wanted` edges."""
+    table: dict = {}
+    ours: set = set()  # edges whose gradient we allocated, so that more may be added in place
+    for output, seed in zip(outputs, seeds, strict=True):
+        edge = output._edge or output
+        _deposit(table, ours, edge, seed if create_graph else seed.array, create_graph)
+    order = reachable(table)
+    previous = state.get()
+    state.set(previous._replace(record=create_graph, inference=False))
+    try:
+        if wanted is None and not create_graph and not previous.anomaly:
+            _walk_plainly(order, table, ours, keep)
+            captured = table
+        else:
+            captured = _walk_carefully(order, table, ours, keep, wanted, create_graph, previous.anomaly)
+    finally:
+        state.set(previous)
+    if leaf_hooks:
+        _hook_leaves(table, create_graph)
+    if captured is not table:
+        captured.update((edge, table[edge]) for edge in wanted if edge in table)
+    return captured
+
+
+def _walk_plainly(order, table, ours, keep) -> None:
+    """Every node, raw arrays, nothing to check: the path of `loss.backward()`."""
+    while order:
+        node = order.pop()
+        plan = node.plan
+        steps = plan.steps
+        if steps is None or node_hooks or node.params:
+            g = _take(table, node)
+            if g is not None:
+                _visit(node, _hooked(node, g, False), table, ours, keep, None, (), False, False)
+            continue
+        g = table.pop(node, None)
+        if g is None:
+            continue
+        kept, edges = node.kept, node.edges
+        if kept is None or node.seq < writes.last:
+            kept = _usable(node)
+        for at, rule, first, second in steps:
+            if first < 0:
+                gradient = rule(g)
+            elif second < 0:
+                gradient = rule(g, kept[first])
+            else:
+                gradient = rule(g, kept[first], kept[second])
+            edge = edges[at]
+            if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
+                gradient = _fitted(node, at, edge, gradient)
+            if edge in table:
+                _deposit(table, ours, edge, gradient, False)
+            else:
+                table[edge] = gradient
+        if not keep:
+            node.kept = None
+
+
+def _walk_carefully(order, table, ours, keep, wanted, create_graph, anomaly) -> dict:
+    """Only the nodes on the way to the `wanted` edges (None: all), recording if `create_graph`, looking for NaN if `anomaly`."""
+    needed = None if wanted is None else _on_the_way(order, wanted)
+    targets = set(wanted or ())
+    captured = table if wanted is None else {}
+    while order:
+        node = order.pop()
+        g = _take(table, node)
+        if g is None or (needed is not None and node not in needed and not _holds(targets, node)):
+            continue
+        g = _hooked(node, g, create_graph)
+        if targets:
+            _capture(captured, targets, node, g)
+        if needed is None or node in needed:
+            _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly)
+    return captured
+
+
+def _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly) -> None:
+    kept = node.kept
+    if kept is None or node.seq < writes.last:
+        kept = _usable(node)
+    _pull(node, kept, g, table, ours, needed, targets, create_graph, anomaly)
+    if not keep:
+        node.kept = None
+
+
+def _usable(node) -> tuple:
+    """What the node kept, computed again under `checkpoint`; RuntimeError if it was released or written to."""
+    if node.kept is None and recomputes:
+        for again in recomputes.get(node):
+            node.kept = again(node)
+            recomputes.remove(node, again)
+    if node.kept is None:
+        raise RuntimeError(
+            f"{node.name}: this part of the graph was already used by a backward pass, which released what it "
+            "kept; pass retain_graph=True to the first pass to walk it again"
+        )
+    _check_unwritten(node)
+    return node.kept
+
+
+def reachable(roots) -> list[Node]:
+    """All nodes that the roots were computed from, oldest first."""
+    stack = [edge if type(edge) is Node else edge[0] for edge in roots if not isinstance(edge, Tensor)]
+    seen = set(stack)
+    while stack:
+        for edge in stack.pop().edges:
+            kind = type(edge)
+            if kind is Node:
+                if edge not in seen:
+                    seen.add(edge)
+                    stack.append(edge)
+            elif kind is tuple and edge[0] not in seen:
+                seen.add(edge[0])
+                stack.append(edge[0])
+    return sorted(seen, key=_by_seq)
+
+
+def _on_the_way(order, wanted) -> set:
+    """The nodes between the roots and the wanted edges: `order` is oldest first."""
+    edges, nodes = set(wanted), set()
+    for node in order:
+        for edge in node.edges:
+            if edge is not None and (edge in edges or (edge[0] if type(edge) is tuple else edge) in nodes):
+                nodes.add(node)
+                break
+    return nodes
+
+
+def _holds(targets, node) -> bool:
+    if node.plan.primitive.outputs == 1:
+        return node in targets
+    return any((node, i) in targets for i in range(len(node.shape)))
+
+
+def _take(table, node):
+    """The gradient of the node's result (a tuple for several outputs), removed from the table; None if none arrived."""
+    if node.plan.primitive.outputs == 1:
+        return table.pop(node, None)
+    gs = [table.pop((node, i), None) for i in range(len(node.shape))]
+    if all(g is None for g in gs):
+        return None
+    like = next(g for g in gs if g is not None)
+    return tuple([_zeros(like, *spec) if g is None else g for g, spec in zip(gs, node.shape, strict=True)])
+
+
+def _zeros(like, shape, dtype):
+    if isinstance(like, Tensor):
+        return result(for_array(like.array).zeros(shape, dtype))
+    return for_array(like).zeros(shape, dtype)
+
+
+def _pull(node, kept, g, table, ours, needed, targets, create_graph, anomaly) -> None:
+    """Apply the node's rules to `g` and deposit what they return at the node's inputs."""
+    plan, edges, params = node.plan, node.edges, node.params
+    fused = plan.fused
+    for rule in (fused,) if fused and not create_graph else plan.rules:
+        if needed is not None and not _useful(plan, rule, edges, needed, targets):
+            continue
+        wrt, function, wants, _ = rule
+        if create_graph:
+            values = [_recalled(node, slot) for slot in wants]
+        else:
+            values = [kept[slot] if slot >= 0 else _shape(plan, kept, slot) for slot in wants]
+        if rule is fused:
+            k = for_array(g[0] if type(g) is tuple else g)
+            got = function(k, g, *values, **(params or {}))
+        else:
+            got = function(g, *values, **params) if params else function(g, *values)
+        if len(wrt) == 1 and not plan.primitive.variadic:
+            got, at = (got,), wrt
+        else:
+            at = range(len(edges)) if plan.primitive.variadic else wrt
+        for i, gradient in zip(at, got, strict=True):
+            edge = edges[i] if i < len(edges) else None
+            if edge is None or gradient is None:
+                continue
+            if anomaly:
+                check_finite(node, (), gradient.array if create_graph else gradient, backward_of=i)
+            gradient = _fitted(node, i, edge, gradient)
+            if edge in table:
+                _deposit(table, ours, edge, gradient, create_graph)
+            else:
+                table[edge] = gradient
+
+
+def _useful(plan, rule, edges, needed, targets) -> bool:
+    at = range(len(edges)) if plan.primitive.variadic else rule.wrt
+    for i in at:
+        edge = edges[i] if i < len(edges) else None
+        if edge is not None and (edge in targets or (edge[0] if type(edge) is tuple else edge) in needed):
+            return True
+    return False
+
+
+def _shape(plan, kept, slot):
+    return kept[-1] if plan.primitive.variadic else kept[-1][~slot]
+
+
+def _recalled(node, slot):
+    """A kept value as a tensor tied to its origin, so that the rule's own computation is recorded."""
+    plan, kept = node.plan, node.kept
+    if slot < 0:
+        return _shape(plan, kept, slot)
+    n = len(plan.primitive.inputs)
+    if slot == n:
+        if plan.primitive.outputs == 1:
+            return result(kept[slot], node, True)
+        return tuple([result(o, (node, i), True) for i, o in enumerate(kept[slot])])
+    if slot > n:
+        return kept[slot]
+    if plan.primitive.variadic:
+        return tuple([_tied(edge, value) for edge, value in zip(node.edges, kept[slot], strict=True)])
+    return _tied(node.edges[slot] if slot < len(node.edges) else None, kept[slot])
+
+
+def _tied(edge, value):
+    if edge is None:
+        return value
+    return edge if isinstance(edge, Tensor) else result(value, edge, True)
+
+
+def _fitted(node, i, edge, gradient):
+    """The gradient in the shape of the input that it belongs to: summed over broadcast axes for elementwise primitives."""
+    shape = edge.shape if type(edge) is Node else _shape_at(edge)
+    if gradient.shape == shape:
+        return gradient
+    primitive = node.plan.primitive
+    if not primitive.elementwise:
+        raise ValueError(
+            f"{primitive.name}: the rule for '{primitive.inputs[min(i, len(primitive.inputs) - 1)]}' returned a gradient of "
+            f"shape {gradient.shape}, but the input had shape {shape}; mend the rule"
+        )
+    return sum_to(gradient, shape=shape)
+
+
+def _shape_at(edge):
+    return edge[0].shape[edge[1]][0] if type(edge) is tuple else edge.array.shape
+
+
+def _deposit(table, ours, edge, gradient, create_graph) -> None:
+    """Add to what has arrived at `edge`: the first is borrowed, the second allocates, later ones add in place."""
+    have = table.get(edge)
+    if have is None:
+        table[edge] = gradient
+    elif edge in ours and isinstance(have, np.ndarray):
+        have += gradient
+    else:
+        table[edge] = have + gradient
+        if not create_graph:
+            ours.add(edge)
+
+
+def _check_unwritten(node) -> None:
+    for value in node.kept[:-1]:
+        for one in value if type(value) is tuple else (value,):
+            line = writes.since(one, node.seq) if one is not None else None
+            if line:
+                made = traces.get(node)
+                where = made[0] if made else "a line that cr.detect_anomaly() would name"
+                raise RuntimeError(
+                    f"{node.name}: a value that its derivative needs was changed in place after it was recorded. "
+                    f"Recorded at: {where}. Changed at: {line}. Compute a new tensor there (x = x + y instead of x += y), "
+                    "or change a clone()"
+                )
+
+
+# ---- hooks and captures ----------------------------------------------------------------------------------------------
+
+
+def _hooked(node, g, create_graph):
+    if not node_hooks:
+        return g
+    for index, hook in node_hooks.get(node):
+        if type(g) is tuple:
+            g = tuple([_after(hook, one, create_graph) if i == index else one for i, one in enumerate(g)])
+        else:
+            g = _after(hook, g, create_graph)
+    return g
+
+
+def _hook_leaves(table, create_graph) -> None:
+    for edge in [e for e in table if isinstance(e, Tensor)]:
+        for hook in leaf_hooks.get(edge):
+            table[edge] = _after(hook, table[edge], create_graph)
+
+
+def _after(hook, value, create_graph):
+    given = value if create_graph else result(value)
+    told = hook(given)
+    if told is None:
+        return value
+    if not isinstance(told, Tensor) or told.shape != given.shape:
+        got = f"a tensor of shape {told.shape}" if isinstance(told, Tensor) else repr(told)
+        raise ValueError(f"a gradient hook returned {got}; it must return None or a tensor of shape {given.shape}")
+    return told if create_graph else told.array
+
+
+def _capture(captured, targets, node, g) -> None:
+    if type(g) is not tuple:
+        if node in targets:
+            captured[node] = g
+        return
+    for i, one in enumerate(g):
+        if (node, i) in targets:
+            captured[(node, i)] = one
+
+
+# ---- leaves ----------------------------------------------------------------------------------------------------------
+
+
+def _released(table, edge) -> np.ndarray:
+    """The gradient at `edge`, taken from the table: copied unless nothing else refers to its memory.
+
+    So no two gradients share memory, nor does one with a cotangent that the user passed or with a kept value.
+    """
+    array = np.asarray(table.pop(edge))
+    if array.base is None and array.flags.writeable and getrefcount(array) <= 2:  # this variable and the argument
+        return array
+    return array.copy()
+
+
+def _accumulate(leaf, gradients, create_graph) -> None:
+    have = leaf._grad
+    if create_graph:
+        gradient = gradients.pop(leaf)
+        leaf._grad = gradient if have is None else have + gradient
+    elif have is None:
+        leaf._grad = result(_released(gradients, leaf))
+    elif have._live:
+        leaf._grad = have + result(gradients.pop(leaf))
+    else:
+        have.array += gradients.pop(leaf)
+        writes.note(have.array, recorded=False)

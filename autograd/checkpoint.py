@@ -1,0 +1,82 @@
+"""Trading time for memory: values that backward needs are dropped after forward and computed again in backward."""
+
+from __future__ import annotations
+
+from .backward import reachable
+from .graph import next_seq, recomputes
+from .random import default_generator
+from .state import state
+from .tensor import Tensor
+
+
+def checkpoint(function, *args, **kwargs):
+    """function(*args, **kwargs), keeping no intermediate values: backward runs the function again (Chen et al. 2016).
+
+    Gradients, also of any order and of parameters that the function only refers to, are those of the plain call. The
+    function must compute the same each time; draws from the default generator are repeated.
+
+    Errors: RuntimeError in backward if the second run records other operations than the first.
+
+    >>> x = cr.tensor([1.0, 2.0], requires_grad=True)
+    >>> cr.checkpoint(lambda x: (x * x * x).sum(), x).backward(); x.grad
+    tensor([ 3., 12.])
+    """
+    random = default_generator.get_state()
+    start = next_seq()
+    out = function(*args, **kwargs)
+    nodes = _recorded(out, start)
+    if nodes:
+        again = _Again(function, args, kwargs, random, state.get(), nodes)
+        for node in nodes:
+            if node.kept is not None:
+                node.kept = None
+                recomputes.add(node, again)
+    return out
+
+
+def _recorded(out, start) -> list:
+    """The nodes made since `start` on which `out` depends, in order of making."""
+    tensors = [t for t in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(t, Tensor)]
+    return [node for node in reachable([t._edge for t in tensors if t._edge is not None and t._live]) if node.seq > start]
+
+
+class _Again:
+    """How to refill what a checkpoint dropped."""
+
+    def __init__(self, function, args, kwargs, random, state, nodes):
+        self.function, self.args, self.kwargs, self.random, self.state = function, args, kwargs, random, state
+        self.names = [node.name for node in nodes]
+        self.place = {node.seq: i for i, node in enumerate(nodes)}
+
+    def __call__(self, node):
+        """Run the function again and give `node` what it kept; the rest of the run waits in `self.kept` for the others."""
+        if not hasattr(self, "kept"):
+            self.kept = self._run()
+        return self.kept[self.place[node.seq]]
+
+    def _run(self) -> list:
+        start, previous, random = next_seq(), state.get(), default_generator.get_state()
+        state.set(self.state)
+        default_generator.set_state(self.random)
+        try:
+            nodes = _recorded(self.function(*map(_alias, self.args), **{k: _alias(v) for k, v in self.kwargs.items()}), start)
+        finally:
+            state.set(previous)
+            default_generator.set_state(random)
+        names = [node.name for node in nodes]
+        if names != self.names:
+            raise RuntimeError(
+                f"checkpoint: the second run recorded {len(names)} operations where the first recorded {len(self.names)}, or "
+                "others; the function must do the same each time (no state of its own, no data-dependent path that changed)"
+            )
+        return [node.kept if node.kept is not None else _inner(node) for node in nodes]
+
+
+def _inner(node):
+    """A node of a checkpoint within: refill it in turn."""
+    return recomputes.get(node)[0](node)
+
+
+def _alias(value):
+    """A leaf on the same memory, so that the second run records nothing before itself."""
+    return value.detach().requires_grad_() if isinstance(value, Tensor) and value._live else value

@@ -1,0 +1,101 @@
+"""Checking derivatives against differences: `check_grads`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .backward import grad
+from .tensor import Tensor
+
+
+class GradientError(AssertionError):
+    """A derivative that differences do not confirm."""
+
+
+def check_grads(f, inputs, order: int = 2, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-6, seed: int = 0) -> None:
+    """Compare the derivatives of f with central differences, along one random direction, up to `order`.
+
+    f takes tensors and returns a tensor (or several); `inputs` are its arguments, of which the float64 ones are varied.
+    For y = f(x), a random cotangent v and direction u: vᵀ(∂f/∂x)u against vᵀ(f(x + εu) − f(x − εu))/2ε. Order 2 checks
+    the gradient function in the same way. Where the check fails, each element is examined.
+
+    Errors: GradientError naming the order, the input and the element that is most off.
+
+    >>> cr.check_grads(cr.tanh, [cr.randn(3, dtype=cr.float64)])
+    """
+    inputs = [x if isinstance(x, Tensor) else Tensor(x) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])]
+    varied = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"]
+    for i in varied:
+        if inputs[i].dtype != np.float64:
+            raise TypeError(
+                f"check_grads: input {i} has dtype {inputs[i].dtype}, in which differences have too few digits; pass float64"
+            )
+    if not varied:
+        raise TypeError("check_grads: no input is a floating tensor; there is nothing to vary")
+    rng = np.random.default_rng(seed)
+    _check(f, inputs, varied, order, eps, rtol, atol, rng, 1)
+
+
+def _outputs(f, inputs):
+    out = f(*inputs)
+    out = list(out) if isinstance(out, (tuple, list)) else [out]
+    return [y for y in out if isinstance(y, Tensor) and y.dtype.kind == "f"]
+
+
+def _check(f, inputs, varied, order, eps, rtol, atol, rng, level):
+    points = [x.detach().clone() for x in inputs]
+    leaves = [x.detach().clone().requires_grad_() if i in varied else x for i, x in enumerate(points)]
+    out = _outputs(f, leaves)
+    live = [y for y in out if y.requires_grad]
+    cotangents = [Tensor(rng.standard_normal(y.shape)) for y in live]
+    wanted = [leaves[i] for i in varied]
+    slopes = grad(live, wanted, cotangents, materialize_grads=True) if live else [x * 0 for x in wanted]
+
+    def value(moved):
+        ys = [y.array for y, kept in zip(_outputs(f, moved), [y.requires_grad for y in out], strict=True) if kept]
+        return sum((v.array * y).sum() for v, y in zip(cotangents, ys, strict=True))
+
+    for i, slope in zip(varied, slopes, strict=True):
+        direction = rng.standard_normal(inputs[i].shape)
+        numeric = _difference(value, points, i, direction, eps)
+        analytic = float((slope.array * direction).sum())
+        if not np.isclose(analytic, numeric, rtol=rtol, atol=atol * max(1.0, np.sqrt(direction.size))):
+            raise GradientError(_worst(value, points, i, slope.array, eps, level, analytic, numeric))
+    if level < order and live:
+        _check(_gradient_function(f, varied, cotangents), inputs, varied, order, eps, rtol, atol, rng, level + 1)
+
+
+def _difference(value, points, i, direction, eps) -> float:
+    def at(step):
+        moved = [Tensor(x.array + step * direction) if j == i else x for j, x in enumerate(points)]
+        return value(moved)
+
+    return float((at(eps) - at(-eps)) / (2 * eps))
+
+
+def _gradient_function(f, varied, cotangents):
+    """The function whose results are f's gradients for fixed cotangents."""
+
+    def slopes(*inputs):
+        leaves = [x if not (i in varied) or x.requires_grad else x.detach().requires_grad_() for i, x in enumerate(inputs)]
+        live = [y for y in _outputs(f, leaves) if y.requires_grad]
+        return grad(live, [leaves[i] for i in varied], cotangents, create_graph=True, materialize_grads=True)
+
+    return slopes
+
+
+def _worst(value, points, i, slope, eps, level, analytic, numeric) -> str:
+    """Which element is most off, by varying each."""
+    numbers = np.zeros(slope.shape)
+    for place in np.ndindex(*slope.shape):
+        one = np.zeros(slope.shape)
+        one[place] = 1
+        numbers[place] = _difference(value, points, i, one, eps)
+    off = np.abs(numbers - slope)
+    place = np.unravel_index(np.argmax(np.where(np.isnan(off), np.inf, off)), off.shape) if slope.size else ()
+    where = tuple(int(p) for p in place)
+    return (
+        f"check_grads: derivative of order {level}, input {i}: along a random direction the rule gives {analytic:.8g} and "
+        f"differences give {numeric:.8g}; most off is element {where}: {slope[place]:.8g} by the rule, {numbers[place]:.8g} by "
+        "differences; mend the rule, or move the input away from a kink"
+    )

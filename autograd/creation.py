@@ -1,0 +1,185 @@
+"""Tensors from data and from nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .ops.axes import sizes
+from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, result
+
+
+def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """A tensor holding a copy of `data`: numbers, nested lists or a NumPy array.
+
+    Python floats become float32 (see `set_default_dtype`), Python ints int64; NumPy arrays keep their dtype.
+
+    >>> cr.tensor([[1, 2], [3, 4]], dtype=cr.float32)
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
+    as_device(device)
+    made = result(np.array(as_array(data, dtype), copy=True, order="C"))
+    return made.requires_grad_() if requires_grad else made
+
+
+def as_tensor(data, dtype=None, device=None) -> Tensor:
+    """`data` as a tensor, sharing memory with a NumPy array or tensor where possible.
+
+    The engine cannot see what you write to the shared array: do not change it while a graph needs its values.
+
+    >>> a = np.zeros(2); t = cr.as_tensor(a); a[0] = 1; t.tolist()
+    [1.0, 0.0]
+    """
+    as_device(device)
+    if isinstance(data, Tensor) and (dtype is None or as_dtype(dtype) == data.dtype):
+        return data
+    return result(as_array(data, dtype))
+
+
+def from_numpy(array) -> Tensor:
+    """A tensor that shares the memory of a NumPy array (see `as_tensor`).
+
+    >>> cr.from_numpy(np.ones(2)).dtype
+    dtype('float64')
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: received {type(array).__name__}; pass a NumPy array; cr.tensor takes lists and numbers")
+    return as_tensor(array)
+
+
+def from_dlpack(source) -> Tensor:
+    """A tensor that shares the memory of any object with `__dlpack__` (PyTorch, JAX, CuPy …).
+
+    >>> cr.from_dlpack(np.arange(3)).tolist()
+    [0, 1, 2]
+    """
+    return result(as_array(np.from_dlpack(source)))
+
+
+def _filled(who, shape, fill, dtype, device, requires_grad):
+    as_device(device)
+    shape = sizes(who, shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"{who}: received the shape {shape}; sizes are at least 0")
+    made = result(fill(shape, get_default_dtype() if dtype is None else as_dtype(dtype)))
+    return made.requires_grad_() if requires_grad else made
+
+
+def zeros(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape given.
+
+    >>> cr.zeros(2)
+    tensor([0., 0.])
+    """
+    return _filled("zeros", shape, np.zeros, dtype, device, requires_grad)
+
+
+def ones(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Ones of the shape given.
+
+    >>> cr.ones((1, 2))
+    tensor([[1., 1.]])
+    """
+    return _filled("ones", shape, np.ones, dtype, device, requires_grad)
+
+
+def empty(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Memory of the shape given, with whatever values it holds.
+
+    >>> cr.empty(2, 3).shape
+    (2, 3)
+    """
+    return _filled("empty", shape, np.empty, dtype, device, requires_grad)
+
+
+def full(size, fill_value, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """One value everywhere; the dtype is that of the value unless given.
+
+    >>> cr.full((2,), 7)
+    tensor([7, 7])
+    """
+    dtype = as_array(fill_value).dtype if dtype is None else dtype
+    size = size if isinstance(size, (tuple, list)) else (size,)
+    return _filled("full", (tuple(size),), lambda s, d: np.full(s, fill_value, d), dtype, device, requires_grad)
+
+
+def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """The numbers start, start + step, … below end; integers give int64, floats the default dtype.
+
+    >>> cr.arange(0, 1, 0.25)
+    tensor([0.  , 0.25, 0.5 , 0.75])
+    """
+    start, end = (0, start) if end is None else (start, end)
+    if step == 0 or (end - start) / step < 0:
+        raise ValueError(f"arange: received start={start}, end={end}, step={step}; the step must lead from start to end")
+    whole = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
+    dtype = (np.int64 if whole else get_default_dtype()) if dtype is None else dtype
+    return _filled("arange", (0,), lambda _, d: np.arange(start, end, step).astype(d), dtype, device, requires_grad)
+
+
+def linspace(start, end, steps: int, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """`steps` numbers evenly spaced from start to end, both included.
+
+    >>> cr.linspace(0, 1, 3)
+    tensor([0. , 0.5, 1. ])
+    """
+    if steps < 0:
+        raise ValueError(f"linspace: received steps={steps}; it must be at least 0")
+    fill = lambda _, d: np.linspace(start, end, steps, dtype=d)  # noqa: E731
+    return _filled("linspace", (0,), fill, dtype, device, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal of an n × m matrix, zeros elsewhere.
+
+    >>> cr.eye(2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    shape = (n, n if m is None else m)
+    return _filled("eye", (shape,), lambda s, d: np.eye(*s, dtype=d), dtype, device, requires_grad)
+
+
+def zeros_like(x, **options) -> Tensor:
+    """Zeros of the shape and dtype of x.
+
+    >>> cr.zeros_like(cr.ones(2))
+    tensor([0., 0.])
+    """
+    return zeros(x.shape, **{"dtype": x.dtype, **options})
+
+
+def ones_like(x, **options) -> Tensor:
+    """Ones of the shape and dtype of x.
+
+    >>> cr.ones_like(cr.zeros(2))
+    tensor([1., 1.])
+    """
+    return ones(x.shape, **{"dtype": x.dtype, **options})
+
+
+def empty_like(x, **options) -> Tensor:
+    """`empty` of the shape and dtype of x.
+
+    >>> cr.empty_like(cr.zeros(2)).shape
+    (2,)
+    """
+    return empty(x.shape, **{"dtype": x.dtype, **options})
+
+
+def full_like(x, fill_value, **options) -> Tensor:
+    """One value in the shape and dtype of x.
+
+    >>> cr.full_like(cr.zeros(2), 3)
+    tensor([3., 3.])
+    """
+    return full(x.shape, fill_value, **{"dtype": x.dtype, **options})
+
+
+def meshgrid(*tensors, indexing: str = "ij"):
+    """The coordinates of a grid, one tensor for each axis.
+
+    >>> [g.tolist() for g in cr.meshgrid(cr.arange(2), cr.arange(2))]
+    [[[0, 0], [1, 1]], [[0, 1], [0, 1]]]
+    """
+    return tuple(result(np.ascontiguousarray(g)) for g in np.meshgrid(*[t.array for t in tensors], indexing=indexing))

@@ -1,0 +1,152 @@
+"""The recorded graph: nodes that point backwards only, and the log of writes in place.
+
+A node never refers to the tensor that it made, so a graph is freed by reference counting as soon as its results are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import weakref
+
+from .state import scope_path
+
+next_seq = itertools.count(1).__next__
+
+
+class Node:
+    """One recorded operation.
+
+    `plan` says which primitive and rules; `edges` holds, per input, what the input came from: None (a constant), a leaf
+    Tensor, a Node, or (Node, i) for output i of a primitive with several; `kept` the values that the rules need, None
+    once they are released; `shape` the shape of the result, or one (shape, dtype) per output; `seq` the order of making.
+
+    >>> y = cr.ones(3, requires_grad=True) * 2
+    >>> y.grad_fn.name, y.grad_fn.shape
+    ('multiply', (3,))
+    """
+
+    __slots__ = ("plan", "edges", "kept", "params", "shape", "seq", "scope", "__weakref__")
+
+    @property
+    def primitive(self):
+        """The `Primitive` that was applied."""
+        return self.plan.primitive
+
+    @property
+    def name(self) -> str:
+        """The name of the primitive."""
+        return self.plan.primitive.name
+
+    @property
+    def path(self) -> str:
+        """The module path under which it was recorded, '' outside any module."""
+        return scope_path(self.scope)
+
+    @property
+    def next_functions(self) -> tuple:
+        """The nodes and leaf tensors that the inputs came from (None for constants)."""
+        return tuple(edge[0] if type(edge) is tuple else edge for edge in self.edges)
+
+    def __repr__(self):
+        return f"<{self.name} #{self.seq}>"
+
+
+# ---- side tables: empty, and so free of charge, unless a feature is used ---------------------------------------------
+
+
+class SideTable:
+    """Lists of things about objects, by identity (a Tensor's == is elementwise), forgotten when the object dies."""
+
+    def __init__(self):
+        self._entries = {}
+
+    def __bool__(self):
+        return bool(self._entries)
+
+    def add(self, key, item) -> None:
+        """Append `item` to the list of `key`."""
+        entry = self._entries.get(id(key))
+        if entry is None:
+            forget = weakref.ref(key, lambda _, at=id(key), entries=self._entries: entries.pop(at, None))
+            entry = self._entries[id(key)] = (forget, [])
+        entry[1].append(item)
+
+    def get(self, key) -> tuple:
+        """The items of `key`, in the order of their adding."""
+        entry = self._entries.get(id(key))
+        return tuple(entry[1]) if entry else ()
+
+    def remove(self, key, item) -> None:
+        """Take `item` away, if it is there."""
+        entry = self._entries.get(id(key))
+        if entry and item in entry[1]:
+            entry[1].remove(item)
+            if not entry[1]:
+                del self._entries[id(key)]
+
+
+node_hooks = SideTable()  # node: (output index, hook) of hooks on results
+leaf_hooks = SideTable()  # leaf tensor: hook
+recomputes = SideTable()  # node: what refills its kept values, under checkpoint
+traces = SideTable()  # node: the line that recorded it, under detect_anomaly
+
+
+def user_line() -> str:
+    """'file:line, in function' of the innermost frame outside this package."""
+    frame = sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    if frame is None:
+        return "an unknown line"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+
+
+# ---- writes in place -------------------------------------------------------------------------------------------------
+
+
+class Writes:
+    """Which memory was written to, when and where.
+
+    The owner array of the memory is the key. `last` is the newest write of all: a node newer than it needs no look-up,
+    so a training step, whose only writes are the optimiser's at its end, never pays.
+    """
+
+    def __init__(self):
+        self.last = 0
+        self._log = {}
+
+    def note(self, array, recorded: bool) -> None:
+        """`recorded`: the write itself became part of a graph."""
+        owner = root(array)
+        key = id(owner)
+        seq = self.last = next_seq()
+        entry = self._log.get(key)
+        before = entry[1] if entry else 0
+        forget = entry[3] if entry else weakref.ref(owner, lambda _, key=key, log=self._log: log.pop(key, None))
+        self._log[key] = (seq, seq if recorded else before, user_line(), forget)
+
+    def version(self, array) -> int:
+        """The sequence number of the newest write to `array`'s memory, 0 for none."""
+        entry = self._log.get(id(root(array)))
+        return entry[0] if entry else 0
+
+    def since(self, value, seq: int) -> str | None:
+        """The line of a write to `value`'s memory after `seq`. `value`: an array, a weak reference to an owner, or other."""
+        if type(value) is weakref.ref:
+            entry = self._log.get(id(value()))
+            return entry[2] if entry and entry[1] > seq else None
+        entry = self._log.get(id(root(value))) if hasattr(value, "base") else None
+        return entry[2] if entry and entry[0] > seq else None
+
+
+writes = Writes()
+
+
+def root(array):
+    """The array that owns the memory which `array` looks at."""
+    kind = type(array)
+    while type(array.base) is kind:
+        array = array.base
+    return array

@@ -1,0 +1,62 @@
+"""Arguments that name dimensions: PyTorch's `dim`/`keepdim`, with NumPy's `axis`/`keepdims` accepted everywhere."""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+_ALIASES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def numpy_names(function):
+    """Let `function` also be called with axis= for dim= and keepdims= for keepdim=."""
+
+    @functools.wraps(function)
+    def renamed(*args, **kwargs):
+        for theirs, ours in _ALIASES.items():
+            if theirs in kwargs:
+                if ours in kwargs:
+                    raise TypeError(f"{function.__name__}: received both {ours}= and {theirs}=, which mean the same; pass one")
+                kwargs[ours] = kwargs.pop(theirs)
+        return function(*args, **kwargs)
+
+    return renamed
+
+
+def one_dim(who: str, dim, ndim: int) -> int:
+    """`dim` as a number in [0, ndim)."""
+    try:
+        number = operator.index(dim)
+    except TypeError:
+        raise TypeError(f"{who}: received dim={dim!r}; a dimension is named by an integer") from None
+    if not -max(ndim, 1) <= number < max(ndim, 1):
+        raise IndexError(
+            f"{who}: received dim={number} for a tensor of {ndim} dimension{'s' * (ndim != 1)}; "
+            f"pass a dim from {-max(ndim, 1)} to {max(ndim, 1) - 1}"
+        )
+    return number % max(ndim, 1)
+
+
+def all_dims(who: str, dim, ndim: int) -> tuple[int, ...]:
+    """`dim` (None: all; a number; or several) as sorted numbers in [0, ndim)."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(ndim))
+    dims = [one_dim(who, d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+    if len(set(dims)) != len(dims):
+        raise ValueError(f"{who}: received dim={dim}, which names a dimension twice; name each once")
+    return tuple(sorted(dims)) if ndim else ()
+
+
+def kept_shape(shape, dims) -> tuple[int, ...]:
+    """`shape` with the sizes of `dims` replaced by 1."""
+    return tuple(1 if i in dims else n for i, n in enumerate(shape))
+
+
+def sizes(who: str, given) -> tuple[int, ...]:
+    """The sizes of `f(x, 2, 3)` or `f(x, (2, 3))` as one tuple of ints."""
+    if len(given) == 1 and isinstance(given[0], (tuple, list)):
+        given = given[0]
+    try:
+        return tuple(operator.index(n) for n in given)
+    except TypeError:
+        raise TypeError(f"{who}: received sizes {tuple(given)}; sizes are integers") from None

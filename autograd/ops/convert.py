@@ -1,0 +1,88 @@
+"""Copies and conversions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..primitive import primitive
+from ..tensor import Tensor, as_device, as_dtype
+
+
+@primitive(formula=r"x")
+def clone(k, x):
+    """A copy of x with its own memory; the gradient passes through unchanged.
+
+    >>> x = cr.ones(2); y = cr.clone(x); y.add_(1); x
+    tensor([2., 2.])
+    tensor([1., 1.])
+    """
+    return k.array(x, copy=True)
+
+
+@clone.vjp("x", formula=r"\bar o")
+def clone_dx(g):
+    return g
+
+
+@primitive(formula=r"\operatorname{cast}(x)", promote=False)
+def cast(k, x, *, dtype, source):
+    return x.astype(dtype)
+
+
+@cast.vjp("x", formula=r"\operatorname{cast}(\bar o)")
+def cast_dx(g, *, dtype, source):
+    return to(g, source) if isinstance(g, Tensor) else g.astype(source)
+
+
+def to(x, *args, dtype=None, device=None, copy=False):
+    """x in another dtype (or on another device), as `torch.Tensor.to`; x itself if nothing changes.
+
+    >>> cr.ones(2).to(cr.float64).dtype
+    dtype('float64')
+    """
+    for argument in args:
+        if isinstance(argument, Tensor):
+            dtype, device = argument.dtype, argument.device
+        elif isinstance(argument, str) and argument.split(":")[0] in ("cpu", "cuda", "mps"):
+            device = argument
+        else:
+            dtype = argument
+    as_device(device)
+    dtype = x.dtype if dtype is None else as_dtype(dtype)
+    if dtype == x.dtype:
+        return clone(x) if copy else x
+    if dtype.kind != "f" or x.dtype.kind != "f":
+        return Tensor(x.array.astype(dtype))
+    return cast(x, dtype=dtype, source=x.dtype)
+
+
+def contiguous(x):
+    """x with its elements in C order, copied only if they are not.
+
+    >>> cr.ones(2, 3).T.contiguous().is_contiguous()
+    True
+    """
+    return x if x.array.flags.c_contiguous else clone(x)
+
+
+def type_as(x, other):
+    """x in the dtype of `other`.
+
+    >>> cr.ones(2).type_as(cr.ones(1, dtype=cr.float64)).dtype
+    dtype('float64')
+    """
+    return to(x, other.dtype)
+
+
+def _shortcut(dtype):
+    def convert(x):
+        return to(x, dtype)
+
+    convert.__doc__ = f"x as {dtype}."
+    return convert
+
+
+SHORTCUTS = {
+    name: _shortcut(np.dtype(dtype))
+    for name, dtype in [("half", "f2"), ("float", "f4"), ("double", "f8"), ("int", "i4"), ("long", "i8"), ("bool", "?")]
+}

@@ -1,0 +1,438 @@
+"""Reading and writing by index: x[…], gather and scatter, masks, triangles, embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..primitive import primitive
+from ..tensor import Tensor, is_number, result
+from .axes import numpy_names, one_dim
+from .elementwise import where
+
+# ---- x[index] --------------------------------------------------------------------------------------------------------
+
+
+def _plain(who, x, index):
+    """The index with tensors replaced by arrays, checked: every item an int, slice, None, ellipsis, or int or bool array."""
+    items = index if isinstance(index, tuple) else (index,)
+    made = []
+    for item in items:
+        if isinstance(item, Tensor):
+            item = item.array
+        if isinstance(item, (list, range)):
+            item = np.asarray(item) if len(item) else np.zeros(0, np.int64)
+        if isinstance(item, np.ndarray):
+            if item.dtype.kind not in "iub":
+                raise IndexError(
+                    f"{who}: received an index of dtype {item.dtype}; indices are integers or bools; convert it with .long()"
+                )
+            item = item if item.ndim or item.dtype.kind == "b" else int(item)
+        elif not (item is None or item is Ellipsis or isinstance(item, (int, np.integer, slice, bool, np.bool_))):
+            raise IndexError(
+                f"{who}: received {item!r} as an index of a tensor of shape {x.shape}; pass integers, slices, None, ..., or "
+                "integer or bool tensors"
+            )
+        made.append(item)
+    return tuple(made)
+
+
+def _is_basic(index) -> bool:
+    return not any(isinstance(i, (np.ndarray, bool, np.bool_)) for i in index)
+
+
+def _read(x, index):
+    try:
+        return x[index]
+    except IndexError as error:
+        shown = ", ".join(f"array of shape {i.shape}" if isinstance(i, np.ndarray) else repr(i) for i in index)
+        raise IndexError(f"getitem: {error}; received x[{shown}] for shape {x.shape}; stay inside each dimension") from None
+
+
+@primitive(view=True, formula=r"x[i]", flops=0)
+def getitem_view(k, x, *, index):
+    out = _read(x, index)
+    return out if isinstance(out, np.ndarray) or not np.isscalar(out) else np.asarray(x[(*index, ...)])
+
+
+@getitem_view.vjp("x", formula=r"\bar o \text{ at } i,\; 0 \text{ elsewhere}")
+def getitem_view_dx(g, x_shape, *, index):
+    return spread_at(g, index=index, shape=x_shape)
+
+
+@primitive(formula=r"x[i]", flops=0)
+def getitem_copy(k, x, *, index):
+    return _read(x, index)
+
+
+@getitem_copy.vjp("x", formula=r"\textstyle\sum \bar o \text{ at } i,\; 0 \text{ elsewhere}")
+def getitem_copy_dx(g, x_shape, *, index):
+    return spread_at(g, index=index, shape=x_shape)
+
+
+@primitive(formula=r"\textstyle\sum g \text{ at } i,\; 0 \text{ elsewhere}")
+def spread_at(k, g, *, index, shape):
+    """The adjoint of indexing: zeros of `shape` with g added at `index`; repeated indices add up.
+
+    >>> cr.autograd.spread_at(cr.ones(2), index=([0, 0],), shape=(3,))
+    tensor([2., 0., 0.])
+    """
+    if len(index) == 1 and isinstance(index[0], np.ndarray) and index[0].dtype.kind != "b":
+        return k.index_add(shape, 0, index[0].reshape(-1), g.reshape(index[0].size, *shape[1:]))
+    out = k.zeros(shape, g.dtype)
+    if _is_basic(index) or all(not isinstance(i, np.ndarray) or i.dtype.kind == "b" for i in index):
+        out[index] = g
+    else:
+        k.add.at(out, index, g)
+    return out
+
+
+@spread_at.vjp("g", formula=r"\bar o[i]")
+def spread_at_dg(g, *, index, shape):
+    return getitem(g, index)
+
+
+def getitem(x, index):
+    """x[index]: basic indices (integers, slices, None, ...) give a view, integer and bool arrays a copy, as in NumPy.
+
+    >>> cr.arange(6).reshape(2, 3)[:, [0, 2]]
+    tensor([[0, 2],
+            [3, 5]])
+    """
+    index = _plain("getitem", x, index)
+    return getitem_view(x, index=index) if _is_basic(index) else getitem_copy(x, index=index)
+
+
+@primitive(formula=r"x \text{ with } x[i] = v", flops=0)
+def setitem_copy(k, x, value, *, index):
+    out = k.array(x, copy=True)
+    out[index] = value
+    return out
+
+
+@setitem_copy.vjp("x", formula=r"\bar o \text{ with } 0 \text{ at } i")
+def setitem_copy_dx(g, *, index):
+    return setitem_copy(g, 0, index=index)
+
+
+@setitem_copy.vjp("value", formula=r"\bar o[i]")
+def setitem_copy_dvalue(g, value_shape, *, index):
+    from .shape import sum_to
+
+    got = getitem(g, index)
+    return got if got.shape == value_shape else sum_to(got, shape=value_shape)
+
+
+def with_item(x, index, value):
+    """A copy of x in which x[index] is `value`; differentiable in both (the functional form of x[index] = value).
+
+    >>> cr.with_item(cr.zeros(3), 1, 5.0)
+    tensor([0., 5., 0.])
+    """
+    index = _plain("setitem", x, index)
+    value = value if isinstance(value, Tensor) else Tensor(value)
+    if value.dtype is not x.dtype:
+        value = value.to(x.dtype)
+    target = np.broadcast_to(np.empty((), bool), x.shape)
+    place = _read(target, index)
+    try:
+        np.broadcast_to(value.array, np.shape(place))
+    except ValueError:
+        raise ValueError(
+            f"setitem: a value of shape {value.shape} does not fit the place of shape {np.shape(place)} in shape {x.shape}; "
+            "make it broadcastable"
+        ) from None
+    return setitem_copy(x, value, index=index)
+
+
+# ---- along one dimension ---------------------------------------------------------------------------------------------
+
+
+def _indices(who, index, n, dim) -> np.ndarray:
+    array = index.array if isinstance(index, Tensor) else np.asarray(index)
+    if array.size == 0 and array.dtype.kind == "f":
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{who}: received an index of dtype {array.dtype}; it must hold integers; convert it with .long()")
+    if array.size and (array.min() < -n or array.max() >= n):
+        worst = int(array.max()) if array.max() >= n else int(array.min())
+        raise IndexError(f"{who}: index {worst} is outside dimension {dim} of size {n}; indices go from {-n} to {n - 1}")
+    return np.where(array < 0, array + n, array) if array.size and array.min() < 0 else array
+
+
+@primitive(constant=("index",), formula=r"x[i]", flops=0)
+def take_slices(k, x, index, *, dim):
+    return k.take(x, index, axis=dim)
+
+
+@take_slices.vjp("x", formula=r"\textstyle\sum \bar o \text{ at } i")
+def take_slices_dx(g, x_shape, index, *, dim):
+    return add_slices(g, index, dim=dim, size=x_shape[dim])
+
+
+@primitive(constant=("index",), formula=r"\textstyle\sum g \text{ at } i")
+def add_slices(k, g, index, *, dim, size):
+    shape = g.shape[:dim] + (size,) + g.shape[dim + 1 :]
+    return k.index_add(shape, dim, index, g)
+
+
+@add_slices.vjp("g", formula=r"\bar o[i]")
+def add_slices_dg(g, index, *, dim, size):
+    return take_slices(g, index, dim=dim)
+
+
+@numpy_names
+def index_select(x, dim: int, index):
+    """The slices of x at `index` (1-d) along `dim`.
+
+    >>> cr.index_select(cr.arange(6).reshape(2, 3), 1, cr.tensor([2, 0]))
+    tensor([[2, 0],
+            [5, 3]])
+    """
+    dim = one_dim("index_select", dim, x.ndim)
+    index = _indices("index_select", index, x.shape[dim], dim)
+    if index.ndim > 1:
+        raise ValueError(f"index_select: received an index of shape {index.shape}; it must be 1-d; gather takes others")
+    return take_slices(x, result(index.reshape(-1)), dim=dim)
+
+
+@numpy_names
+def index_add(x, dim: int, index, source, alpha: float = 1):
+    """x with alpha·source added to its slices at `index` along `dim`; repeated indices add up.
+
+    >>> cr.index_add(cr.zeros(3), 0, cr.tensor([0, 0]), cr.ones(2))
+    tensor([2., 0., 0.])
+    """
+    dim = one_dim("index_add", dim, x.ndim)
+    index = _indices("index_add", index, x.shape[dim], dim)
+    wanted = x.shape[:dim] + (index.size,) + x.shape[dim + 1 :]
+    if source.shape != wanted:
+        raise ValueError(f"index_add: the source has shape {source.shape}; for {index.size} indices along {dim} it must be {wanted}")
+    source = source if alpha == 1 else source * alpha
+    return x + add_slices(source, result(index.reshape(-1)), dim=dim, size=x.shape[dim])
+
+
+@primitive(constant=("index",), formula=r"x_{i}", flops=0)
+def gather_along(k, x, index, *, dim):
+    narrowed = x[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))]
+    return k.take_along_axis(narrowed, index, axis=dim)
+
+
+@gather_along.vjp("x", formula=r"\textstyle\sum \bar o \text{ at } i")
+def gather_along_dx(g, x_shape, index, *, dim):
+    return scatter_along(g, index, dim=dim, shape=x_shape)
+
+
+@primitive(constant=("index",), formula=r"\textstyle\sum g \text{ at } i")
+def scatter_along(k, g, index, *, dim, shape):
+    return k.scatter_add(shape, dim, index, g)
+
+
+@scatter_along.vjp("g", formula=r"\bar o_{i}")
+def scatter_along_dg(g, index, *, dim, shape):
+    return gather_along(g, index, dim=dim)
+
+
+def _check_index_shape(who, index, shape, dim):
+    if index.ndim != len(shape) or any(i > n for d, (i, n) in enumerate(zip(index.shape, shape, strict=True)) if d != dim):
+        raise ValueError(
+            f"{who}: the index has shape {index.shape}, which does not fit shape {shape}: as many dimensions, and no larger "
+            f"except along dim {dim}"
+        )
+
+
+@numpy_names
+def gather(x, dim: int, index):
+    """out[i][j] = x[index[i][j]][j] for dim 0, and alike for others (PyTorch's gather).
+
+    >>> cr.gather(cr.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, cr.tensor([[1], [0]]))
+    tensor([[2.],
+            [3.]])
+    """
+    dim = one_dim("gather", dim, x.ndim)
+    index = _indices("gather", index, x.shape[dim], dim)
+    _check_index_shape("gather", index, x.shape, dim)
+    return gather_along(x, result(index), dim=dim)
+
+
+def take_along_dim(x, indices, dim: int):
+    """`gather` with NumPy's broadcasting of the other dimensions (NumPy's take_along_axis).
+
+    >>> cr.take_along_dim(cr.tensor([[1.0, 2.0], [3.0, 4.0]]), cr.tensor([[0]]), 1)
+    tensor([[1.],
+            [3.]])
+    """
+    dim = one_dim("take_along_dim", dim, x.ndim)
+    shape = tuple(i if d == dim else n for d, (n, i) in enumerate(zip(x.shape, indices.shape, strict=True)))
+    return gather(x, dim, result(np.broadcast_to(indices.array, shape)))
+
+
+@numpy_names
+def scatter_add(x, dim: int, index, src):
+    """x with src added at `index`: x[index[i][j]][j] += src[i][j] for dim 0; repeated indices add up.
+
+    >>> cr.scatter_add(cr.zeros(3), 0, cr.tensor([1, 1]), cr.ones(2))
+    tensor([0., 2., 0.])
+    """
+    dim = one_dim("scatter_add", dim, x.ndim)
+    index = _indices("scatter_add", index, x.shape[dim], dim)
+    _check_index_shape("scatter_add", index, x.shape, dim)
+    _check_index_shape("scatter_add", index, src.shape, -1)
+    if src.shape != index.shape:
+        src = src[tuple(slice(n) for n in index.shape)]
+    return x + scatter_along(src, result(index), dim=dim, shape=x.shape)
+
+
+@numpy_names
+def scatter(x, dim: int, index, src):
+    """x with src (a tensor or number) written at `index` along `dim`; of repeated indices the last wins.
+
+    >>> cr.scatter(cr.zeros(3), 0, cr.tensor([1]), 5.0)
+    tensor([0., 5., 0.])
+    """
+    dim = one_dim("scatter", dim, x.ndim)
+    index = _indices("scatter", index, x.shape[dim], dim)
+    _check_index_shape("scatter", index, x.shape, dim)
+    place = list(np.ix_(*[np.arange(n) for n in index.shape]))
+    place[dim] = index
+    if not is_number(src):
+        src = src[tuple(slice(n) for n in index.shape)]
+    return with_item(x, tuple(place), src)
+
+
+# ---- masks and triangles ---------------------------------------------------------------------------------------------
+
+
+def masked_fill(x, mask, value):
+    """`value` where mask holds, else x.
+
+    >>> cr.masked_fill(cr.ones(2), cr.tensor([True, False]), 0)
+    tensor([0., 1.])
+    """
+    mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+    if mask.dtype.kind != "b":
+        raise TypeError(f"masked_fill: received a mask of dtype {mask.dtype}; a mask is bool; use mask != 0")
+    return where(mask, value, x)
+
+
+def masked_select(x, mask):
+    """The elements where mask holds, as a vector.
+
+    >>> cr.masked_select(cr.tensor([1.0, 2.0]), cr.tensor([False, True]))
+    tensor([2.])
+    """
+    return getitem(x, mask)
+
+
+def _triangle(name, side, condition):
+    def forward(k, x, *, diagonal):
+        return getattr(k, name)(x, diagonal)
+
+    forward.__name__ = name + "_from"
+    made = primitive(formula=rf"\operatorname{{{name}}}(x)", flops=0)(forward)
+
+    def rule(g, *, diagonal):
+        return made(g, diagonal=diagonal)
+
+    rule.__name__ = name + "_from_dx"
+    made.vjp("x", formula=rf"\operatorname{{{name}}}(\bar o)")(rule)
+
+    def function(x, diagonal: int = 0):
+        if x.ndim < 2:
+            raise ValueError(f"{name}: received shape {x.shape}; a triangle is that of a matrix (at least 2 dimensions)")
+        return made(x, diagonal=diagonal)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = (
+        f"The {side} triangle of the last two dimensions (j − i {condition} diagonal), zeros elsewhere.\n\n"
+        f"    >>> cr.{name}(cr.ones(2, 2)).tolist()\n"
+        f"    {'[[1.0, 0.0], [1.0, 1.0]]' if name == 'tril' else '[[1.0, 1.0], [0.0, 1.0]]'}\n    "
+    )
+    return made, function
+
+
+tril_from, tril = _triangle("tril", "lower", "≤")
+triu_from, triu = _triangle("triu", "upper", "≥")
+
+
+def diagonal(x, offset: int = 0, dim1: int = 0, dim2: int = 1):
+    """The elements x[i, i + offset] of two dimensions, as the last dimension.
+
+    >>> cr.diagonal(cr.arange(4).reshape(2, 2))
+    tensor([0, 3])
+    """
+    from .shape import movedim
+
+    x = movedim(x, (dim1, dim2), (-2, -1))
+    n = max(min(x.shape[-2] + min(offset, 0), x.shape[-1] - max(offset, 0)), 0)
+    places = np.arange(n)
+    return x[..., places - min(offset, 0), places + max(offset, 0)]
+
+
+def diag(x, diagonal: int = 0):
+    """A matrix with the vector x on its diagonal, or the diagonal of the matrix x.
+
+    >>> cr.diag(cr.tensor([1, 2]))
+    tensor([[1, 0],
+            [0, 2]])
+    """
+    if x.ndim == 2:
+        return globals()["diagonal"](x, diagonal)
+    if x.ndim != 1:
+        raise ValueError(f"diag: received shape {x.shape}; pass a vector or a matrix")
+    n = x.shape[0] + abs(diagonal)
+    places = np.arange(x.shape[0])
+    return spread_at(x, index=(places - min(diagonal, 0), places + max(diagonal, 0)), shape=(n, n))
+
+
+# ---- classes and look-ups --------------------------------------------------------------------------------------------
+
+
+def one_hot(x, num_classes: int = -1):
+    """Zeros with a 1 at index x in a new last dimension; int64.
+
+    >>> cr.one_hot(cr.tensor([0, 2]), 3)
+    tensor([[1, 0, 0],
+            [0, 0, 1]])
+    """
+    array = x.array if isinstance(x, Tensor) else np.asarray(x)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: received dtype {array.dtype}; classes are integers; convert it with .long()")
+    if num_classes == -1:
+        if not array.size:
+            raise ValueError("one_hot: the number of classes of an empty tensor is unknown; pass num_classes")
+        num_classes = int(array.max()) + 1
+    if array.size and (array.min() < 0 or array.max() >= num_classes):
+        raise ValueError(f"one_hot: classes from {array.min()} to {array.max()} do not fit num_classes={num_classes}")
+    return Tensor((array[..., None] == np.arange(num_classes)).astype(np.int64))
+
+
+def embedding(input, weight, padding_idx: int | None = None):
+    """The rows of `weight` (V, D) at the integers of `input` (any shape S): (*S, D). The row padding_idx gets no gradient.
+
+    >>> cr.embedding(cr.tensor([1, 1]), cr.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[3., 4.],
+            [3., 4.]])
+    """
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: the weight has shape {weight.shape}; it must be (number of entries, width)")
+    array = input.array if isinstance(input, Tensor) else np.asarray(input)
+    index = _indices("embedding", array, weight.shape[0], 0)
+    if array.size and array.min() < 0:
+        raise IndexError(f"embedding: index {int(array.min())} is negative; indices go from 0 to {weight.shape[0] - 1}")
+    if padding_idx is not None:
+        padding_idx = one_dim("embedding", padding_idx, weight.shape[0])
+        keep = (np.arange(weight.shape[0]) != padding_idx)[:, None]
+        weight = where(keep, weight, weight.detach())
+    rows = take_slices(weight, result(np.ascontiguousarray(index).reshape(-1)), dim=0)
+    return rows.reshape(*index.shape, weight.shape[1])
+
+
+def nonzero(x, as_tuple: bool = False):
+    """The indices of the nonzero elements: (count, ndim), or a tuple of index vectors.
+
+    >>> cr.nonzero(cr.tensor([0, 5, 7]))
+    tensor([[1],
+            [2]])
+    """
+    places = np.nonzero(x.array if x.ndim else x.array.reshape(1))
+    return tuple(Tensor(p) for p in places) if as_tuple else Tensor(np.stack(places, -1))

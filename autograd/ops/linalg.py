@@ -1,0 +1,284 @@
+"""Products of matrices: matmul by NumPy's rank rules, einsum, linear."""
+
+from __future__ import annotations
+
+import math
+from string import ascii_letters
+
+import numpy as np
+
+from ..primitive import primitive
+from ..tensor import Tensor
+from .reductions import sum as total
+from .shape import broadcast_to, permute, reshape, sum_to, transpose, unsqueeze
+
+
+def _matmul_flops(x, y, out, **_):
+    return 2 * math.prod(out) * x[-1]
+
+
+@primitive(formula=r"X Y", flops=_matmul_flops)
+def matmul_batched(k, x, y):
+    return k.matmul(x, y)
+
+
+@matmul_batched.vjp("x", formula=r"\bar O\,Y^{\mathsf T}")
+def matmul_batched_dx(g, y, x_shape):
+    return _to_shape(matmul_batched(g, transpose(y, -2, -1)), x_shape)
+
+
+@matmul_batched.vjp("y", formula=r"X^{\mathsf T} \bar O")
+def matmul_batched_dy(g, x, y_shape):
+    return _to_shape(matmul_batched(transpose(x, -2, -1), g), y_shape)
+
+
+def _to_shape(gradient, shape):
+    return gradient if gradient.shape == shape else sum_to(gradient, shape=shape)
+
+
+def matmul(x, y):
+    """The matrix product by NumPy's rank rules: vectors are rows or columns, leading dimensions broadcast.
+
+    Shapes: (…, N, K) @ (…, K, M) → (…, N, M); a 1-d operand loses its dimension again.
+
+    >>> cr.tensor([[1.0, 2.0], [3.0, 4.0]]) @ cr.tensor([1.0, 1.0])
+    tensor([3., 7.])
+    """
+    x, y = (v if isinstance(v, (Tensor, np.ndarray)) else Tensor(v) for v in (x, y))
+    if not x.ndim or not y.ndim:
+        raise ValueError(f"matmul: received shapes {x.shape} and {y.shape}; a 0-d operand has no rows; use * to scale")
+    if x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
+        raise ValueError(
+            f"matmul: shapes {x.shape} and {y.shape} do not fit: the last size of the first, {x.shape[-1]}, must equal "
+            f"the second's {y.shape[-2 if y.ndim > 1 else 0]}; transpose one of them"
+        )
+    if x.ndim == 1:
+        out = matmul(unsqueeze(x, 0), y)
+        return reshape(out, out.shape[:-2] + out.shape[-1:] if y.ndim > 1 else out.shape[:-1])
+    if y.ndim == 1:
+        out = matmul(x, unsqueeze(y, 1))
+        return reshape(out, out.shape[:-1])
+    if y.ndim == 2 and x.ndim > 2:
+        return reshape(matmul_batched(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[-1])) if math.prod(
+            x.shape
+        ) else matmul_batched(x, y)
+    try:
+        np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"matmul: the leading dimensions of {x.shape} and {y.shape} do not broadcast; each pair must be equal or hold a 1"
+        ) from None
+    return matmul_batched(x, y)
+
+
+def _of_rank(name, ranks, text):
+    def function(x, y):
+        if (x.ndim, y.ndim) != ranks:
+            raise ValueError(f"{name}: received shapes {x.shape} and {y.shape}; it multiplies {text}; matmul takes all ranks")
+        return matmul(x, y)
+
+    function.__name__ = function.__qualname__ = name
+    shapes = {"mm": ("2, 3", "3, 4"), "bmm": ("5, 2, 3", "5, 3, 4"), "mv": ("2, 3", "3"), "dot": ("3", "3")}[name]
+    answer = {"mm": "(2, 4)", "bmm": "(5, 2, 4)", "mv": "(2,)", "dot": "()"}[name]
+    function.__doc__ = f"The product of {text}.\n\n    >>> cr.{name}(cr.ones({shapes[0]}), cr.ones({shapes[1]})).shape\n    {answer}\n    "
+    return function
+
+
+mm = _of_rank("mm", (2, 2), "two matrices")
+bmm = _of_rank("bmm", (3, 3), "two batches of matrices")
+mv = _of_rank("mv", (2, 1), "a matrix and a vector")
+dot = _of_rank("dot", (1, 1), "two vectors")
+
+
+def outer(x, y):
+    """The outer product xᵢ yⱼ of two vectors.
+
+    >>> cr.outer(cr.tensor([1.0, 2.0]), cr.tensor([3.0, 4.0]))
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
+    return unsqueeze(reshape(x, -1), 1) * reshape(y, -1)
+
+
+@primitive(formula=r"x W^{\mathsf T} + b", flops=lambda x, w, b, out: 2 * math.prod(out) * w[1])
+def linear_rows(k, x, weight, bias=None):
+    out = k.matmul(x, k.transpose(weight, (1, 0)))
+    if bias is not None:
+        out += bias
+    return out
+
+
+@linear_rows.vjp("x", formula=r"\bar o\,W")
+def linear_rows_dx(g, weight):
+    return matmul_batched(g, weight)
+
+
+@linear_rows.vjp("weight", formula=r"\bar o^{\mathsf T} x")
+def linear_rows_dweight(g, x):
+    return matmul_batched(transpose(g, 0, 1), x)
+
+
+@linear_rows.vjp("bias", formula=r"\textstyle\sum \bar o")
+def linear_rows_dbias(g, bias_shape):
+    return sum_to(g, shape=bias_shape)
+
+
+def linear(input, weight, bias=None):
+    """y = x Wᵀ + b. Shapes: input (…, I), weight (O, I), bias (O,) → (…, O).
+
+    >>> cr.linear(cr.ones(2, 3), cr.ones(4, 3), cr.zeros(4)).shape
+    (2, 4)
+    """
+    if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+        raise ValueError(
+            f"linear: received weight {weight.shape} and bias {getattr(bias, 'shape', None)}; they must be (out, in) and (out,)"
+        )
+    if not input.ndim or input.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: the input has shape {input.shape} and the weight {weight.shape}: the input's last size must be "
+            f"{weight.shape[1]}; check in_features or flatten the input"
+        )
+    if input.ndim == 2:
+        return linear_rows(input, weight, bias)
+    rows = linear_rows(reshape(input, (math.prod(input.shape[:-1]), weight.shape[1])), weight, bias)
+    return reshape(rows, (*input.shape[:-1], weight.shape[0]))
+
+
+# ---- einsum ----------------------------------------------------------------------------------------------------------
+
+
+def _einsum_flops(*shapes, out, subscripts):
+    sizes = {}
+    for labels, shape in zip(subscripts.split("->")[0].split(","), shapes, strict=True):
+        sizes.update(zip(labels, shape, strict=True))
+    return len(shapes) * math.prod(sizes.values())
+
+
+@primitive(formula=r"\operatorname{einsum}", flops=_einsum_flops)
+def einsum_plain(k, *xs, subscripts):
+    return k.einsum(subscripts, *xs, optimize=True)
+
+
+@einsum_plain.vjp("xs", formula=r"\operatorname{einsum} \text{ with the result in the place of } x_i")
+def einsum_plain_dxs(g, xs, xs_shape, *, subscripts):
+    """Each operand's gradient is an einsum of g and the other operands, spread over labels that only it has."""
+    inputs, out = subscripts.split("->")
+    labels = inputs.split(",")
+    gradients = []
+    for i, own in enumerate(labels):
+        others = [(labels[j], x) for j, x in enumerate(xs) if j != i]
+        known = set(out).union(*[set(name) for name, _ in others]) if others else set(out)
+        reach = "".join(c for c in own if c in known)
+        equation = ",".join([out, *[name for name, _ in others]]) + "->" + reach
+        part = einsum_plain(g, *[x for _, x in others], subscripts=equation)
+        if reach != own:
+            part = reshape(part, tuple(n if c in known else 1 for c, n in zip(own, xs_shape[i], strict=True)))
+            part = broadcast_to(part, xs_shape[i])
+        gradients.append(part)
+    return gradients
+
+
+def einsum(equation: str, *operands):
+    """Einstein's summation: products of operands, summed over the labels that the result does not name.
+
+    All of NumPy's notation: implicit results, ellipses, repeated labels (diagonals and traces).
+
+    >>> cr.einsum("ij,jk->ik", cr.ones(2, 3), cr.ones(3, 4)).shape
+    (2, 4)
+    """
+    operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
+    operands = [x if isinstance(x, Tensor) else Tensor(x) for x in operands]
+    labels, out = _parsed(equation, operands)
+    sizes: dict[str, int] = {}
+    for name, x in zip(labels, operands, strict=True):
+        for c, n in zip(name, x.shape, strict=True):
+            if sizes.get(c, 1) != 1 and n not in (1, sizes[c]):
+                raise ValueError(f"einsum: label '{c}' of {equation!r} has sizes {sizes[c]} and {n}; they must be equal")
+            sizes[c] = max(sizes.get(c, 1), n) if n else 0
+    for i, name in enumerate(labels):
+        labels[i], operands[i] = _without_ones(name, operands[i], sizes)
+    _split_diagonals(labels, operands, ascii_letters, set("".join(labels)) | set(out), sizes)
+    present = set("".join(labels))
+    kept = "".join(c for c in out if c in present)
+    result = einsum_plain(*operands, subscripts=",".join(labels) + "->" + kept)
+    return result if kept == out else reshape(result, tuple(sizes[c] if c in present else 1 for c in out))
+
+
+def _parsed(equation, operands):
+    """Labels per operand and of the result, with ellipses written out."""
+    text = equation.replace(" ", "")
+    left, arrow, out = text.partition("->")
+    labels = left.split(",")
+    if len(labels) != len(operands):
+        raise ValueError(f"einsum: {equation!r} names {len(labels)} operands and {len(operands)} were passed")
+    free = [c for c in reversed(ascii_letters) if c not in text]
+    extra = [x.ndim - len(name.replace("...", "")) for name, x in zip(labels, operands, strict=True)]
+    widest = max([n for name, n in zip(labels, extra, strict=True) if "..." in name], default=0)
+    dots = "".join(reversed(free[: max(widest, 0)]))
+    for i, (name, n) in enumerate(zip(labels, extra, strict=True)):
+        if n < 0 or (n and "..." not in name):
+            raise ValueError(
+                f"einsum: '{name}' of {equation!r} names {len(name)} dimensions and operand {i} has shape {operands[i].shape}; "
+                "write one label for each dimension, or ..."
+            )
+        labels[i] = name.replace("...", dots[len(dots) - n :] if n else "")
+    if arrow:
+        out = out.replace("...", dots)
+    else:
+        every = "".join(labels)
+        out = dots + "".join(sorted(c for c in set(every) if every.count(c) == 1 and c not in dots))
+    unknown = set(out) - set("".join(labels))
+    if unknown or len(set(out)) != len(out):
+        raise ValueError(f"einsum: the result '{out}' of {equation!r} must name labels of the operands, each once")
+    return labels, out
+
+
+def _without_ones(name, x, sizes):
+    """Labels of size 1 that are broadcast against a larger size are dropped from the operand."""
+    keep = [i for i, (c, n) in enumerate(zip(name, x.shape, strict=True)) if n == sizes[c]]
+    if len(keep) == len(name):
+        return name, x
+    return "".join(name[i] for i in keep), reshape(x, tuple(x.shape[i] for i in keep))
+
+
+def _split_diagonals(labels, operands, letters, used, sizes):
+    """A label repeated within an operand is replaced by two, tied by an identity matrix: its derivative is then ordinary."""
+    for i in range(len(labels)):
+        for c in sorted(set(labels[i])):
+            while labels[i].count(c) > 1:
+                fresh = next(letter for letter in letters if letter not in used)
+                used.add(fresh)
+                at = labels[i].rindex(c)
+                labels[i] = labels[i][:at] + fresh + labels[i][at + 1 :]
+                labels.append(c + fresh)
+                operands.append(Tensor(np.eye(sizes[c], dtype=operands[i].dtype)))
+
+
+def trace(x):
+    """The sum of the diagonal of a matrix.
+
+    >>> cr.trace(cr.eye(3)).item()
+    3.0
+    """
+    if x.ndim != 2:
+        raise ValueError(f"trace: received shape {x.shape}; the trace is that of a matrix")
+    from .indexing import diagonal
+
+    return total(diagonal(x))
+
+
+def tensordot(x, y, dims=2):
+    """The sum of products over the last `dims` dimensions of x and the first of y, or over the two lists of dimensions.
+
+    >>> cr.tensordot(cr.ones(2, 3, 4), cr.ones(3, 4, 5)).shape
+    (2, 5)
+    """
+    if isinstance(dims, int):
+        dims = (list(range(x.ndim - dims, x.ndim)), list(range(dims)))
+    left, right = ([d % v.ndim for d in ds] for ds, v in zip(dims, (x, y), strict=True))
+    rest_x = [d for d in range(x.ndim) if d not in left]
+    rest_y = [d for d in range(y.ndim) if d not in right]
+    n = math.prod(x.shape[d] for d in left)
+    rows = reshape(permute(x, (*rest_x, *left)), (-1, n)) if n else reshape(permute(x, (*rest_x, *left)), (math.prod(x.shape[d] for d in rest_x), 0))
+    columns = reshape(permute(y, (*right, *rest_y)), (n, math.prod(y.shape[d] for d in rest_y)))
+    return reshape(matmul(rows, columns), tuple(x.shape[d] for d in rest_x) + tuple(y.shape[d] for d in rest_y))

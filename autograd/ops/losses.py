@@ -1,0 +1,246 @@
+"""Losses: PyTorch's names and arguments. reduction: "mean", "sum" or "none"."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..primitive import primitive
+from ..tensor import Tensor, result
+from .elementwise import absolute, clamp, exp, log, maximum, softplus, where
+from .reductions import log_softmax, mean, sum
+from .shape import movedim, reshape, unsqueeze
+
+
+def _reduced(loss, reduction, count=None):
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return sum(loss)
+    if reduction == "mean":
+        return mean(loss) if count is None else sum(loss) / count
+    raise ValueError(f"received reduction={reduction!r}; it can be 'mean', 'sum' or 'none'")
+
+
+def _alike(who, input, target):
+    target = target if isinstance(target, Tensor) else Tensor(target)
+    if input.shape != target.shape:
+        raise ValueError(
+            f"{who}: the input has shape {input.shape} and the target {target.shape}; they must be equal, lest the loss "
+            "broadcast unseen; reshape one of them"
+        )
+    return target
+
+
+def mse_loss(input, target, reduction: str = "mean"):
+    """The squared error (x − y)² of each element.
+
+    >>> cr.mse_loss(cr.tensor([1.0, 3.0]), cr.tensor([0.0, 0.0])).item()
+    5.0
+    """
+    difference = input - _alike("mse_loss", input, target)
+    return _reduced(difference * difference, reduction)
+
+
+def l1_loss(input, target, reduction: str = "mean"):
+    """The absolute error |x − y| of each element.
+
+    >>> cr.l1_loss(cr.tensor([1.0, -3.0]), cr.tensor([0.0, 0.0])).item()
+    2.0
+    """
+    return _reduced(absolute(input - _alike("l1_loss", input, target)), reduction)
+
+
+def smooth_l1_loss(input, target, reduction: str = "mean", beta: float = 1.0):
+    """(x − y)²/(2β) where |x − y| < β, else |x − y| − β/2 (Girshick 2015).
+
+    >>> cr.smooth_l1_loss(cr.tensor([0.5, 3.0]), cr.tensor([0.0, 0.0])).item()
+    1.3125
+    """
+    difference = input - _alike("smooth_l1_loss", input, target)
+    size = absolute(difference)
+    if beta == 0:
+        return _reduced(size, reduction)
+    return _reduced(where(size < beta, difference * difference * (0.5 / beta), size - 0.5 * beta), reduction)
+
+
+def huber_loss(input, target, reduction: str = "mean", delta: float = 1.0):
+    """½(x − y)² where |x − y| ≤ δ, else δ(|x − y| − δ/2) (Huber 1964).
+
+    >>> cr.huber_loss(cr.tensor([0.5, 3.0]), cr.tensor([0.0, 0.0])).item()
+    1.3125
+    """
+    return smooth_l1_loss(input, target, reduction, delta) * delta
+
+
+# ---- classification --------------------------------------------------------------------------------------------------
+
+
+@primitive(scratch=True, constant=("target", "weight"), formula=r"-w_t \ln \operatorname{softmax}(x)_t", flops=14)
+def cross_entropy_items(k, logits, target, weight=None, *, ignore_index, label_smoothing):
+    return k.cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+
+
+@cross_entropy_items.vjp("logits", formula=r"w_t\,\bar o\,(\operatorname{softmax}(x) - \operatorname{onehot}(t))")
+def cross_entropy_items_dlogits(g, logits, target, weight, *, ignore_index, label_smoothing):
+    probability = exp(log_softmax(logits, 1))
+    classes = np.arange(logits.shape[1]).reshape(1, -1, *(1,) * (logits.ndim - 2))
+    counted = np.expand_dims(target != ignore_index, 1)
+    hit = np.expand_dims(target, 1) == classes
+    share = np.ones(logits.shape[1], logits.dtype) if weight is None else weight
+    share = share.reshape(classes.shape)
+    smooth = logits.dtype.type(label_smoothing)
+    wanted = (hit * share * (1 - smooth) + share * (smooth / logits.shape[1])) * counted
+    wanted = wanted.astype(logits.dtype)
+    total = wanted.sum(axis=1, keepdims=True)
+    return unsqueeze(g, 1) * (probability * total - wanted)
+
+
+@cross_entropy_items.fused_vjp("logits")
+def cross_entropy_items_fused(k, g, target, weight, scratch, *, ignore_index, label_smoothing):
+    return (k.cross_entropy_backward(g, scratch, target, weight, ignore_index, label_smoothing),)
+
+
+def _classes_first(who, input):
+    """(N, C, …) from (C,) or (N, C, …)."""
+    if not input.ndim:
+        raise ValueError(f"{who}: received a 0-d input; it must be (C,) or (N, C, …)")
+    return reshape(input, (1, -1)) if input.ndim == 1 else input
+
+
+def cross_entropy(
+    input, target, weight=None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+):
+    """−ln softmax(x)_t: the negative log-probability of the target class, from unnormalised scores (logits).
+
+    Shapes: input (C,) or (N, C, …); target class numbers (), (N, …), or probabilities of the input's shape. weight (C,)
+    scales the classes, and "mean" divides by the sum of the targets' weights; targets equal to ignore_index count
+    nothing; label_smoothing ε mixes the target with ε/C everywhere.
+
+    Errors: ValueError for shapes that do not match, IndexError for a class outside [0, C).
+
+    >>> cr.cross_entropy(cr.zeros(2, 4), cr.tensor([1, 3])).item()
+    1.3862943649291992
+    """
+    target = target if isinstance(target, Tensor) else Tensor(target)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: received label_smoothing={label_smoothing}; it lies in [0, 1]")
+    scores = _classes_first("cross_entropy", input)
+    weight = _class_weight("cross_entropy", weight, scores)
+    if target.dtype.kind == "f":
+        return _cross_entropy_soft(input, scores, target, weight, reduction, label_smoothing)
+    target = _class_target("cross_entropy", input, scores, target, ignore_index)
+    loss = cross_entropy_items(
+        scores, target, weight, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing)
+    )
+    loss = reshape(loss, ()) if input.ndim == 1 and reduction == "none" else loss
+    return _reduced(loss, reduction, _weight_of(target.array, weight, ignore_index, scores.dtype))
+
+
+def _class_weight(who, weight, scores):
+    if weight is None:
+        return None
+    weight = weight if isinstance(weight, Tensor) else Tensor(weight)
+    if weight.shape != (scores.shape[1],):
+        raise ValueError(f"{who}: the weight has shape {weight.shape}; it must be ({scores.shape[1]},), one for each class")
+    return weight.detach().to(scores.dtype)
+
+
+def _class_target(who, input, scores, target, ignore_index):
+    wanted = scores.shape[:1] + scores.shape[2:]
+    if target.shape != (wanted if input.ndim > 1 else ()):
+        raise ValueError(
+            f"{who}: the input has shape {input.shape}, so class numbers must have shape "
+            f"{wanted if input.ndim > 1 else ()}, and probabilities that of the input; received {target.shape}"
+        )
+    if target.dtype.kind == "b":
+        raise TypeError(f"{who}: received a bool target; class numbers are integers; convert it with .long()")
+    array = target.array.reshape(wanted)
+    known = array[array != ignore_index]
+    if known.size and (known.min() < 0 or known.max() >= scores.shape[1]):
+        worst = int(known.min()) if known.min() < 0 else int(known.max())
+        raise IndexError(
+            f"{who}: target class {worst} is outside the {scores.shape[1]} classes of the input of shape {input.shape}; "
+            f"classes go from 0 to {scores.shape[1] - 1}"
+        )
+    return result(array)
+
+
+def _weight_of(target, weight, ignore_index, dtype):
+    """What a mean divides by: the number, or the total weight, of the targets that count."""
+    counted = target != ignore_index
+    if weight is None:
+        return float(counted.sum()) if counted.any() else float("nan")
+    return float(np.where(counted, weight.array[np.where(counted, target, 0)], 0).sum(dtype=np.float64))
+
+
+def _cross_entropy_soft(input, scores, target, weight, reduction, label_smoothing):
+    if target.shape != input.shape:
+        raise ValueError(
+            f"cross_entropy: probabilities of shape {target.shape} were given for an input of shape {input.shape}; they must "
+            "be equal; class numbers are integers"
+        )
+    target = reshape(target, scores.shape)
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / scores.shape[1]
+    terms = log_softmax(scores, 1) * target
+    if weight is not None:
+        terms = terms * reshape(weight, (1, -1) + (1,) * (scores.ndim - 2))
+    loss = -sum(terms, 1)
+    loss = reshape(loss, ()) if input.ndim == 1 and reduction == "none" else loss
+    return _reduced(loss, reduction, loss.numel() if reduction == "mean" else None)
+
+
+def nll_loss(input, target, weight=None, ignore_index: int = -100, reduction: str = "mean"):
+    """−x_t: the negative of the target class's entry, for inputs that are log-probabilities. Shapes as `cross_entropy`.
+
+    >>> cr.nll_loss(cr.log_softmax(cr.zeros(2, 4), 1), cr.tensor([1, 3])).item()
+    1.3862943649291992
+    """
+    from .indexing import gather
+
+    target = target if isinstance(target, Tensor) else Tensor(target)
+    scores = _classes_first("nll_loss", input)
+    weight = _class_weight("nll_loss", weight, scores)
+    target = _class_target("nll_loss", input, scores, target, ignore_index)
+    counted = target.array != ignore_index
+    place = np.where(counted, target.array, 0)
+    loss = -reshape(gather(scores, 1, result(np.expand_dims(place, 1))), place.shape)
+    if weight is not None:
+        loss = loss * result(weight.array[place])
+    loss = where(result(counted), loss, 0)
+    loss = reshape(loss, ()) if input.ndim == 1 and reduction == "none" else loss
+    return _reduced(loss, reduction, _weight_of(target.array, weight, ignore_index, scores.dtype))
+
+
+# ---- binary ----------------------------------------------------------------------------------------------------------
+
+
+def binary_cross_entropy(input, target, weight=None, reduction: str = "mean"):
+    """−(t ln p + (1 − t) ln(1 − p)) of probabilities p; the logarithms are not taken below −100, as in PyTorch.
+
+    >>> cr.binary_cross_entropy(cr.tensor([0.5]), cr.tensor([1.0])).item()
+    0.6931471824645996
+    """
+    target = _alike("binary_cross_entropy", input, target)
+    if input.array.size and not (input.array.min() >= 0 and input.array.max() <= 1):
+        raise ValueError(
+            f"binary_cross_entropy: the input holds {input.array.min()} to {input.array.max()}; probabilities lie in [0, 1]; "
+            "use binary_cross_entropy_with_logits for scores"
+        )
+    tiny = np.finfo(input.dtype).tiny
+    yes = clamp(log(maximum(input, tiny)), min=-100.0)
+    no = clamp(log(maximum(1 - input, tiny)), min=-100.0)
+    loss = -(target * yes + (1 - target) * no)
+    return _reduced(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(input, target, weight=None, reduction: str = "mean", pos_weight=None):
+    """Binary cross-entropy of σ(x), without overflow: (1 − t)x + (1 + (w⁺ − 1)t) ln(1 + e^{−x}).
+
+    >>> cr.binary_cross_entropy_with_logits(cr.tensor([0.0]), cr.tensor([1.0])).item()
+    0.6931471824645996
+    """
+    target = _alike("binary_cross_entropy_with_logits", input, target)
+    positive = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
+    loss = (1 - target) * input + positive * softplus(-input, threshold=float("inf"))
+    return _reduced(loss if weight is None else loss * weight, reduction)

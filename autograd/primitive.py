@@ -1,0 +1,590 @@
+"""`Primitive`: an operation that the engine can differentiate, declared in one place.
+
+    @primitive(elementwise=True, formula=r"x\\,y")
+    def multiply(k, x, y):                       # k: the kernels of the arrays' device
+        return k.multiply(x, y)
+
+    @multiply.vjp("x", formula=r"\\bar o\\,y")
+    def multiply_dx(g, y):                       # naming y is what keeps y alive for backward, only if x needs a gradient
+        return g * y
+
+A rule's parameter names declare what is kept: an input by its name, the result as `out`, the forward's extra results as
+`scratch`, an input's shape as `x_shape`. Rules are polymorphic: they run on raw arrays when the backward pass is not
+itself recorded, and on tensors when it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import weakref
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels import for_array
+from .graph import Node, next_seq, root, traces, user_line
+from .state import state
+from .tensor import Tensor, as_array, bool_, get_default_dtype, int64, is_number, result
+
+REGISTRY: dict[str, Primitive] = {}
+
+
+class Rule(NamedTuple):
+    """A derivative rule: for which inputs, by which function, from which kept values."""
+
+    wrt: tuple[int, ...]  # positions of the inputs whose gradients it returns
+    function: object
+    wants: tuple[int, ...]  # i >= 0: kept[i]; i < 0: the shape of input ~i
+    formula: str = ""
+
+
+class Plan(NamedTuple):
+    """What one primitive does for one pattern of inputs that require gradients; made once and looked up from then on."""
+
+    primitive: Primitive
+    keep: tuple[bool, ...]  # of (inputs…, out, scratch, shapes)
+    rules: tuple[Rule, ...]  # the composed rules
+    fused: Rule | None  # the one-kernel twin
+    steps: tuple | None  # (input, function, slot or -1, slot or -1) per rule where all rules are that simple, else None
+
+
+class Cost(NamedTuple):
+    """FLOPs and bytes of memory traffic that one application needs at least."""
+
+    flops: float
+    bytes: float
+
+
+class Primitive:
+    """A differentiable operation: its forward, its derivative rules, formulas and cost. Call it like a function.
+
+    Tensors and raw arrays may be mixed; if no input is a Tensor, the raw result of the forward is returned.
+    """
+
+    def __init__(self, forward, *, elementwise, outputs, view, floating, constant, scratch, formula, flops, promote):
+        self.forward, self.name, self.elementwise, self.outputs = forward, forward.__name__, elementwise, outputs
+        self.view, self.floating, self.scratch, self.promote = view, floating, scratch, promote
+        self.formula, self.flops = formula, flops
+        parameters = inspect.signature(forward).parameters.values()
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))[1:]
+        self.constant = frozenset(self._position(name, "constant") for name in constant)
+        self.rules: list[Rule] = []
+        self.fused: Rule | None = None
+        self._plans: dict = {}
+        self.__name__ = self.__qualname__ = self.name
+        self.__module__, self.__doc__, self.__wrapped__ = forward.__module__, forward.__doc__, forward
+        signature = inspect.signature(forward)
+        self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+        REGISTRY[self.name] = self
+
+    def __repr__(self):
+        return f"<primitive {self.name}{self.__signature__}>"
+
+    # ---- declaring ---------------------------------------------------------------------------------------------------
+
+    def vjp(self, *wrt: str, formula: str = ""):
+        """Declare the rule that turns the result's gradient `g` into the gradients of the inputs named."""
+
+        def register(rule):
+            self.rules.append(self._rule(wrt, rule, 1, formula))
+            self._plans.clear()
+            return rule
+
+        return register
+
+    def fused_vjp(self, *wrt: str):
+        """Declare the one-kernel twin `rule(k, g, …)` of the composed rules, used when backward is not recorded."""
+
+        def register(rule):
+            self.fused = self._rule(wrt, rule, 2, "")
+            self._plans.clear()
+            return rule
+
+        return register
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether it has a derivative rule for some input."""
+        return bool(self.rules)
+
+    def _rule(self, wrt, function, skip, formula) -> Rule:
+        wants = _positional(function)[skip:]
+        at = tuple(self._position(name, "vjp") for name in wrt)
+        return Rule(at, function, tuple(self._slot(name, function) for name in wants), formula)
+
+    def _position(self, name, where) -> int:
+        if name not in self.inputs:
+            raise TypeError(f"{self.name}.{where}: '{name}' is not an input; the inputs are {', '.join(self.inputs)}")
+        return self.inputs.index(name)
+
+    def _slot(self, name, rule) -> int:
+        slots = {**{x: i for i, x in enumerate(self.inputs)}, "out": len(self.inputs), "scratch": len(self.inputs) + 1}
+        slots.update({f"{x}_shape": ~i for i, x in enumerate(self.inputs)})
+        if name not in slots:
+            raise TypeError(
+                f"{self.name}: the rule {rule.__name__} asks for '{name}'; a rule may ask for {', '.join(slots)}"
+            )
+        return slots[name]
+
+    # ---- applying ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *inputs, **params):
+        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+        if not any(isinstance(x, Tensor) for x in inputs):
+            if any(isinstance(x, (np.ndarray, np.generic)) for x in inputs):
+                return self._raw(inputs, params)
+            inputs = [x if x is None else Tensor(x) for x in inputs]
+            arrays = [x if x is None else x.array for x in inputs]
+        if not self._uniform(inputs):
+            inputs = self._promoted(inputs)
+            arrays = [x if x is None else x.array for x in inputs]
+        return self._apply(inputs, arrays, params)
+
+    def _raw(self, inputs, params):
+        """Arrays in, arrays out: what rules do when the backward pass is not recorded."""
+        arrays = [x if x is None or type(x) is np.ndarray else np.asarray(x) for x in inputs]
+        if self.promote:
+            arrays = _raw_promoted(self, inputs, arrays)
+        out = self._forward(arrays, params)
+        if self.scratch:
+            out = out[0]
+        return out if self.outputs > 1 else _ndarray(out)
+
+    def _forward(self, arrays, params):
+        try:
+            return self.forward(for_array(next(a for a in arrays if a is not None)), *arrays, **params)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(self, error, arrays) from error
+
+    def _uniform(self, inputs) -> bool:
+        """Whether the inputs can be used as they are: tensors of one dtype, floating where the forward needs it."""
+        dtype = None
+        for i, x in enumerate(inputs):
+            if x is None or i in self.constant:
+                if x is not None and not isinstance(x, Tensor):
+                    return False
+                continue
+            if not isinstance(x, Tensor) or (dtype is not None and x.array.dtype is not dtype):
+                return False
+            dtype = x.array.dtype
+        return not self.floating or dtype is None or dtype.kind == "f"
+
+    def _promoted(self, inputs):
+        """The inputs as tensors of their common dtype (recorded casts)."""
+        movable = [i for i, x in enumerate(inputs) if x is not None and (self.variadic or i not in self.constant)]
+        inputs = [x if x is None or isinstance(x, (Tensor, int, float)) else Tensor(_checked(self, x)) for x in inputs]
+        if not self.promote:
+            return [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
+        dtype = result_type(*[inputs[i] for i in movable])
+        if self.floating and dtype.kind != "f":
+            dtype = get_default_dtype()
+        for i in movable:
+            inputs[i] = _cast(inputs[i], dtype)
+        return [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
+
+    def _apply(self, inputs, arrays, params):
+        out = self._forward(arrays, params)
+        scratch = None
+        if self.scratch:
+            out, scratch = out
+        if self.outputs > 1:
+            out = tuple([_ndarray(o) for o in out])
+        else:
+            out = _ndarray(out)
+        record, anomaly, _, scope = state.get()
+        if record and self.rules:
+            live = tuple([isinstance(x, Tensor) and x._live for x in inputs])
+            if True in live:
+                node = self._record(inputs, arrays, out, scratch, params, live, scope)
+                if anomaly:
+                    traces.add(node, user_line())
+                    check_finite(node, arrays, out)
+                if self.outputs == 1:
+                    return result(out, node, True)
+                return tuple([result(o, (node, i), o.dtype.kind == "f") for i, o in enumerate(out)])
+        if anomaly:
+            check_finite(self, arrays, out)
+        return tuple([result(o) for o in out]) if self.outputs > 1 else result(out)
+
+    def _record(self, inputs, arrays, out, scratch, params, live, scope) -> Node:
+        plan = self._plans.get(live) or self._plan(live)
+        if self.view:
+            scratch = weakref.ref(root(out))
+        node = Node()
+        node.plan = plan
+        node.edges = tuple([(x._edge or x) if on else None for x, on in zip(inputs, live, strict=True)])
+        pool = (tuple(arrays), out, scratch) if self.variadic else (*arrays, out, scratch)
+        kept = [value if wanted else None for value, wanted in zip(pool, plan.keep, strict=False)]
+        kept.append(tuple([None if a is None else np.shape(a) for a in arrays]) if plan.keep[-1] else None)
+        node.kept = tuple(kept)
+        node.params = params
+        node.shape = out.shape if self.outputs == 1 else tuple([(o.shape, o.dtype) for o in out])
+        node.scope = scope
+        node.seq = next_seq()
+        return node
+
+    def _implementation(self, array):
+        """The forward bound to the kernels of `array`'s device, remembered by the array's type."""
+        kernels = for_array(array)
+        bound = getattr(kernels, self.name) if self._direct else partial(self.forward, kernels)
+        self._implementations[type(array)] = bound
+        return bound
+
+    def _plan(self, live) -> Plan:
+        on = (lambda rule: any(live)) if self.variadic else (lambda rule: any(live[i] for i in rule.wrt if i < len(live)))
+        rules = tuple([rule for rule in self.rules if on(rule)])
+        fused = self.fused if self.fused and on(self.fused) else None
+        wants = {slot for rule in (*rules, *([fused] if fused else [])) for slot in rule.wants}
+        if self.view:
+            wants.add(len(self.inputs) + 1)
+        keep = tuple([i in wants for i in range(len(self.inputs) + 2)]) + (any(slot < 0 for slot in wants),)
+        plan = self._plans[live] = Plan(self, keep, rules, fused, None if fused else self._steps(rules))
+        return plan
+
+    def _steps(self, rules):
+        if self.variadic or self.outputs > 1:
+            return None
+        if any(len(rule.wrt) > 1 or len(rule.wants) > 2 or min(rule.wants, default=0) < 0 for rule in rules):
+            return None
+        return tuple([(rule.wrt[0], rule.function, *rule.wants, -1, -1)[:4] for rule in rules])
+
+    def cost(self, input_shapes, output_shapes, itemsize=4, **params) -> Cost:
+        """FLOPs and least memory traffic in bytes for inputs and outputs of the shapes given.
+
+        >>> cr.multiply.cost([(3, 4), (4,)], [(3, 4)])
+        Cost(flops=12, bytes=112)
+        """
+        moved = itemsize * sum(math.prod(s) for s in (*input_shapes, *output_shapes) if s is not None)
+        flops = self.flops
+        if callable(flops):
+            flops = flops(*input_shapes, out=output_shapes[0], **params)
+        else:
+            flops = flops * math.prod(output_shapes[0])
+        return Cost(flops, 0 if self.view else moved)
+
+
+class ElementwiseOne(Primitive):
+    """An elementwise primitive of one input without metadata: the general path, and `short` for the common case."""
+
+    def __init__(self, forward, *, direct=False, **options):
+        super().__init__(forward, **options)
+        self._direct = direct
+        self._implementations = {}
+        self.short = _short_one(self)
+
+    def __call__(self, x):
+        return self.short(x)
+
+
+class ElementwiseTwo(Primitive):
+    """An elementwise primitive of two inputs without metadata: the general path, and `short` for the common case."""
+
+    def __init__(self, forward, *, direct=False, **options):
+        super().__init__(forward, **options)
+        self._direct = direct
+        self._implementations = {}
+        self.short = _short_two(self)
+
+    def __call__(self, x, y):
+        return self.short(x, y)
+
+    def general(self, x, y):
+        """The path of every case that `short` leaves."""
+        if is_number(x) and isinstance(y, Tensor) and not self.floating and result_type(x, y) is y.dtype:
+            x = result(np.asarray(x, dtype=y.dtype))
+        return Primitive.__call__(self, x, y)
+
+
+new = object.__new__
+state_get = state.get
+
+
+# The two functions below are the path of nearly every small operation; their length is what saves the calls, arguments and
+# look-ups that would cost as much as the arithmetic. What they do is what `Primitive._apply` does.
+
+
+def _short_one(self):
+    """`self(x)` for one tensor."""
+    bound, bind, plans = self._implementations.get, self._implementation, []
+
+    def short(x):
+        if not isinstance(x, Tensor):
+            return Primitive.__call__(self, x)
+        a = x.array
+        record, anomaly, inference, scope = state_get()
+        if anomaly or inference or (self.floating and a.dtype.kind != "f"):
+            return Primitive.__call__(self, x)
+        out = (bound(type(a)) or bind(a))(a)
+        if type(out) is not type(a):
+            out = np.asarray(out)
+        tensor = new(Tensor)
+        tensor.array = out
+        tensor._grad = None
+        if record and x._live and self.rules:
+            if not plans:
+                plans.append(self._plan((True,)))
+            plan = plans[0]
+            tensor._edge = node = new(Node)
+            tensor._live = True
+            node.plan = plan
+            node.edges = (x._edge or x,)
+            keep = plan.keep
+            node.kept = (a if keep[0] else None, out if keep[1] else None, None, (a.shape,) if keep[3] else None)
+            node.params = None
+            node.shape = out.shape
+            node.scope = scope
+            node.seq = next_seq()
+        else:
+            tensor._edge = None
+            tensor._live = False
+        return tensor
+
+    return _named(short, self)
+
+
+def _short_two(self):
+    """`self(x, y)` for a tensor and another of the same dtype, or a Python number."""
+    bound, bind, plans = self._implementations.get, self._implementation, [None] * 4
+    general, floating = self.general, self.floating
+
+    def short(x, y):
+        if not isinstance(x, Tensor):
+            return general(x, y)
+        a = x.array
+        record, anomaly, inference, scope = state_get()
+        if anomaly or inference or (floating and a.dtype.kind != "f"):
+            return general(x, y)
+        live = x._live
+        try:
+            if isinstance(y, Tensor):
+                b = y.array
+                if b.dtype is not a.dtype:
+                    return general(x, y)
+                if y._live:
+                    live += 2
+                out = (bound(type(a)) or bind(a))(a, b)
+            elif type(y) is float or type(y) is int:
+                b = y
+                out = (bound(type(a)) or bind(a))(a, b)
+                if out.dtype is not a.dtype and self.rules:
+                    return general(x, y)
+            else:
+                return general(x, y)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise _explained(self, error, (a, b)) from error
+        if type(out) is not type(a):
+            out = np.asarray(out)
+        tensor = new(Tensor)
+        tensor.array = out
+        tensor._grad = None
+        if record and live and self.rules:
+            plan = plans[live]
+            if plan is None:
+                plan = plans[live] = self._plan((bool(live & 1), bool(live & 2)))
+            tensor._edge = node = new(Node)
+            tensor._live = True
+            node.plan = plan
+            node.edges = ((x._edge or x) if live & 1 else None, (y._edge or y) if live & 2 else None)
+            keep = plan.keep
+            node.kept = (
+                a if keep[0] else None,
+                b if keep[1] else None,
+                out if keep[2] else None,
+                None,
+                (a.shape, np.shape(b)) if keep[4] else None,
+            )
+            node.params = None
+            node.shape = out.shape
+            node.scope = scope
+            node.seq = next_seq()
+        else:
+            tensor._edge = None
+            tensor._live = False
+        return tensor
+
+    return _named(short, self)
+
+
+def _named(short, primitive):
+    short.__name__ = short.__qualname__ = primitive.name
+    short.__doc__ = primitive.__doc__
+    return short
+
+
+def primitive(
+    function=None,
+    *,
+    elementwise=False,
+    outputs=1,
+    view=False,
+    floating=False,
+    constant=(),
+    scratch=False,
+    direct=False,
+    promote=True,
+    formula="",
+    flops=1,
+):
+    """Declare a primitive from its forward `f(k, *arrays, **metadata)`.
+
+    elementwise: the inputs broadcast, and the engine sums their gradients back to shape. outputs: how many results.
+    view: the result looks at the input's memory. floating: integers are converted to floats first. constant: names of
+    inputs that have no derivative and keep their dtype (indices, masks). scratch: the forward returns (result, scratch).
+    direct: the forward is nothing but the kernel of the same name. promote: bring the inputs to their common dtype.
+    formula: LaTeX of the result. flops: per element of the result, or a function of the input shapes and `out`.
+
+    >>> from chainrule.autograd import primitive
+    >>> @primitive(elementwise=True, formula=r"x^3")
+    ... def cube(k, x):
+    ...     return x * x * x
+    >>> @cube.vjp("x", formula=r"3 x^2 \\\\bar o")
+    ... def cube_dx(g, x):
+    ...     return g * (3 * x * x)
+    >>> x = cr.tensor(2.0, requires_grad=True)
+    >>> cube(x).backward(); x.grad.item()
+    12.0
+    """
+    options = dict(elementwise=elementwise, outputs=outputs, view=view, floating=floating, constant=constant)
+    options.update(scratch=scratch, formula=formula, flops=flops, promote=promote)
+
+    def declare(forward):
+        kinds = [p.kind for p in inspect.signature(forward).parameters.values()]
+        plain = elementwise and outputs == 1 and not scratch and not constant and promote
+        if plain and kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 2:
+            return ElementwiseOne(forward, direct=direct, **options)
+        if plain and kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 3:
+            return ElementwiseTwo(forward, direct=direct, **options)
+        return Primitive(forward, **options)
+
+    return declare(function) if function else declare
+
+
+def _positional(function) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
+def _ndarray(value):
+    return np.asarray(value) if isinstance(value, (np.generic, int, float)) else value
+
+
+# ---- dtypes ----------------------------------------------------------------------------------------------------------
+
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
+
+
+def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The dtype that holds both, by PyTorch's lattice: a float wins over any integer.
+
+    >>> cr.promote_types(cr.int64, cr.float32)
+    dtype('float32')
+    """
+    a, b = np.dtype(a), np.dtype(b)
+    difference = _CATEGORY[a.kind] - _CATEGORY[b.kind]
+    return np.promote_types(a, b) if difference == 0 else a if difference > 0 else b
+
+
+def result_type(*values) -> np.dtype:
+    """The dtype of an operation on `values`, by PyTorch's rules.
+
+    Tensors with dimensions decide; a 0-d tensor, and after it a Python number, only raises the category (bool, integer,
+    float). Numbers are of the default dtype or int64.
+
+    >>> cr.result_type(cr.ones(2, dtype=cr.float32), cr.tensor(1.0, dtype=cr.float64), 2.5)
+    dtype('float32')
+    """
+    ranks: list[np.dtype | None] = [None, None, None]
+    for value in values:
+        if isinstance(value, Tensor):
+            rank, dtype = 0 if value.array.ndim else 1, value.array.dtype
+        elif isinstance(value, np.ndarray):
+            rank, dtype = 0 if value.ndim else 1, value.dtype
+        else:
+            rank, dtype = 2, bool_ if isinstance(value, (bool, np.bool_)) else int64 if _integral(value) else get_default_dtype()
+        ranks[rank] = dtype if ranks[rank] is None else promote_types(ranks[rank], dtype)
+    decided = None
+    for dtype in ranks:
+        if decided is None or (dtype is not None and _CATEGORY[dtype.kind] > _CATEGORY[decided.kind]):
+            decided = dtype
+    return decided
+
+
+def _integral(value) -> bool:
+    return isinstance(value, (int, np.integer))
+
+
+def _cast(x, dtype):
+    if not isinstance(x, Tensor):
+        return result(np.asarray(x, dtype=dtype))
+    if x.array.dtype is dtype:
+        return x
+    from .ops.convert import to
+
+    return to(x, dtype)
+
+
+def _raw_promoted(self, inputs, arrays):
+    """Python numbers among raw arrays take the arrays' dtype (NEP 50); 0-d arrays of another dtype too."""
+    dtypes = {a.dtype for x, a in zip(inputs, arrays, strict=True) if isinstance(x, (np.ndarray, np.generic)) and a.ndim}
+    if len(dtypes) != 1:
+        dtypes = {a.dtype for x, a in zip(inputs, arrays, strict=True) if isinstance(x, (np.ndarray, np.generic))}
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    return [
+        a.astype(dtype) if dtype is not None and isinstance(x, (int, float)) and not isinstance(x, np.generic) else a
+        for x, a in zip(inputs, arrays, strict=True)
+    ]
+
+
+def _checked(self, x):
+    if isinstance(x, (np.ndarray, np.generic, list, tuple)):
+        return as_array(x)
+    raise TypeError(
+        f"{self.name}: received {type(x).__name__} {x!r} as an input; an operation takes tensors, arrays, nested lists and "
+        "numbers"
+    )
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+def _explained(self, error, arrays):
+    """The kernel's complaint with what was received and, for shapes that do not broadcast, the fix."""
+    text = str(error)
+    if text.startswith(f"{self.name}:"):
+        return error
+    described = ", ".join(_one(a) for a in arrays if a is not None)
+    if "broadcast" in text and self.elementwise:
+        return ValueError(
+            f"{self.name}: {described} do not broadcast; aligned at the right, each pair of sizes must be equal or hold a 1; "
+            "use reshape or unsqueeze to align them"
+        )
+    return type(error)(f"{self.name}: {text} (received {described})")
+
+
+def _one(a) -> str:
+    return f"shape {a.shape} of {a.dtype}" if isinstance(a, np.ndarray) else repr(a)
+
+
+class AnomalyError(RuntimeError):
+    """The first NaN or infinity under `detect_anomaly`."""
+
+
+def check_finite(where, arrays, out, backward_of=None) -> None:
+    """Raise AnomalyError if `out` holds a NaN or Inf that the inputs do not explain."""
+    for value in out if isinstance(out, tuple) else (out,):
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or np.isfinite(value).all():
+            continue
+        bad = np.argwhere(~np.isfinite(value))[0]
+        kind = "NaN" if np.isnan(value[tuple(bad)]) else "Inf"
+        node = where if isinstance(where, Node) else None
+        path = f" in module {node.path}" if node is not None and node.path else ""
+        line = traces.get(node)[0] if node is not None and traces.get(node) else user_line()
+        told = "the gradient that flows out of" if backward_of is not None else "the result of"
+        given = ", ".join(_one(a) for a in arrays if a is not None)
+        raise AnomalyError(
+            f"detect_anomaly: {told} {where.name}{path} holds the first {kind}, at index {tuple(int(i) for i in bad)}; "
+            f"recorded at {line}; received {given}"
+        )

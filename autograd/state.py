@@ -1,0 +1,203 @@
+"""What the current thread of execution is doing: recording a graph or not, looking for NaN, inside which module.
+
+All of it lives in one immutable `State` in one `ContextVar`, so threads, coroutines and contexts never see one another's
+choices, and the path that every operation takes reads a single variable.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from contextvars import ContextVar
+from typing import NamedTuple
+
+
+class State(NamedTuple):
+    """`record` the graph? `anomaly`: check every value? `inference`: are results barred from graphs? `scope`: module path."""
+
+    record: bool = True
+    anomaly: bool = False
+    inference: bool = False
+    scope: tuple | None = None
+
+
+state: ContextVar[State] = ContextVar("chainrule_state", default=State())
+
+
+class StateContext:
+    """Changes the state inside a `with` block, or inside the function (or generator) that it decorates."""
+
+    changes: dict = {}
+
+    def __init__(self):
+        self._previous = []
+
+    def __enter__(self):
+        current = state.get()
+        self._previous.append(current)
+        state.set(current._replace(**self.changes))
+        return self
+
+    def __exit__(self, *exc):
+        # Set, not reset by token: a generator may be closed in another context than the one that entered.
+        state.set(self._previous.pop())
+        return False
+
+    def __call__(self, function):
+        if inspect.isgeneratorfunction(function):
+            return self._decorate_generator(function)
+
+        @functools.wraps(function)
+        def inside(*args, **kwargs):
+            with self._again():
+                return function(*args, **kwargs)
+
+        return inside
+
+    def _again(self):
+        again = StateContext()
+        again.changes = self.changes
+        return again
+
+    def _decorate_generator(self, function):
+        """The state holds while the generator's body runs, never while its consumer does."""
+
+        @functools.wraps(function)
+        def inside(*args, **kwargs):
+            body = function(*args, **kwargs)
+            step, value = body.send, None
+            try:
+                while True:
+                    try:
+                        with self._again():
+                            item = step(value)
+                    except StopIteration as stop:
+                        return stop.value
+                    try:
+                        step, value = body.send, (yield item)
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        step, value = body.throw, error
+            finally:
+                body.close()
+
+        return inside
+
+
+class no_grad(StateContext):
+    """Stop recording: results inside do not require gradients.
+
+    Usable as `with cr.no_grad():` and as the decorator `@cr.no_grad()`.
+
+    >>> w = cr.tensor([1.0, 2.0], requires_grad=True)
+    >>> with cr.no_grad():
+    ...     y = w * 2
+    >>> y.requires_grad
+    False
+    """
+
+    changes = {"record": False}
+
+
+class enable_grad(StateContext):
+    """Record again inside a `no_grad` block.
+
+    >>> w = cr.tensor([1.0], requires_grad=True)
+    >>> with cr.no_grad(), cr.enable_grad():
+    ...     y = w * 2
+    >>> y.requires_grad
+    True
+    """
+
+    changes = {"record": True, "inference": False}
+
+
+class inference_mode(StateContext):
+    """Like `no_grad`, and results inside can never require a gradient later (`Tensor.is_inference`).
+
+    >>> with cr.inference_mode():
+    ...     y = cr.ones(2) * 3
+    >>> y.is_inference()
+    True
+    """
+
+    changes = {"record": False, "inference": True}
+
+    def __init__(self, mode: bool = True):
+        super().__init__()
+        self.changes = {"record": not mode, "inference": bool(mode)}
+
+
+class set_grad_enabled(StateContext):
+    """Set recording to `mode`: at once when called, and until the end of the block in a `with` statement.
+
+    >>> with cr.set_grad_enabled(False):
+    ...     cr.is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool):
+        super().__init__()
+        self.changes = {"record": bool(mode)}
+        self._before = state.get()
+        state.set(self._before._replace(**self.changes))
+
+    def __enter__(self):
+        self._previous.append(self._before)
+        state.set(state.get()._replace(**self.changes))
+        return self
+
+    def __call__(self, function):
+        state.set(self._before)
+        return super().__call__(function)
+
+
+class scope(StateContext):
+    """Name the part of the program that records: nodes made inside carry the path of names (see `Node.path`).
+
+    `nn.Module` enters one for each call, so that pictures and errors can say `LeNet5.features.0`.
+
+    >>> x = cr.ones(2, requires_grad=True)
+    >>> with cr.autograd.scope("encoder"):
+    ...     y = x * 2
+    >>> y.grad_fn.path
+    'encoder'
+    """
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def __enter__(self):
+        current = state.get()
+        self._previous.append(current)
+        state.set(State(current.record, current.anomaly, current.inference, (current.scope, self.name)))
+        return self
+
+
+def scope_path(link: tuple | None) -> str:
+    """'a.b.c' of the linked scopes (((None, 'a'), 'b'), 'c')."""
+    names = []
+    while link is not None:
+        link, name = link
+        names.append(name)
+    return ".".join(reversed(names))
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded.
+
+    >>> cr.is_grad_enabled()
+    True
+    """
+    return state.get().record
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether `inference_mode` is on.
+
+    >>> cr.is_inference_mode_enabled()
+    False
+    """
+    return state.get().inference

@@ -1,0 +1,134 @@
+"""`draw`: a recorded graph as a picture, in DOT, SVG, PNG or PDF."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ..backward import reachable
+from ..tensor import Tensor
+
+_STYLE = {
+    "leaf": {"shape": "box", "style": "filled,rounded", "fillcolor": "#dbeafe", "color": "#1d4ed8"},
+    "constant": {"shape": "box", "style": "filled,rounded", "fillcolor": "#f1f5f9", "color": "#94a3b8"},
+    "operation": {"shape": "box", "style": "filled", "fillcolor": "#fef9c3", "color": "#a16207"},
+    "result": {"shape": "box", "style": "filled,bold", "fillcolor": "#dcfce7", "color": "#15803d"},
+}
+
+
+class Picture:
+    """A drawn graph: `source` is its DOT text; `save` writes it as .dot, .svg, .png or .pdf; notebooks show it."""
+
+    def __init__(self, graph):
+        self._graph = graph
+
+    @property
+    def source(self) -> str:
+        """The graph in the DOT language."""
+        return self._graph.source
+
+    def save(self, path) -> Path:
+        """Write the picture in the format that the name's ending says, and return the path.
+
+        Rendered by pygraphviz's own engine, else by a `dot` on PATH.
+
+        Errors: ValueError for another ending, RuntimeError naming what to install where there is no engine.
+        """
+        path = Path(path)
+        kind = path.suffix.lstrip(".").lower()
+        if kind not in ("dot", "gv", "svg", "png", "pdf"):
+            raise ValueError(f"save: received the name {path.name!r}; it must end in .dot, .svg, .png or .pdf")
+        data = self.source.encode() if kind in ("dot", "gv") else render(self.source, kind)
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(data)
+        os.replace(part, path)
+        return path
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        try:
+            return {"image/svg+xml": render(self.source, "svg").decode()}
+        except RuntimeError:
+            return {"text/plain": self.source}
+
+
+def render(source: str, kind: str) -> bytes:
+    """DOT text as the bytes of an SVG, PNG or PDF."""
+    try:
+        import pygraphviz
+    except ImportError:
+        pygraphviz = None
+    if pygraphviz is not None:
+        return pygraphviz.AGraph(string=source).draw(format=kind, prog="dot")
+    if shutil.which("dot"):
+        return _graphviz().Source(source).pipe(format=kind)
+    raise RuntimeError(
+        f"a {kind.upper()} needs Graphviz's layout engine, and none was found; "
+        "install the extra: pip install 'chainrule[viz]' (or save as .dot)"
+    )
+
+
+def _graphviz():
+    try:
+        import graphviz
+    except ImportError:
+        raise ImportError("drawing needs the graphviz package; install the extra: pip install 'chainrule[viz]'") from None
+    return graphviz
+
+
+def draw(output, names: dict | None = None) -> Picture:
+    """The graph that computed `output` (a tensor or several): leaves blue, constants grey, operations yellow, results green.
+
+    Edges point the way the data flowed; operations carry their module path, all boxes their shapes. `names` maps names
+    to leaf tensors (e.g. `dict(model.named_parameters())`).
+
+    Errors: ImportError naming the extra where graphviz is missing; TypeError for what is no tensor.
+
+    >>> w = cr.tensor([1.0, 2.0], requires_grad=True)
+    >>> "multiply" in cr.viz.draw((w * 3).sum(), names={"w": w}).source
+    True
+    """
+    graphviz = _graphviz()
+    outputs = output if isinstance(output, (list, tuple)) else [output]
+    for one in outputs:
+        if not isinstance(one, Tensor):
+            raise TypeError(f"draw: received {type(one).__name__}; pass the tensor whose graph is wanted")
+    labels = {id(tensor): name for name, tensor in (names or {}).items()}
+    body: list[str] = []
+    graph = graphviz.Digraph("chainrule", body=body)
+    graph.attr("graph", rankdir="TB", fontname="Helvetica", bgcolor="transparent")
+    graph.attr("node", fontname="Helvetica", fontsize="11", margin="0.12,0.06")
+    graph.attr("edge", color="#64748b")
+    drawn: set[int] = set()
+    for node in reachable([t._edge for t in outputs if t.grad_fn is not None]):
+        title = f"{node.path}\n{node.name}" if node.path else node.name
+        graph.node(f"n{node.seq}", _text(graphviz, title, _shape(node)), **_STYLE["operation"])
+        for edge in node.edges:
+            if edge is None:
+                continue
+            if isinstance(edge, Tensor):
+                key = f"t{id(edge)}"
+                if id(edge) not in drawn:
+                    drawn.add(id(edge))
+                    graph.node(key, _text(graphviz, labels.get(id(edge), "leaf"), edge.shape), **_STYLE["leaf"])
+            else:
+                key = f"n{edge[0].seq if isinstance(edge, tuple) else edge.seq}"
+            graph.edge(key, f"n{node.seq}")
+    for i, one in enumerate(outputs):
+        key = f"r{i}"
+        style = "result" if one.requires_grad else "constant"
+        graph.node(key, _text(graphviz, labels.get(id(one), "result"), one.shape), **_STYLE[style])
+        if one.grad_fn is not None and one.requires_grad:
+            graph.edge(f"n{one.grad_fn.seq}", key)
+        elif one.requires_grad:
+            graph.node(key, _text(graphviz, labels.get(id(one), "leaf"), one.shape), **_STYLE["leaf"])
+    return Picture(graph)
+
+
+def _shape(node):
+    return node.shape if node.primitive.outputs == 1 else node.shape[0][0]
+
+
+def _text(graphviz, title: str, shape) -> str:
+    """A label in which nothing of the title is markup: backslashes and angle brackets are escaped."""
+    return graphviz.escape(f"{title}") + "\n" + " × ".join(map(str, shape)) if shape else graphviz.escape(title)

@@ -1,0 +1,5 @@
+"""`python -m chainrule` is the `chainrule` command."""
+
+from .cli import main
+
+main(prog_name="chainrule")

@@ -1,0 +1,3 @@
+"""Datasets, loaders and samplers (the room is `nn/data`)."""
+
+from .nn.data import *

@@ -1,0 +1,3 @@
+"""Pictures of the graph (the room is `autograd/viz`)."""
+
+from .autograd.viz import *

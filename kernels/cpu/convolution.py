@@ -1,0 +1,236 @@
+"""Cross-correlation and its two adjoints: columns of patches (im2col) times a matrix, in pieces that stay in cache.
+
+x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups, K = C/G kh kw, P = oh ow.
+The workers share the batch; each piece is one im2col and one product with BLAS on one thread.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..geometry import conv_output_size
+from . import workers
+from .jit import jit
+from .layout import floats, half_by_single
+from .scratch import scratch
+
+_PIECE_BYTES = 2 << 20  # of columns; from 1 to 4 MiB the times differ by less than a tenth
+_WORTH_SHARING = 2_000_000  # FLOPs that outlast handing a slice to a worker
+
+
+@half_by_single
+def conv2d(x, w, b, *, stride, padding, dilation, groups):
+    """Cross-correlation of x with w, plus b (O,) or None."""
+    x, w, b = floats(x, w, b)
+    plan = _Plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    out = np.empty((plan.n, plan.o, *plan.out_size), x.dtype)
+    kernels, images = plan.kernels(w), plan.grouped(out)
+    bias = None if b is None else b.reshape(groups, -1, 1)
+
+    def task(start, stop):
+        for piece in plan.pieces(start, stop):
+            result = images[piece.part]
+            np.matmul(kernels, plan.columns(x, piece), out=result)
+            if bias is not None:
+                result += bias
+
+    workers.run(task, plan.items, grain=plan.grain)
+    return out
+
+
+@half_by_single
+def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
+    """The adjoint of `conv2d` with respect to x: g (N, O, oh, ow) -> (N, C, H, W) with (H, W) = input_size."""
+    g, w = floats(g, w)
+    shape = (g.shape[0], w.shape[1] * groups, *input_size)
+    plan = _Plan(shape, w.shape, stride, padding, dilation, groups, g.itemsize)
+    out = np.zeros(shape, g.dtype)
+    kernels, images = np.ascontiguousarray(plan.kernels(w).swapaxes(1, 2)), plan.grouped(g)
+
+    def task(start, stop):  # whole images: blocks of rows overlap in the input
+        for piece in plan.pieces(start * plan.blocks, stop * plan.blocks):
+            plan.add_columns(kernels, images[piece.part], out, piece)
+
+    workers.run(task, plan.n, grain=-(-plan.grain // plan.blocks))
+    return out
+
+
+@half_by_single
+def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
+    """The adjoint of `conv2d` with respect to w: g (N, O, oh, ow), x (N, C, H, W) -> (O, C/groups, kh, kw)."""
+    g, x = floats(g, x)
+    shape = (g.shape[1], x.shape[1] // groups, *kernel_size)
+    plan = _Plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
+    images, sums = plan.grouped(g), {}
+
+    def task(start, stop):
+        total = sums[start] = np.zeros((groups, plan.k, plan.o // groups), x.dtype)
+        for piece in plan.pieces(start, stop):  # columns first: BLAS is up to 1.8 times faster than with g first
+            total += np.matmul(plan.columns(x, piece), images[piece.part].swapaxes(-1, -2)).sum(0)
+
+    workers.run(task, plan.items, grain=plan.grain)
+    total = np.zeros((groups, plan.k, plan.o // groups), x.dtype)
+    for start in sorted(sums):  # a fixed order, whoever finished first
+        total += sums[start]
+    return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
+
+
+class _Piece(NamedTuple):
+    """Images first..last of the batch, rows top..bottom of the output; `part` of an (N, G, ., P) array."""
+
+    first: int
+    last: int
+    top: int
+    bottom: int
+    part: tuple
+
+
+class _Plan:
+    """The sizes of one convolution and how its work is cut: items are (image, block of output rows)."""
+
+    def __init__(self, x_shape, w_shape, stride, padding, dilation, groups, itemsize):
+        self.n, self.c, *self.size = x_shape
+        self.o, _, *self.kernel = w_shape
+        self.k = w_shape[1] * w_shape[2] * w_shape[3]
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.out_size = conv_output_size(
+            self.size, kernel_size=self.kernel, stride=stride, padding=padding, dilation=dilation
+        )
+        self.padded = any(map(any, padding))
+        self.pointwise = self.kernel == [1, 1] == list(stride) and not self.padded
+        oh, ow = self.out_size
+        row_bytes = max(1, groups * self.k * ow * itemsize)
+        self.rows = oh if self.pointwise else min(oh, max(1, _PIECE_BYTES // row_bytes))
+        self.images = max(1, _PIECE_BYTES // (row_bytes * oh))
+        self.blocks = -(-oh // self.rows)
+        self.items = self.n * self.blocks
+        self.grain = max(1, _WORTH_SHARING // max(1, 2 * self.o * self.k * self.rows * ow))
+
+    def kernels(self, w):
+        """w as matrices (G, O/G, K)."""
+        return w.reshape(self.groups, self.o // self.groups, self.k)
+
+    def grouped(self, array):
+        """(N, G A, h, w) seen as (N, G, A, h w)."""
+        n, channels, height, width = array.shape
+        return array.reshape(n, self.groups, channels // self.groups, height * width)
+
+    def pieces(self, start, stop):
+        """Items start..stop as pieces: several whole images, or one block of rows."""
+        ow = self.out_size[1]
+        while start < stop:
+            first, block = divmod(start, self.blocks)
+            last = first + 1 if self.blocks > 1 else min(first + self.images, stop)
+            top, bottom = block * self.rows, min((block + 1) * self.rows, self.out_size[0])
+            yield _Piece(first, last, top, bottom, (slice(first, last), ..., slice(top * ow, bottom * ow)))
+            start += last - first
+
+    def columns(self, x, piece):
+        """The patches under the piece's outputs: (images, G, K, P)."""
+        if self.pointwise:
+            return self.grouped(x)[piece.part]
+        columns = self._columns_room(piece, x.dtype)
+        _im2col(self._field(x, piece), columns, *self.stride, *self.dilation)
+        return self._as_matrices(columns)
+
+    def add_columns(self, kernels, g, out, piece):
+        """Add kernels (G, K, O/G) @ g (images, G, O/G, P), columns of patches, to the places in `out` they came from."""
+        if self.pointwise:
+            np.matmul(kernels, g, out=self.grouped(out)[piece.part])
+            return
+        columns = self._columns_room(piece, out.dtype)
+        np.matmul(kernels, g, out=self._as_matrices(columns))
+        into, inside, shape = self._window(piece)
+        field = scratch("field", shape, out.dtype)
+        field[...] = 0
+        _col2im(columns, field, *self.stride, *self.dilation)
+        out[into] += field[inside]
+
+    def _columns_room(self, piece, dtype):
+        shape = piece.last - piece.first, self.c, *self.kernel, piece.bottom - piece.top, self.out_size[1]
+        return scratch("columns", shape, dtype)
+
+    def _as_matrices(self, columns):
+        images, *_, rows, ow = columns.shape
+        return columns.reshape(images, self.groups, self.k, rows * ow)
+
+    def _field(self, x, piece):
+        """The part of x, padded, that the piece's windows see: (images, C, h, w)."""
+        into, inside, shape = self._window(piece)
+        if not self.padded and self.blocks == 1:
+            return x[piece.first : piece.last]
+        field = scratch("field", shape, x.dtype)
+        if self.padded:
+            field[...] = 0
+        field[inside] = x[into]
+        return field
+
+    def _window(self, piece):
+        """Where the piece's windows meet the input (its slices, theirs), and the shape (images, C, h, w) they span."""
+        (top, _), (left, right) = self.padding
+        start = piece.top * self.stride[0] - top
+        span = (piece.bottom - piece.top - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
+        lo, hi = max(0, start), max(0, min(start + span, self.size[0]))
+        hi = max(lo, hi)
+        images = slice(piece.first, piece.last)
+        into = images, slice(None), slice(lo, hi)
+        inside = ..., slice(lo - start, hi - start), slice(left, left + self.size[1])
+        return into, inside, (piece.last - piece.first, self.c, span, left + self.size[1] + right)
+
+
+def _taps(field, columns, sh, sw, dh, dw):
+    """The elements of the field under each tap of the kernel, in the shape of the columns."""
+    n, c, h, w = field.strides
+    return np.lib.stride_tricks.as_strided(field, columns.shape, (n, c, h * dh, w * dw, h * sh, w * sw))
+
+
+def _im2col_numpy(field, columns, sh, sw, dh, dw):
+    columns[...] = _taps(field, columns, sh, sw, dh, dw)
+
+
+def _col2im_numpy(columns, field, sh, sw, dh, dw):
+    taps = _taps(field, columns, sh, sw, dh, dw)
+    for i, j in np.ndindex(columns.shape[2:4]):  # within one tap no two elements are the same
+        taps[:, :, i, j] += columns[:, :, i, j]
+
+
+@jit(_im2col_numpy)
+def _im2col(field, columns, sh, sw, dh, dw):
+    images, channels, kh, kw, rows, ow = columns.shape
+    height, width = field.shape[2], field.shape[3]
+    source, into = field.reshape(-1), columns.reshape(-1)
+    count, at = np.uint64(ow), np.uint64(0)  # unsigned: an index that may be negative stops the vectoriser
+    for plane in range(images * channels):
+        for i in range(kh):
+            for j in range(kw):
+                for r in range(rows):
+                    start = np.uint64((plane * height + r * sh + i * dh) * width + j * dw)
+                    if sw == 1:
+                        for q in range(count):
+                            into[at + q] = source[start + q]
+                    else:
+                        step = np.uint64(sw)
+                        for q in range(count):
+                            into[at + q] = source[start + q * step]
+                    at += count
+
+
+@jit(_col2im_numpy)
+def _col2im(columns, field, sh, sw, dh, dw):
+    images, channels, kh, kw, rows, ow = columns.shape
+    height, width = field.shape[2], field.shape[3]
+    source, into = columns.reshape(-1), field.reshape(-1)
+    count, at = np.uint64(ow), np.uint64(0)
+    for plane in range(images * channels):
+        for i in range(kh):
+            for j in range(kw):
+                for r in range(rows):
+                    start = np.uint64((plane * height + r * sh + i * dh) * width + j * dw)
+                    if sw == 1:
+                        for q in range(count):
+                            into[start + q] += source[at + q]
+                    else:
+                        step = np.uint64(sw)
+                        for q in range(count):
+                            into[start + q * step] += source[at + q]
+                    at += count

@@ -1,0 +1,44 @@
+"""Bringing arrays into the one form that the compiled loops are built for."""
+
+from functools import wraps
+
+import numpy as np
+
+_HALF = np.dtype(np.float16)
+
+
+def compact(x, dtype=None):
+    """`x` as a C-contiguous, aligned, writeable array of native `dtype` (its own by default); a copy only where needed."""
+    dtype = x.dtype.newbyteorder("=") if dtype is None else dtype
+    flags = x.flags
+    if flags.c_contiguous and flags.writeable and flags.aligned and x.dtype == dtype and x.dtype.isnative:
+        return x
+    return np.array(x, dtype=dtype, order="C")
+
+
+def floats(*arrays):
+    """The arrays compact and in one common floating dtype, integers as float32; None stays None."""
+    dtype = np.result_type(*(x.dtype for x in arrays if x is not None))
+    dtype = dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
+    return [None if x is None else compact(x, dtype) for x in arrays]
+
+
+def half_by_single(function):
+    """Decorate a kernel so that float16 arrays are computed in float32 and the results rounded back."""
+
+    @wraps(function)
+    def wrapped(*arrays, **metadata):
+        if not any(type(x) is np.ndarray and x.dtype == _HALF for x in arrays):
+            return function(*arrays, **metadata)
+        result = function(*map(_widen, arrays), **metadata)
+        return tuple(map(_narrow, result)) if isinstance(result, tuple) else _narrow(result)
+
+    return wrapped
+
+
+def _widen(x):
+    return x.astype(np.float32) if type(x) is np.ndarray and x.dtype == _HALF else x
+
+
+def _narrow(x):
+    return x.astype(np.float16) if type(x) is np.ndarray and x.dtype == np.float32 else x

@@ -1,0 +1,45 @@
+"""Matrix products, large ones shared by the workers."""
+
+import numpy as np
+
+from . import workers
+from .layout import half_by_single
+
+_BLAS_ALONE = 1 << 13  # multiplications up to which OpenBLAS never starts threads, of any kind of product
+_WORTH_SHARING = 1 << 21  # multiplications of a slice that outlast handing it to a worker
+
+
+@half_by_single
+def matmul(a, b):
+    """Matrix product by np.matmul's rules for every rank."""
+    work = a.size * (b.shape[-1] if b.ndim > 1 else 1)
+    if work <= _BLAS_ALONE:
+        return np.asarray(np.matmul(a, b))
+    if work < 2 * _WORTH_SHARING or min(a.ndim, b.ndim) < 2:
+        with workers.one_blas_thread:
+            return np.asarray(np.matmul(a, b))
+    return _shared(a, b, work)
+
+
+def _shared(a, b, work):
+    """Slices of the batch where there is one, else of the longer side of the result."""
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    rows, columns = a.shape[-2], b.shape[-1]
+    if a.shape[-1] != b.shape[-2]:
+        return np.matmul(a, b)  # raises, naming the shapes
+    out = np.empty((*batch, rows, columns), np.result_type(a, b))
+    if batch and batch[0] > 1:
+        a, b = (np.broadcast_to(x, batch[:1] + x.shape[1:]) if x.ndim == out.ndim else x[None] for x in (a, b))
+        return _run(work, batch[0], lambda i: np.matmul(_cut(a, i), _cut(b, i), out=out[i]), out)
+    if rows >= columns:
+        return _run(work, rows, lambda i: np.matmul(a[..., i, :], b, out=out[..., i, :]), out)
+    return _run(work, columns, lambda i: np.matmul(a, b[..., i], out=out[..., i]), out)
+
+
+def _cut(x, part):
+    return x if len(x) == 1 else x[part]
+
+
+def _run(work, n, product, out):
+    workers.run(lambda start, stop: product(slice(start, stop)), n, grain=max(1, _WORTH_SHARING * n // work))
+    return out

@@ -1,0 +1,209 @@
+"""Optimiser updates in place, one pass over memory each; torch.optim's formulas."""
+
+import numpy as np
+
+from . import workers
+from .jit import jit
+from .layout import compact
+
+_GRAIN = 50_000
+_LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def sgd_(param, grad, buf, *, lr, momentum, dampening, weight_decay, nesterov, maximize, first):
+    """d = ±grad + weight_decay param; buf = momentum buf + (1 - dampening) d (d itself at `first`); param -= lr step.
+
+    The step is buf, or d + momentum buf with `nesterov`, or d without momentum, where buf may be None.
+    """
+    sign, keep = (-1.0 if maximize else 1.0), (0.0 if first else momentum)
+    take = 1.0 if first else 1.0 - dampening
+    if momentum == 0:
+        _in_place(_sgd_plain, (param,), grad, (sign, weight_decay, lr))
+    else:
+        now, later = (1.0, momentum) if nesterov else (0.0, 1.0)
+        _in_place(_sgd_momentum, (param, buf), grad, (sign, weight_decay, keep, take, now * lr, later * lr))
+
+
+def adam_(param, grad, m, v, vmax, *, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, step):
+    """m, v: running means of grad and grad²; param -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
+
+    `decoupled` shrinks param by lr weight_decay first (AdamW), otherwise weight_decay param joins grad.  With vmax
+    (AMSGrad) the largest v so far divides.  step = t counts from 1.
+    """
+    sign, shrink, decay = (-1.0 if maximize else 1.0), 1.0, weight_decay
+    if decoupled:
+        shrink, decay = 1.0 - lr * weight_decay, 0.0
+    rate, root = lr / (1 - beta1**step), 1 / np.sqrt(1 - beta2**step)
+    scalars = sign, shrink, decay, 1 - beta1, beta2, 1 - beta2, rate, root, eps
+    if vmax is None:
+        _in_place(_adam, (param, m, v), grad, scalars)
+    else:
+        _in_place(_amsgrad, (param, m, v, vmax), grad, scalars)
+
+
+def adagrad_(param, grad, acc, *, lr, eps, weight_decay, maximize):
+    """acc += grad²; param -= lr grad / (sqrt(acc) + eps)."""
+    _in_place(_adagrad, (param, acc), grad, (-1.0 if maximize else 1.0, weight_decay, lr, eps))
+
+
+def adadelta_(param, grad, square_avg, acc_delta, *, lr, rho, eps, weight_decay, maximize):
+    """delta = sqrt(acc_delta + eps) / sqrt(square_avg + eps) grad; param -= lr delta; both averages decay by rho."""
+    scalars = (-1.0 if maximize else 1.0), weight_decay, rho, 1 - rho, eps, lr
+    _in_place(_adadelta, (param, square_avg, acc_delta), grad, scalars)
+
+
+def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_decay, momentum, maximize):
+    """param -= lr grad / (sqrt(square_avg - grad_avg²) + eps), through a momentum buffer where momentum > 0.
+
+    buf is None without momentum, grad_avg is None unless centred.
+    """
+    sign = -1.0 if maximize else 1.0
+    scalars = sign, weight_decay, alpha, 1 - alpha, eps
+    delta = np.empty_like(param)
+    if grad_avg is None:
+        _in_place(_rms, (param, square_avg, delta), grad, scalars)
+    else:
+        _in_place(_rms_centred, (param, square_avg, grad_avg, delta), grad, scalars)
+    if buf is None or momentum == 0:
+        _in_place(_sgd_plain, (param,), delta, (1.0, 0.0, lr))
+    else:
+        _in_place(_sgd_momentum, (param, buf), delta, (1.0, 0.0, momentum, 1.0, 0.0, lr))
+
+
+def _in_place(loop, states, grad, scalars):
+    """Run loop(*states, grad, *scalars) over flat slices; states are written whatever their layout and dtype."""
+    param = states[0]
+    dtype = param.dtype if param.dtype in _LOOPED else np.dtype(np.float32)
+    flat = [compact(x, dtype).reshape(-1) for x in (*states, grad)]
+    scalars = [dtype.type(s) for s in scalars]
+    workers.run(lambda a, b: loop(*(x[a:b] for x in flat), *scalars), param.size, grain=_GRAIN)
+    for state, worked in zip(states, flat, strict=False):
+        if not np.shares_memory(state, worked):
+            state[...] = worked.reshape(state.shape)
+
+
+def _sgd_plain_numpy(param, grad, sign, decay, lr):
+    param -= lr * (sign * grad + decay * param)
+
+
+@jit(_sgd_plain_numpy)
+def _sgd_plain(param, grad, sign, decay, lr):
+    for i in range(len(param)):
+        param[i] -= lr * (sign * grad[i] + decay * param[i])
+
+
+def _sgd_momentum_numpy(param, buf, grad, sign, decay, keep, take, now, later):
+    direction = sign * grad + decay * param
+    buf[...] = keep * buf + take * direction
+    param -= now * direction + later * buf
+
+
+@jit(_sgd_momentum_numpy)
+def _sgd_momentum(param, buf, grad, sign, decay, keep, take, now, later):
+    for i in range(len(param)):
+        direction = sign * grad[i] + decay * param[i]
+        moved = keep * buf[i] + take * direction
+        buf[i] = moved
+        param[i] -= now * direction + later * moved
+
+
+def _adam_numpy(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
+    grad = sign * grad + decay * param
+    m += take1 * (grad - m)
+    v[...] = keep2 * v + take2 * grad * grad
+    param[...] = shrink * param - rate * m / (np.sqrt(v) * root + eps)
+
+
+@jit(_adam_numpy)
+def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
+    for i in range(len(param)):
+        d = sign * grad[i] + decay * param[i]
+        mean = m[i] + take1 * (d - m[i])
+        square = keep2 * v[i] + take2 * d * d
+        m[i], v[i] = mean, square
+        param[i] = shrink * param[i] - rate * mean / (np.sqrt(square) * root + eps)
+
+
+def _amsgrad_numpy(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
+    grad = sign * grad + decay * param
+    m += take1 * (grad - m)
+    v[...] = keep2 * v + take2 * grad * grad
+    np.maximum(vmax, v, out=vmax)
+    param[...] = shrink * param - rate * m / (np.sqrt(vmax) * root + eps)
+
+
+@jit(_amsgrad_numpy)
+def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
+    for i in range(len(param)):
+        d = sign * grad[i] + decay * param[i]
+        mean = m[i] + take1 * (d - m[i])
+        square = keep2 * v[i] + take2 * d * d
+        largest = max(vmax[i], square)
+        m[i], v[i], vmax[i] = mean, square, largest
+        param[i] = shrink * param[i] - rate * mean / (np.sqrt(largest) * root + eps)
+
+
+def _adagrad_numpy(param, acc, grad, sign, decay, lr, eps):
+    grad = sign * grad + decay * param
+    acc += grad * grad
+    param -= lr * grad / (np.sqrt(acc) + eps)
+
+
+@jit(_adagrad_numpy)
+def _adagrad(param, acc, grad, sign, decay, lr, eps):
+    for i in range(len(param)):
+        d = sign * grad[i] + decay * param[i]
+        total = acc[i] + d * d
+        acc[i] = total
+        param[i] -= lr * d / (np.sqrt(total) + eps)
+
+
+def _adadelta_numpy(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, lr):
+    grad = sign * grad + decay * param
+    square_avg[...] = keep * square_avg + take * grad * grad
+    delta = np.sqrt(acc_delta + eps) / np.sqrt(square_avg + eps) * grad
+    acc_delta[...] = keep * acc_delta + take * delta * delta
+    param -= lr * delta
+
+
+@jit(_adadelta_numpy)
+def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, lr):
+    for i in range(len(param)):
+        d = sign * grad[i] + decay * param[i]
+        square = keep * square_avg[i] + take * d * d
+        delta = np.sqrt(acc_delta[i] + eps) / np.sqrt(square + eps) * d
+        square_avg[i] = square
+        acc_delta[i] = keep * acc_delta[i] + take * delta * delta
+        param[i] -= lr * delta
+
+
+def _rms_numpy(param, square_avg, delta, grad, sign, decay, keep, take, eps):
+    grad = sign * grad + decay * param
+    square_avg[...] = keep * square_avg + take * grad * grad
+    delta[...] = grad / (np.sqrt(square_avg) + eps)
+
+
+@jit(_rms_numpy)
+def _rms(param, square_avg, delta, grad, sign, decay, keep, take, eps):
+    for i in range(len(param)):
+        d = sign * grad[i] + decay * param[i]
+        square = keep * square_avg[i] + take * d * d
+        square_avg[i] = square
+        delta[i] = d / (np.sqrt(square) + eps)
+
+
+def _rms_centred_numpy(param, square_avg, grad_avg, delta, grad, sign, decay, keep, take, eps):
+    grad = sign * grad + decay * param
+    square_avg[...] = keep * square_avg + take * grad * grad
+    grad_avg += take * (grad - grad_avg)
+    delta[...] = grad / (np.sqrt(square_avg - grad_avg * grad_avg) + eps)
+
+
+@jit(_rms_centred_numpy)
+def _rms_centred(param, square_avg, grad_avg, delta, grad, sign, decay, keep, take, eps):
+    for i in range(len(param)):
+        d = sign * grad[i] + decay * param[i]
+        square = keep * square_avg[i] + take * d * d
+        mean = grad_avg[i] + take * (d - grad_avg[i])
+        square_avg[i], grad_avg[i] = square, mean
+        delta[i] = d / (np.sqrt(square - mean * mean) + eps)

@@ -1,0 +1,273 @@
+"""Pooling over windows of a plane: maximum with the place it was found, and average; both adjoints."""
+
+import numpy as np
+
+from ..geometry import adaptive_windows, pool_windows
+from . import workers
+from .jit import jit
+from .layout import compact, floats, half_by_single
+
+_GRAIN = 50_000  # elements that outlast handing a slice to a worker
+
+
+@half_by_single
+def max_pool2d(x, *, kernel_size, stride, padding, dilation, ceil_mode):
+    """Largest element of each window and its flat index in the plane: x (N, C, H, W) -> (out, indices).
+
+    Padding counts as -inf, the first of equals wins, NaN wins over numbers.
+    """
+    windows = pool_windows(
+        x.shape[2:], kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
+    return _max_windows(x, windows)
+
+
+@half_by_single
+def adaptive_max_pool2d(x, *, output_size):
+    """`max_pool2d` over the windows that divide the plane into output_size: (out, indices)."""
+    return _max_windows(x, adaptive_windows(x.shape[2:], output_size=output_size))
+
+
+@half_by_single
+def avg_pool2d(x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    """Mean of each window: x (N, C, H, W) -> (N, C, oh, ow).
+
+    The divisor counts the window's elements, those of the padding only with `count_include_pad`; `divisor_override`
+    replaces it.
+    """
+    windows = pool_windows(
+        x.shape[2:], kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode
+    )
+    return _window_sums(x, windows, _scale(windows, count_include_pad, divisor_override))
+
+
+@half_by_single
+def avg_pool2d_backward(
+    g, *, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+):
+    """The adjoint of `avg_pool2d`: g (N, C, oh, ow) -> (N, C, H, W) with (H, W) = input_size."""
+    windows = pool_windows(
+        input_size, kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode
+    )
+    return _spread(g, input_size, windows, _scale(windows, count_include_pad, divisor_override))
+
+
+@half_by_single
+def adaptive_avg_pool2d(x, *, output_size):
+    """Mean of each of the windows that divide the plane into output_size."""
+    windows = adaptive_windows(x.shape[2:], output_size=output_size)
+    return _window_sums(x, windows, _scale(windows, False, None))
+
+
+@half_by_single
+def adaptive_avg_pool2d_backward(g, *, input_size):
+    """The adjoint of `adaptive_avg_pool2d`: g (N, C, oh, ow) -> (N, C, H, W) with (H, W) = input_size."""
+    windows = adaptive_windows(input_size, output_size=g.shape[2:])
+    return _spread(g, input_size, windows, _scale(windows, False, None))
+
+
+@half_by_single
+def scatter_planes(g, indices, *, plane):
+    """g (N, C, oh, ow) summed into zeros (N, C, *plane) at the flat indices of each plane."""
+    (g,), indices = floats(g), compact(indices, np.int64)
+    out = np.zeros((*g.shape[:2], *plane), g.dtype)
+    flat, values, places = _planes(out), _planes(g), _planes(indices)
+    if not _in_range(places, flat.shape[1]):
+        raise IndexError(_out_of_plane(indices, plane))
+    _by_planes(g.size, flat.shape[0], lambda a, b: _scatter(values[a:b], places[a:b], flat[a:b]))
+    return out
+
+
+@half_by_single
+def gather_planes(x, indices):
+    """The elements of x (N, C, H, W) at the flat indices (N, C, oh, ow) of each plane."""
+    flat = x.reshape(*x.shape[:2], x.shape[2] * x.shape[3])
+    places = indices.reshape(*indices.shape[:2], indices.shape[2] * indices.shape[3])
+    if not _in_range(places, flat.shape[2]):
+        raise IndexError(_out_of_plane(indices, x.shape[2:]))
+    return np.take_along_axis(flat, places, 2).reshape(indices.shape)
+
+
+def _in_range(places, size):
+    return places.size == 0 or (places.min() >= 0 and places.max() < size)
+
+
+def _out_of_plane(indices, plane):
+    return (
+        f"indices from {indices.min()} to {indices.max()} leave the plane of size {tuple(plane)}: each must be the "
+        f"flat index row * {plane[1]} + column of an element"
+    )
+
+
+def _planes(x):
+    return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
+
+
+def _by_planes(size, planes, task):
+    """Run task over the planes of an array of `size` elements."""
+    workers.run(task, planes, grain=-(-_GRAIN * planes // max(size, 1)))
+
+
+def _bounds(windows):
+    """Both axes' windows as (2, count) arrays of starts and stops, for the loops."""
+    return [np.array((axis.starts, axis.stops), np.int64).reshape(2, -1) for axis in windows]
+
+
+def _max_windows(x, windows):
+    (x,) = floats(x)
+    size = len(windows[0].starts), len(windows[1].starts)
+    out, indices = np.empty((*x.shape[:2], *size), x.dtype), np.empty((*x.shape[:2], *size), np.int64)
+    planes = x.shape[0] * x.shape[1]
+    into, places, x = out.reshape(planes, *size), indices.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
+    if all(axis.step == 1 and _halves(axis) for axis in windows):
+        task = lambda a, b: _max_halves(x[a:b], into[a:b], places[a:b])
+    else:
+        rows, columns = _bounds(windows)
+        steps = windows[0].step, windows[1].step
+        task = lambda a, b: _max(x[a:b], rows, columns, *steps, into[a:b], places[a:b])
+    _by_planes(x.size, planes, task)
+    return out, indices
+
+
+def _halves(axis):
+    """Whether the windows are 0..2, 2..4, 4..6, …"""
+    return axis.starts == tuple(range(0, 2 * len(axis.starts), 2)) and axis.covered == (2,) * len(axis.starts)
+
+
+def _window_sums(x, windows, scale):
+    (x,) = floats(x)
+    rows, columns = _bounds(windows)
+    planes, size = x.shape[0] * x.shape[1], scale.shape
+    out, scale = np.empty((*x.shape[:2], *size), x.dtype), scale.astype(x.dtype)
+    into, x = out.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
+    _by_planes(x.size, planes, lambda a, b: _sum(x[a:b], rows, columns, scale, into[a:b]))
+    return out
+
+
+def _spread(g, input_size, windows, scale):
+    (g,) = floats(g)
+    rows, columns = _bounds(windows)
+    planes, scale = g.shape[0] * g.shape[1], scale.astype(g.dtype)
+    out = np.zeros((*g.shape[:2], *input_size), g.dtype)
+    into, g = out.reshape(planes, *input_size), g.reshape(planes, *g.shape[2:])
+    _by_planes(out.size, planes, lambda a, b: _share(g[a:b], rows, columns, scale, into[a:b]))
+    return out
+
+
+def _scale(windows, count_include_pad, divisor_override):
+    """1 / divisor of every window (oh, ow)."""
+    if divisor_override is not None:
+        return np.full([len(axis.starts) for axis in windows], 1 / divisor_override)
+    counts = [
+        np.array(axis.covered if count_include_pad else np.subtract(axis.stops, axis.starts), np.float64)
+        for axis in windows
+    ]
+    return 1 / np.multiply.outer(*counts)
+
+
+def _max_halves_numpy(x, out, indices):
+    bounds = [np.array((range(0, 2 * size, 2), range(2, 2 * size + 2, 2)), np.int64) for size in out.shape[1:]]
+    _max_numpy(x, *bounds, 1, 1, out, indices)
+
+
+def _max_numpy(x, rows, columns, row_step, column_step, out, indices):
+    width = x.shape[2]
+    out[...], indices[...] = -np.inf, rows[0][:, None] * width + columns[0]
+    for i in range(0, int((rows[1] - rows[0]).max(initial=0)), row_step):
+        for j in range(0, int((columns[1] - columns[0]).max(initial=0)), column_step):
+            y, z = np.minimum(rows[0] + i, rows[1] - 1), np.minimum(columns[0] + j, columns[1] - 1)
+            inside = (rows[0] + i < rows[1])[:, None] & (columns[0] + j < columns[1])
+            value = x[:, y[:, None], z]
+            better = inside & ((value > out) | np.isnan(value))
+            np.copyto(out, value, where=better)
+            np.copyto(indices, y[:, None] * width + z, where=better)
+
+
+def _sum_numpy(x, rows, columns, scale, out):
+    by_rows = np.stack([x[:, a:b].sum(1) for a, b in rows.T], 1) if rows.size else x[:, :0]
+    for j, (a, b) in enumerate(columns.T):
+        out[:, :, j] = by_rows[:, :, a:b].sum(2) * scale[:, j]
+
+
+def _share_numpy(g, rows, columns, scale, out):
+    scaled = g * scale
+    for i, (a, b) in enumerate(rows.T):
+        for j, (c, d) in enumerate(columns.T):
+            out[:, a:b, c:d] += scaled[:, i, j, None, None]
+
+
+def _scatter_numpy(g, indices, out):
+    np.add.at(out, (np.arange(len(out))[:, None], indices), g)
+
+
+@jit(_max_halves_numpy)
+def _max_halves(x, out, indices):
+    planes, height, width = out.shape
+    stride = x.shape[2]
+    for n in range(planes):
+        for i in range(height):
+            above, below, into, place = x[n, 2 * i], x[n, 2 * i + 1], out[n, i], indices[n, i]
+            corner = 2 * i * stride
+            for j in range(width):
+                a, b, c, d = above[2 * j], above[2 * j + 1], below[2 * j], below[2 * j + 1]
+                best, at = a, 0
+                if b > best or b != b:
+                    best, at = b, 1
+                if c > best or c != c:
+                    best, at = c, stride
+                if d > best or d != d:
+                    best, at = d, stride + 1
+                into[j] = best
+                place[j] = corner + 2 * j + at
+
+
+@jit(_max_numpy)
+def _max(x, rows, columns, row_step, column_step, out, indices):
+    planes, height, width = out.shape
+    for n in range(planes):
+        plane = x[n]
+        for i in range(height):
+            for j in range(width):
+                best, at = -np.inf, rows[0, i] * x.shape[2] + columns[0, j]
+                for y in range(rows[0, i], rows[1, i], row_step):
+                    for z in range(columns[0, j], columns[1, j], column_step):
+                        value = plane[y, z]
+                        if value > best or value != value:
+                            best, at = value, y * x.shape[2] + z
+                out[n, i, j] = best
+                indices[n, i, j] = at
+
+
+@jit(_sum_numpy)
+def _sum(x, rows, columns, scale, out):
+    planes, height, width = out.shape
+    for n in range(planes):
+        plane = x[n]
+        for i in range(height):
+            for j in range(width):
+                total = 0.0
+                for y in range(rows[0, i], rows[1, i]):
+                    for z in range(columns[0, j], columns[1, j]):
+                        total += plane[y, z]
+                out[n, i, j] = total * scale[i, j]
+
+
+@jit(_share_numpy)
+def _share(g, rows, columns, scale, out):
+    planes, height, width = g.shape
+    for n in range(planes):
+        plane = out[n]
+        for i in range(height):
+            for j in range(width):
+                share = g[n, i, j] * scale[i, j]
+                for y in range(rows[0, i], rows[1, i]):
+                    for z in range(columns[0, j], columns[1, j]):
+                        plane[y, z] += share
+
+
+@jit(_scatter_numpy)
+def _scatter(g, indices, out):
+    for n in range(len(g)):
+        values, places, into = g[n], indices[n], out[n]
+        for q in range(len(values)):
+            into[places[q]] += values[q]

@@ -1,0 +1,78 @@
+"""Elementwise functions that NumPy lacks, written so that no intermediate overflows."""
+
+import math
+
+import numpy as np
+
+from . import workers
+from .jit import jit
+from .layout import floats, half_by_single
+
+_GRAIN = 20_000  # elements that outlast handing a slice to a worker
+
+
+
+
+@half_by_single
+def erf(x):
+    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+    (x,) = floats(x)
+    out = np.empty_like(x)
+    flat, into = x.reshape(-1), out.reshape(-1)
+    workers.run(lambda a, b: _erf(flat[a:b], into[a:b]), x.size, grain=_GRAIN)
+    return out
+
+
+@half_by_single
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    (x,) = floats(x)
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, x.dtype.type(1), e) / (1 + e))
+
+
+@half_by_single
+def logsigmoid(x):
+    """log(1 / (1 + exp(-x))) = min(x, 0) - log(1 + exp(-|x|))."""
+    (x,) = floats(x)
+    return np.asarray(np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))))
+
+
+@half_by_single
+def softplus(x, beta=1.0, threshold=20.0):
+    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    (x,) = floats(x)
+    scaled = x * beta
+    smooth = (np.maximum(scaled, 0) + np.log1p(np.exp(-np.abs(scaled)))) / beta
+    return np.asarray(np.where(scaled > threshold, x, smooth))
+
+
+@half_by_single
+def silu(x):
+    """x sigmoid(x)."""
+    return np.asarray(x * sigmoid(x))
+
+
+@half_by_single
+def gelu(x):
+    """x Phi(x), Phi the normal distribution function: x (1 + erf(x / sqrt 2)) / 2."""
+    (x,) = floats(x)
+    return np.asarray(x * (0.5 * (1 + erf(x * math.sqrt(0.5)))))
+
+
+@half_by_single
+def gelu_backward(g, x):
+    """The adjoint of `gelu`: g (Phi(x) + x phi(x)), phi the normal density."""
+    g, x = floats(g, x)
+    density = np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return np.asarray(g * (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * density))
+
+
+def _erf_numpy(x, out):
+    out[...] = np.frompyfunc(math.erf, 1, 1)(x)
+
+
+@jit(_erf_numpy)
+def _erf(x, out):
+    for i in range(len(x)):
+        out[i] = math.erf(x[i])

@@ -1,0 +1,1 @@
+"""Parameters, layers, losses, optimisers, data, training, and the models of the lectures."""

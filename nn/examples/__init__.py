@@ -1,0 +1,1 @@
+"""Trainings that run by one command and leave pictures."""

@@ -1,0 +1,78 @@
+"""Pictures of a training, drawn by Matplotlib without touching its global state."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_TRAIN, _TEST = "#1f5fa8", "#c8501e"
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "The pictures of a training are drawn by Matplotlib, which is not installed. "
+            "Install it with: pip install 'chainrule[examples]'"
+        ) from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_training(history: Sequence[dict[str, float]], path: str | os.PathLike, title: str = "") -> None:
+    """Write a PNG with the loss (logarithmic) and the error rate of training and test against the epoch.
+
+    history: rows as `Trainer.fit` returns them, with validation and accuracy.
+    """
+    figure = _figure(9, 3.6)
+    epochs = [row["epoch"] for row in history]
+    left, right = figure.subplots(1, 2)
+    for axes, name, label in ((left, "loss", "loss (cross-entropy)"), (right, "accuracy", "accuracy, %")):
+        factor = 100 if name == "accuracy" else 1
+        for key, text, color in ((name, "training", _TRAIN), (f"val_{name}", "test", _TEST)):
+            values = [factor * row[key] for row in history]
+            shown = f"{values[-1]:.3g}" if name == "loss" else f"{values[-1]:.1f} %"
+            axes.plot(epochs, values, marker=".", color=color, label=f"{text}: {shown}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    left.set_yscale("log")
+    right.set_ylim(top=100.3, bottom=max(0.0, min(90.0, 100 * history[min(1, len(history) - 1)]["val_accuracy"] - 2)))
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+
+
+def draw_mistakes(
+    images: np.ndarray, right: np.ndarray, read: np.ndarray, total: int, path: str | os.PathLike, most: int = 100
+) -> None:
+    """Write a PNG of misread digits, each under "right → read", as in figure 8 of LeCun et al. 1998.
+
+    images: (M, H, W), dark ink is large; right, read: (M,) digits; total: how many digits were read. At most `most`
+    are drawn.
+    """
+    count = len(images)
+    shown = min(count, most)
+    columns = min(10, max(shown, 6))
+    rows = max(1, math.ceil(shown / columns))
+    figure = _figure(0.9 * columns, 1.15 * rows + 0.6)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, answer, guess in zip(grid.flat, images[:shown], right, read):
+        axes.imshow(image, cmap="gray_r", interpolation="nearest")
+        axes.set_title(f"{answer} → {guess}", fontsize=10)
+    limit = f", the first {shown} shown" if shown < count else ""
+    figure.suptitle(
+        f"{count} of {total:,} digits misread (right → read){limit}" if count else f"None of {total:,} digits misread"
+    )
+    figure.savefig(path, dpi=130)

@@ -1,0 +1,92 @@
+"""What the constructors of layers verify, and the words they say it in."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+
+def at_least(layer: Any, least: int, **sizes: Any) -> None:
+    """Raise unless every size is an integer of at least `least`, or a tuple of such integers.
+
+    >>> from chainrule.nn.layers.checks import at_least
+    >>> at_least(cr.nn.Identity(), 1, in_features=-3)
+    Traceback (most recent call last):
+    ValueError: Identity: received in_features=-3, which must be an integer of at least 1; pass in_features >= 1
+    """
+    for name, size in sizes.items():
+        if not all(_is_integer(n) and n >= least for n in (size if isinstance(size, tuple) else (size,))):
+            kind = "integers" if isinstance(size, tuple) else "an integer"
+            raise ValueError(
+                f"{type(layer).__name__}: received {name}={size!r}, which must be {kind} of at least {least}; "
+                f"pass {name} >= {least}"
+            )
+
+
+def per_axis(layer: Any, axes: int, least: int, name: str, size: Any) -> tuple[int, ...]:
+    """Return a size as one integer per axis: 3 becomes (3, 3) for two axes.
+
+    >>> from chainrule.nn.layers.checks import per_axis
+    >>> per_axis(cr.nn.Identity(), 2, 1, "kernel_size", 3)
+    (3, 3)
+    """
+    sizes = tuple(size) if isinstance(size, tuple | list) else (size,) * axes
+    if len(sizes) != axes:
+        raise ValueError(
+            f"{type(layer).__name__}: received {name}={size!r} with {len(sizes)} numbers for {axes} spatial "
+            f"{'axis' if axes == 1 else 'axes'}; pass one integer, or {axes}"
+        )
+    at_least(layer, least, **{name: sizes})
+    return sizes
+
+
+def probability(layer: Any, p: Any) -> None:
+    """Raise unless 0 <= p <= 1."""
+    if not 0 <= p <= 1:
+        raise ValueError(
+            f"{type(layer).__name__}: received p={p!r}, which is the probability of dropping a value; pass 0 <= p <= 1"
+        )
+
+
+def one_of(layer: Any, name: str, value: Any, choices: tuple) -> None:
+    """Raise unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(
+            f"{type(layer).__name__}: received {name}={value!r}, which is none of its settings; "
+            f"pass one of {', '.join(map(repr, choices))}"
+        )
+
+
+def refuse(layer: Any, instead: str, **settings: Any) -> None:
+    """Raise NotImplementedError for settings of PyTorch's, given as name=(value, default), that differ from the default."""
+    for name, (value, default) in settings.items():
+        if value != default:
+            raise NotImplementedError(
+                f"{type(layer).__name__}: received {name}={value!r}, which chainrule does not offer; {instead}"
+            )
+
+
+def ndim(layer: Any, shape: tuple, allowed: tuple[int, ...], letters: str) -> None:
+    """Raise unless an input of this shape has one of the allowed numbers of axes."""
+    if len(shape) not in allowed:
+        raise ValueError(
+            f"{type(layer).__name__}: received an input of shape {shape} with {len(shape)} axes, but needs "
+            f"{letters}; reshape or unsqueeze the input"
+        )
+
+
+def axis_size(layer: Any, shape: tuple, axis: int, expected: int, argument: str) -> None:
+    """Raise unless the input's axis has the size that the layer was built for."""
+    if shape[axis] != expected:
+        raise ValueError(
+            f"{type(layer).__name__}: received an input of shape {shape} with {shape[axis]} at axis {axis}, but was built "
+            f"with {argument}={expected}; build it with {argument}={shape[axis]} or change the input"
+        )
+
+
+def _is_integer(n: Any) -> bool:
+    try:
+        operator.index(n)
+    except TypeError:
+        return False
+    return not isinstance(n, bool)

@@ -1,0 +1,294 @@
+"""Trainer: epochs with a progress bar, validation, early stopping, checkpoints that resume to the same numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..autograd import Generator, Tensor, default_generator, kernels_of, no_grad
+from .files import write_atomically
+from .optim import Optimizer, clip_grad_norm_
+from .optim.lr_scheduler import LRScheduler
+from .serialization import load, save
+
+Metric = Callable[[Any, Any], Any]
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Return the share of rows of `output` (N, C) whose largest entry stands at `target` (N,).
+
+    >>> from chainrule.nn.trainer import accuracy
+    >>> accuracy(cr.tensor([[2.0, 1.0], [0.0, 3.0]]), cr.tensor([0, 0])).item()
+    0.5
+    """
+    return (output.argmax(1) == target).float().mean()
+
+
+class Trainer:
+    """Trains a model on batches (x, y) with `loss(model(x), y)`.
+
+    scheduler: a learning-rate schedule, stepped after every `schedule_every` ("epoch" or "batch"). metrics: functions
+    of (output, target), averaged over the samples and shown in per cent (pass {} for regression). clip_norm: limit of
+    the gradients' norm. patience: stop after so many epochs without a lower validation loss (training loss, without
+    validation data). out: a folder for `log.csv`, `best.safetensors` (the state_dict of the lowest loss) and
+    `last.safetensors` (all that `fit(…, resume=True)` needs to go on to the same numbers, bit for bit). generators:
+    those that the data draw from, besides the default one and the training loader's; their states are kept too.
+
+    >>> from chainrule import data, optim
+    >>> x = cr.randn(64, 2, generator=cr.Generator(0)); y = (x[:, 0] > 0).long()
+    >>> model = nn.Linear(2, 2)
+    >>> trainer = nn.Trainer(model, nn.functional.cross_entropy, optim.Adam(model.parameters(), lr=0.1), verbose=False)
+    >>> history = trainer.fit(data.DataLoader(data.TensorDataset(x, y), batch_size=16), epochs=10)
+    >>> history[-1]["accuracy"] > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: Callable[[Any, Any], Tensor],
+        optimizer: Optimizer,
+        *,
+        scheduler: LRScheduler | None = None,
+        schedule_every: str = "epoch",
+        metrics: Mapping[str, Metric] | None = None,
+        clip_norm: float | None = None,
+        patience: int | None = None,
+        out: str | os.PathLike | None = None,
+        generators: Sequence[Generator] = (),
+        verbose: bool = True,
+    ):
+        if schedule_every not in ("epoch", "batch"):
+            raise ValueError(
+                f"Trainer received schedule_every={schedule_every!r}, which is no moment it knows. Pass 'epoch' or "
+                "'batch' (OneCycleLR counts batches)."
+            )
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.scheduler, self.schedule_every = scheduler, schedule_every
+        self.metrics = {"accuracy": accuracy} if metrics is None else dict(metrics)
+        self.clip_norm, self.patience = clip_norm, patience
+        self.out = None if out is None else Path(out)
+        self.generators = list(generators)
+        self.verbose = verbose
+        self.history: list[dict[str, float]] = []
+        self.best = math.inf
+        self.epochs_since_best = 0
+
+    def fit(self, train: Any, validation: Any = None, epochs: int = 10, resume: bool = False) -> list[dict[str, float]]:
+        """Train until `epochs` epochs are done, counted from the very first, and return one row of figures for each.
+
+        train, validation: DataLoaders. Raises FloatingPointError where the loss is no longer finite, before that step
+        changes anything. An interrupt leaves `last.safetensors` at the end of the last whole epoch and is raised again.
+        """
+        if resume:
+            self._restore(train)
+        if self.out is not None and not self.history:
+            self._checkpoint(train)  # so that an interrupt in the first epoch leaves one too
+        self._announce(train, validation, epochs - len(self.history))
+        done = len(self.history) * len(train)
+        try:
+            with tqdm(total=epochs * len(train), initial=done, disable=None if self.verbose else True) as bar:
+                while len(self.history) < epochs and not self._exhausted():
+                    self._epoch(train, validation, epochs, bar)
+        except KeyboardInterrupt:
+            self._say(self._interrupted())
+            raise
+        return self.history
+
+    def evaluate(self, loader: Any) -> dict[str, float]:
+        """Return the mean loss and metrics over a loader, in evaluation mode and without recording a graph."""
+        means, training = _Means(), self.model.training
+        self.model.eval()
+        with no_grad():
+            for x, y in loader:
+                output = self.model(x)
+                means.add(len(y), self._figures(self.loss(output, y).item(), output, y))
+        self.model.train(training)
+        return means.result()
+
+    def _figures(self, loss: float, output: Any, y: Any) -> dict[str, float]:
+        return {"loss": loss, **{name: float(metric(output, y)) for name, metric in self.metrics.items()}}
+
+    def _epoch(self, train: Any, validation: Any, epochs: int, bar: tqdm) -> None:
+        start, rate, means = time.perf_counter(), self._rate(), _Means()
+        self.model.train()
+        for step, (x, y) in enumerate(train):
+            means.add(len(y), self._step(step, x, y))
+            bar.update()
+            bar.set_postfix(epoch=f"{len(self.history) + 1}/{epochs}", lr=f"{self._rate():.2g}", **means.text())
+        row = {"epoch": len(self.history) + 1, **means.result()}
+        if validation is not None:
+            row |= {f"val_{name}": value for name, value in self.evaluate(validation).items()}
+        if self.scheduler is not None and self.schedule_every == "epoch":
+            self.scheduler.step()
+        self.history.append({**row, "lr": rate, "seconds": time.perf_counter() - start})
+        self._keep(train)
+        self._say(_line(self.history[-1], epochs))
+
+    def _step(self, step: int, x: Any, y: Any) -> dict[str, float]:
+        output = self.model(x)
+        loss = self.loss(output, y)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"The loss became {value} in epoch {len(self.history) + 1}, step {step + 1}, at a learning rate of "
+                f"{self._rate():.3g}; no parameter can learn from it, and this step changed none. Run the step inside "
+                "`with cr.detect_anomaly():` to see where it arises; often a lower learning rate or clip_norm=1.0 helps."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        if self.scheduler is not None and self.schedule_every == "batch":
+            self.scheduler.step()
+        with no_grad():
+            return self._figures(value, output, y)
+
+    def _rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def _keep(self, train: Any) -> None:
+        """Judge the epoch that just ended, and write what belongs on disk."""
+        judged = self.history[-1].get("val_loss", self.history[-1]["loss"])
+        better = judged < self.best
+        self.best = min(self.best, judged)
+        self.epochs_since_best = 0 if better else self.epochs_since_best + 1
+        if self.out is not None:
+            if better:
+                save(self.model.state_dict(), self.out / "best.safetensors")
+            write_atomically(self.out / "log.csv", [_csv(self.history).encode()])
+            self._checkpoint(train)
+
+    def _exhausted(self) -> bool:
+        if self.patience is None or self.epochs_since_best < self.patience:
+            return False
+        self._say(f"Stopped early: no lower loss than {self.best:.4f} for {self.epochs_since_best} epochs.")
+        return True
+
+    def _sources(self, train: Any) -> list[Generator]:
+        sources = [default_generator, getattr(train, "generator", None), *self.generators]
+        return list({id(g): g for g in sources if g is not None}.values())
+
+    def _checkpoint(self, train: Any) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "generators": [g.get_state() for g in self._sources(train)],
+            "history": self.history,
+            "best": self.best,
+            "epochs_since_best": self.epochs_since_best,
+        }
+        save(state, self.out / "last.safetensors")  # type: ignore[operator]
+
+    def _restore(self, train: Any) -> None:
+        if self.out is None:
+            raise ValueError("fit received resume=True, but the Trainer has no folder. Make it with out=<the folder>.")
+        path = self.out / "last.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"fit received resume=True, but there is no checkpoint {path}. Train once without resume."
+            )
+        state, sources = load(path), self._sources(train)
+        if not isinstance(state, dict) or "epochs_since_best" not in state:
+            raise ValueError(f"{path} is no checkpoint of a Trainer. Train once without resume.")
+        if len(state["generators"]) != len(sources) or (state["scheduler"] is None) != (self.scheduler is None):
+            raise ValueError(
+                f"{path} was saved with {len(state['generators'])} random generators and the schedule "
+                f"{state['scheduler']}; this Trainer has {len(sources)} and {self.scheduler}. Build it as it was."
+            )
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.model.load_state_dict(state["model"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        for generator, saved in zip(sources, state["generators"]):
+            generator.set_state(saved)
+        self.history, self.best = state["history"], state["best"]
+        self.epochs_since_best = state["epochs_since_best"]
+        self._say(f"Resumed {path} after {len(self.history)} epochs.")
+
+    def _interrupted(self) -> str:
+        n = len(self.history)
+        if self.out is None:
+            return f"Interrupted in epoch {n + 1}. Nothing was saved: give the Trainer a folder, out=…, to keep checkpoints."
+        return (
+            f"Interrupted in epoch {n + 1}. {self.out / 'last.safetensors'} holds the {n} whole epochs before it; "
+            f"resume=True goes on from there."
+        )
+
+    def _announce(self, train: Any, validation: Any, epochs: int) -> None:
+        if not self.verbose or epochs <= 0:
+            return
+        p = self.optimizer.param_groups[0]["params"][0]
+        threads = kernels_of(p).workers.get_num_threads()
+        count = sum(p.numel() for p in self.model.parameters())
+        self._say(f"{type(self.model).__name__}: {count:,} parameters, on {p.device} with {threads} threads.")
+        # Validation does a third of a step's work, the forward pass.
+        steps = epochs * (len(train) + (0 if validation is None else len(validation) / 3))
+        self._say(f"{epochs} epochs of {len(train)} steps; about {_duration(steps * self._seconds_per_step(train))}.")
+
+    def _seconds_per_step(self, train: Any) -> float:
+        """Time forward and backward on one batch, kernels compiled, and leave no trace: no update, no random number."""
+        states = [(g, g.get_state()) for g in self._sources(train)]
+        x, y = next(iter(train))
+        self.model.eval()  # running statistics stay as they are
+        for _ in range(3):
+            start = time.perf_counter()
+            self.loss(self.model(x), y).backward()
+            seconds = time.perf_counter() - start
+            self.optimizer.zero_grad()
+        for generator, state in states:
+            generator.set_state(state)
+        return seconds
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            tqdm.write(text)
+
+
+class _Means:
+    """Means over samples of figures that come as means over batches."""
+
+    def __init__(self):
+        self.count, self.sums = 0, {}
+
+    def add(self, count: int, figures: Mapping[str, float]) -> None:
+        self.count += count
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + count * value
+
+    def result(self) -> dict[str, float]:
+        return {name: total / self.count for name, total in self.sums.items()}
+
+    def text(self) -> dict[str, str]:
+        return {name: _show(name, value) for name, value in self.result().items()}
+
+
+def _show(name: str, value: float) -> str:
+    return f"{value:.4f}" if name.endswith("loss") else f"{value:.2%}"
+
+
+def _line(row: Mapping[str, float], epochs: int) -> str:
+    figures = [f"{n.replace('_', ' ')} {_show(n, v)}" for n, v in row.items() if n not in ("epoch", "lr", "seconds")]
+    return f"epoch {row['epoch']:>3}/{epochs}  {'  '.join(figures)}  lr {row['lr']:.2g}  {row['seconds']:.1f} s"
+
+
+def _csv(rows: Sequence[Mapping[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

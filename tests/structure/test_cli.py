@@ -1,0 +1,141 @@
+"""The output of the `chainrule` command."""
+
+import builtins
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from chainrule import __version__, cli
+from chainrule.kernels.cpu import jit
+
+
+def say(*arguments, **options):
+    return CliRunner().invoke(cli.main, arguments, **options)
+
+
+class Driver:
+    """As much of NVIDIA's driver library as `chainrule info` asks."""
+
+    def __init__(self, release, *names):
+        self.release, self.names = release, names
+
+    def cuDriverGetVersion(self, release):
+        release._obj.value = self.release
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = len(self.names)
+
+    def cuDeviceGet(self, device, index):
+        device._obj.value = index + 7
+
+    def cuDeviceGetName(self, name, size, device):
+        name.value = self.names[device.value - 7].encode()[:size]
+
+
+def test_help_lists_the_commands():
+    result = say("--help")
+    assert result.exit_code == 0
+    assert all(f"\n  {command}" in result.output for command in ("info", "train"))
+    assert "lenet5" in say("train", "--help").output
+
+
+def test_version():
+    assert say("--version").output == f"chainrule, version {__version__}\n"
+
+
+def test_python_dash_m():
+    text = subprocess.check_output([sys.executable, "-m", "chainrule", "--version"], text=True)
+    assert text == say("--version").output
+
+
+def test_info_names_every_fact():
+    result = say("info")
+    assert result.exit_code == 0, result.output
+    facts = dict(line.split(maxsplit=1) for line in result.output.splitlines())
+    assert list(facts) == ["chainrule", "Python", "NumPy", "BLAS", "Numba", "CPU", "threads", "CuPy", "GPU"]
+    assert facts["NumPy"] == np.__version__
+    assert facts["chainrule"].startswith(__version__)
+    assert facts["BLAS"].split()[0] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+
+
+@pytest.mark.parametrize("setting", ["1", "3"])
+def test_info_says_what_set_the_threads(setting):
+    environment = {**os.environ, "OMP_NUM_THREADS": setting}
+    text = subprocess.check_output([sys.executable, "-m", "chainrule", "info"], text=True, env=environment)
+    assert f"threads    {setting} (OMP_NUM_THREADS={setting})" in text
+
+
+def test_info_says_why_numba_is_off(monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert "is installed, NUMBA_DISABLE_JIT is set" in cli.numba()
+    monkeypatch.setattr(jit, "has_numba", lambda: False)
+    assert cli.numba().endswith("is installed, CHAINRULE_NUMBA=0; the kernels are NumPy's")
+    monkeypatch.setattr(cli, "installed", lambda *names: None)
+    assert cli.numba() == "off: not installed (pip install numba); the kernels are NumPy's"
+
+
+def test_info_says_where_compiled_kernels_are_kept(monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/somewhere")
+    assert cli.numba().endswith("compiled kernels are kept in /somewhere")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    assert cli.numba().endswith(str(Path("kernels", "cpu", "__pycache__")))
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    assert cli.numba().endswith("compiled kernels are kept in Numba's folder in the user's cache")
+
+
+@pytest.mark.parametrize("release, extra", [(12080, "cuda12"), (13010, "cuda13"), (14000, "cuda13")])
+def test_info_names_the_gpu_and_the_extra_for_its_driver(monkeypatch, release, extra):
+    monkeypatch.setattr(cli, "installed", lambda *names: None)
+    text = cli.gpu(Driver(release, "NVIDIA H200", "NVIDIA T4"))
+    assert text.startswith(f"NVIDIA H200, NVIDIA T4 (driver for CUDA {release // 1000}.{release % 1000 // 10})")
+    assert text.endswith(f"; to use it: pip install 'chainrule[{extra}]'")
+
+
+def test_info_does_not_advise_what_is_installed(monkeypatch):
+    monkeypatch.setattr(cli, "installed", lambda *names: "14.2.0")
+    assert cli.gpu(Driver(13000, "NVIDIA H200")) == "NVIDIA H200 (driver for CUDA 13.0)"
+
+
+def test_info_without_a_gpu():
+    assert cli.gpu(None) == "none: no NVIDIA driver answers; chainrule uses the CPU"
+    assert cli.gpu(Driver(12080)).startswith("no device (driver for CUDA 12.8)")
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """Stands for chainrule.nn.examples.lenet5 and keeps what it was called with."""
+    calls = []
+    examples = types.ModuleType("chainrule.nn.examples")
+    examples.lenet5 = types.SimpleNamespace(train=lambda **options: calls.append(options))
+    monkeypatch.setitem(sys.modules, "chainrule.nn.examples", examples)
+    return calls, examples.lenet5
+
+
+def test_train_lenet5_hands_its_options_on(recipe, tmp_path):
+    calls, _ = recipe
+    options = f"--data mnist:x --epochs 2 --out {tmp_path} --seed 3 --resume"
+    result = say("train", "lenet5", *options.split())
+    assert result.exit_code == 0, result.output
+    assert calls == [{"data": "mnist:x", "epochs": 2, "out": tmp_path, "seed": 3, "resume": True}]
+
+
+@pytest.mark.parametrize("kind", ["FileNotFoundError", "ValueError", "ImportError"])
+def test_train_says_what_the_user_can_mend_without_a_traceback(recipe, kind):
+    def train(**options):
+        raise getattr(builtins, kind)("no such folder: x")
+
+    recipe[1].train = train
+    result = say("train", "lenet5")
+    assert (result.exit_code, result.output) == (1, "Error: no such folder: x\n")
+
+
+def test_train_refuses_less_than_one_epoch():
+    result = say("train", "lenet5", "--epochs", "0")
+    assert result.exit_code == 2
+    assert "0 is not in the range x>=1" in result.output
