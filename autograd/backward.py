@@ -12,7 +12,7 @@ from sys import getrefcount
 import numpy as np
 
 from ..kernels import for_array
-from .graph import Node, leaf_hooks, node_hooks, recomputes, traces, writes
+from .graph import Node, leaf_hooks, node_hooks, recomputes, writes
 from .ops.shape import sum_to
 from .primitive import check_finite
 from .state import state
@@ -404,11 +404,9 @@ def _check_unwritten(node) -> None:
         for one in value if type(value) is tuple else (value,):
             line = writes.since(one, node.seq) if one is not None else None
             if line:
-                made = traces.get(node)
-                where = made[0] if made else "a line that cr.detect_anomaly() would name"
                 raise RuntimeError(
                     f"{node.name}: a value that its derivative needs was changed in place after it was recorded. "
-                    f"Recorded at: {where}. Changed at: {line}. Compute a new tensor there (x = x + y instead of x += y), "
+                    f"Recorded at: {node.line}. Changed at: {line}. Compute a new tensor there (x = x + y instead of x += y), "
                     "or change a clone()"
                 )
 

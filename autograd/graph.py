@@ -19,14 +19,15 @@ class Node:
 
     `plan` says which primitive and rules; `edges` holds, per input, what the input came from: None (a constant), a leaf
     Tensor, a Node, or (Node, i) for output i of a primitive with several; `kept` the values that the rules need, None
-    once they are released; `shape` the shape of the result, or one (shape, dtype) per output; `seq` the order of making.
+    once they are released; `shape` the shape of the result, or one (shape, dtype) per output; `seq` the order of making;
+    `code` and `lasti` the place in the user's program that made it, which `line` puts into words.
 
     >>> y = cr.ones(3, requires_grad=True) * 2
     >>> y.grad_fn.name, y.grad_fn.shape
     ('multiply', (3,))
     """
 
-    __slots__ = ("plan", "edges", "kept", "params", "shape", "seq", "scope", "__weakref__")
+    __slots__ = ("plan", "edges", "kept", "params", "shape", "seq", "scope", "code", "lasti", "__weakref__")
 
     @property
     def primitive(self):
@@ -42,6 +43,11 @@ class Node:
     def path(self) -> str:
         """The module path under which it was recorded, '' outside any module."""
         return scope_path(self.scope)
+
+    @property
+    def line(self) -> str:
+        """'file:line, in function' of the user's code that recorded it."""
+        return place(self.code, self.lasti)
 
     @property
     def next_functions(self) -> tuple:
@@ -89,18 +95,42 @@ class SideTable:
 node_hooks = SideTable()  # node: (output index, hook) of hooks on results
 leaf_hooks = SideTable()  # leaf tensor: hook
 recomputes = SideTable()  # node: what refills its kept values, under checkpoint
-traces = SideTable()  # node: the line that recorded it, under detect_anomaly
+
+
+# ---- lines of the user's program -------------------------------------------------------------------------------------
+
+_PACKAGE = __name__.partition(".")[0]
+foreign: set[str] = set()  # names of files outside this package
+_ours: set[str] = set()
+
+
+def user_frame(frame):
+    """`frame`, or the nearest of its callers that runs code from outside this package (the outermost if none does).
+
+    A node keeps the frame's code and instruction, never the frame: that would keep its variables alive. The line number
+    waits until someone asks, so that recording an operation pays about 0.1 µs.
+    """
+    while (name := frame.f_code.co_filename) not in foreign:
+        if name not in _ours:
+            module = frame.f_globals.get("__name__", "")
+            (_ours if module.partition(".")[0] == _PACKAGE else foreign).add(name)
+        elif frame.f_back is None:
+            break
+        else:
+            frame = frame.f_back
+    return frame
+
+
+def place(code, lasti) -> str:
+    """'file:line, in function' of the instruction at offset `lasti`."""
+    line = next((line for start, stop, line in code.co_lines() if start <= lasti < stop), code.co_firstlineno)
+    return f"{code.co_filename}:{line}, in {code.co_name}"
 
 
 def user_line() -> str:
-    """'file:line, in function' of the innermost frame outside this package."""
-    frame = sys._getframe(1)
-    package = __name__.partition(".")[0]
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame = frame.f_back
-    if frame is None:
-        return "an unknown line"
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+    """'file:line, in function' of the user's code that is running."""
+    frame = user_frame(sys._getframe(1))
+    return place(frame.f_code, frame.f_lasti)
 
 
 # ---- writes in place -------------------------------------------------------------------------------------------------
@@ -125,7 +155,8 @@ class Writes:
         entry = self._log.get(key)
         before = entry[1] if entry else 0
         forget = entry[3] if entry else weakref.ref(owner, lambda _, key=key, log=self._log: log.pop(key, None))
-        self._log[key] = (seq, seq if recorded else before, user_line(), forget)
+        frame = user_frame(sys._getframe(1))
+        self._log[key] = (seq, seq if recorded else before, (frame.f_code, frame.f_lasti), forget)
 
     def version(self, array) -> int:
         """The sequence number of the newest write to `array`'s memory, 0 for none."""
@@ -136,9 +167,9 @@ class Writes:
         """The line of a write to `value`'s memory after `seq`. `value`: an array, a weak reference to an owner, or other."""
         if type(value) is weakref.ref:
             entry = self._log.get(id(value()))
-            return entry[2] if entry and entry[1] > seq else None
+            return place(*entry[2]) if entry and entry[1] > seq else None
         entry = self._log.get(id(root(value))) if hasattr(value, "base") else None
-        return entry[2] if entry and entry[0] > seq else None
+        return place(*entry[2]) if entry and entry[0] > seq else None
 
 
 writes = Writes()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import weakref
 from functools import partial
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import for_array
-from .graph import Node, next_seq, root, traces, user_line
+from .graph import Node, foreign, next_seq, root, user_frame, user_line
 from .state import state
 from .tensor import Tensor, as_array, bool_, get_default_dtype, int64, is_number, result
 
@@ -96,7 +97,10 @@ class Primitive:
         return register
 
     def fused_vjp(self, *wrt: str):
-        """Declare the one-kernel twin `rule(k, g, …)` of the composed rules, used when backward is not recorded."""
+        """Declare the one-kernel twin `rule(k, g, …)` of the composed rules, used when backward is not recorded.
+
+        Like a rule, it returns one gradient for one input, a tuple for several.
+        """
 
         def register(rule):
             self.fused = self._rule(wrt, rule, 2, "")
@@ -200,7 +204,6 @@ class Primitive:
             if True in live:
                 node = self._record(inputs, arrays, out, scratch, params, live, scope)
                 if anomaly:
-                    traces.add(node, user_line())
                     check_finite(node, arrays, out)
                 if self.outputs == 1:
                     return result(out, node, True)
@@ -223,6 +226,9 @@ class Primitive:
         node.params = params
         node.shape = out.shape if self.outputs == 1 else tuple([(o.shape, o.dtype) for o in out])
         node.scope = scope
+        frame = user_frame(getframe(1))
+        node.code = frame.f_code
+        node.lasti = frame.f_lasti
         node.seq = next_seq()
         return node
 
@@ -299,6 +305,7 @@ class ElementwiseTwo(Primitive):
 
 
 new = object.__new__
+getframe = sys._getframe
 state_get = state.get
 
 
@@ -336,6 +343,11 @@ def _short_one(self):
             node.params = None
             node.shape = out.shape
             node.scope = scope
+            frame = getframe(1)
+            if frame.f_code.co_filename not in foreign:
+                frame = user_frame(frame)
+            node.code = frame.f_code
+            node.lasti = frame.f_lasti
             node.seq = next_seq()
         else:
             tensor._edge = None
@@ -399,6 +411,11 @@ def _short_two(self):
             node.params = None
             node.shape = out.shape
             node.scope = scope
+            frame = getframe(1)
+            if frame.f_code.co_filename not in foreign:
+                frame = user_frame(frame)
+            node.code = frame.f_code
+            node.lasti = frame.f_lasti
             node.seq = next_seq()
         else:
             tensor._edge = None
@@ -581,7 +598,7 @@ def check_finite(where, arrays, out, backward_of=None) -> None:
         kind = "NaN" if np.isnan(value[tuple(bad)]) else "Inf"
         node = where if isinstance(where, Node) else None
         path = f" in module {node.path}" if node is not None and node.path else ""
-        line = traces.get(node)[0] if node is not None and traces.get(node) else user_line()
+        line = user_line() if node is None else node.line
         told = "the gradient that flows out of" if backward_of is not None else "the result of"
         given = ", ".join(_one(a) for a in arrays if a is not None)
         raise AnomalyError(

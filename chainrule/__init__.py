@@ -278,6 +278,8 @@ from .autograd import (
 )
 from .autograd.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
+from .kernels.cpu.workers import get_num_threads, set_num_threads
+
 if TYPE_CHECKING:
     from . import data, nn, optim, viz
     from .nn import load, save

@@ -42,7 +42,7 @@ def padding_pairs(padding, *, kernel_size, stride=(1, 1), dilation=(1, 1)):
         return (0, 0), (0, 0)
     if padding == "same":
         if tuple(stride) != (1, 1):
-            raise ValueError(f'padding="same" with stride={tuple(stride)} has no defined size: use stride=1 or give ints')
+            raise ValueError(f'padding="same" with stride={tuple(stride)} has no defined size: use stride=1 or ints')
         totals = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     if isinstance(padding, str):
@@ -56,7 +56,7 @@ def padding_pairs(padding, *, kernel_size, stride=(1, 1), dilation=(1, 1)):
 
 
 def conv_output_size(size, *, kernel_size, stride, padding, dilation):
-    """Output size of a convolution over `size` = (H, W): floor((H + before + after - d (k - 1) - 1) / s) + 1 per axis."""
+    """Output size of a convolution over (H, W), per axis: floor((H + before + after - d (k - 1) - 1) / s) + 1."""
     _check(size, kernel_size, padding, dilation, "convolution")
     return tuple(
         (h + before + after - d * (k - 1) - 1) // s + 1
@@ -132,8 +132,8 @@ def _check(size, kernel_size, padding, dilation, what):
         raise ValueError(f"{what} kernel of size {tuple(kernel_size)} is empty: every entry must be at least 1")
     if any(r > p for r, p in zip(reach, padded, strict=True)):
         raise ValueError(
-            f"{what} kernel {tuple(kernel_size)} with dilation {tuple(dilation)} reaches over {reach}, but the input of "
-            f"size {tuple(size)} is {padded} with padding: use a smaller kernel, more padding or a larger input"
+            f"{what} kernel {tuple(kernel_size)} with dilation {tuple(dilation)} reaches over {reach}, but the input "
+            f"of size {tuple(size)} is {padded} with padding: use a smaller kernel, more padding or a larger input"
         )
 
 
@@ -147,8 +147,14 @@ def _windows(size, kernel, stride, before, after, dilation, count):
     first = [i * stride - before for i in range(count)]
     ends = [min(start + dilation * (kernel - 1) + 1, size + after) for start in first]
     starts = [start if start >= 0 else start % dilation for start in first]
+    stops = [min(end, size) for end in ends]
+    if any(start >= stop for start, stop in zip(starts, stops, strict=True)):
+        raise ValueError(
+            f"pooling kernel {kernel} with dilation {dilation} and padding {before, after} has a window that steps over "
+            f"all {size} elements of the input: use less dilation or padding"
+        )
     covered = [len(range(start, end, dilation)) for start, end in zip(first, ends, strict=True)]
-    return Windows(tuple(starts), tuple(min(end, size) for end in ends), tuple(covered), dilation)
+    return Windows(tuple(starts), tuple(stops), tuple(covered), dilation)
 
 
 def _adaptive(size, count):

@@ -90,6 +90,12 @@ class Trainer:
         """
         if resume:
             self._restore(train)
+        planned = getattr(self.scheduler, "total_steps", None)
+        if self.schedule_every == "batch" and planned not in (None, epochs * len(train)):
+            raise ValueError(
+                f"fit received epochs={epochs} of {len(train)} batches, but the schedule is laid out for {planned} "
+                f"steps. Pass epochs={planned / len(train):g}, or a {type(self.scheduler).__name__} for as many steps."
+            )
         if self.out is not None and not self.history:
             self._checkpoint(train)  # so that an interrupt in the first epoch leaves one too
         self._announce(train, validation, epochs - len(self.history))
@@ -141,7 +147,7 @@ class Trainer:
             raise FloatingPointError(
                 f"The loss became {value} in epoch {len(self.history) + 1}, step {step + 1}, at a learning rate of "
                 f"{self._rate():.3g}; no parameter can learn from it, and this step changed none. Run the step inside "
-                "`with cr.detect_anomaly():` to see where it arises; often a lower learning rate or clip_norm=1.0 helps."
+                "`with cr.detect_anomaly():` to see where it arises; a lower rate or clip_norm=1.0 often helps."
             )
         self.optimizer.zero_grad()
         loss.backward()
@@ -219,7 +225,7 @@ class Trainer:
     def _interrupted(self) -> str:
         n = len(self.history)
         if self.out is None:
-            return f"Interrupted in epoch {n + 1}. Nothing was saved: give the Trainer a folder, out=…, to keep checkpoints."
+            return f"Interrupted in epoch {n + 1}. Nothing was saved: give the Trainer a folder, out=…, to keep it."
         return (
             f"Interrupted in epoch {n + 1}. {self.out / 'last.safetensors'} holds the {n} whole epochs before it; "
             f"resume=True goes on from there."

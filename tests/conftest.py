@@ -67,7 +67,7 @@ def rng(seed):
 def _seeded(seed):
     random.seed(seed)
     np.random.seed(seed)
-    getattr(cr, "manual_seed", int)(seed)
+    cr.manual_seed(seed)
 
 
 @pytest.fixture(scope="session")

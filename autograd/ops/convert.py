@@ -16,7 +16,7 @@ def clone(k, x):
     tensor([2., 2.])
     tensor([1., 1.])
     """
-    return k.array(x, copy=True)
+    return k.array(x, copy=True, order="C")
 
 
 @clone.vjp("x", formula=r"\bar o")

@@ -97,7 +97,7 @@ def cross_entropy_items_dlogits(g, logits, target, weight, *, ignore_index, labe
 
 @cross_entropy_items.fused_vjp("logits")
 def cross_entropy_items_fused(k, g, target, weight, scratch, *, ignore_index, label_smoothing):
-    return (k.cross_entropy_backward(g, scratch, target, weight, ignore_index, label_smoothing),)
+    return k.cross_entropy_backward(g, scratch, target, weight, ignore_index, label_smoothing)
 
 
 def _classes_first(who, input):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import NamedTuple
 
 import numpy as np
 
 from ..primitive import primitive
-from ..tensor import Tensor, as_dtype, float32, get_default_dtype, is_number
+from ..tensor import Tensor, get_default_dtype, is_number
 from .axes import all_dims, kept_shape, numpy_names, one_dim
 from .convert import to
-from .elementwise import absolute, exp, where
+from .elementwise import absolute, exp, maximum, minimum, where
 from .indexing import gather
 from .shape import broadcast_to, flatten, flip, movedim, reshape, unsqueeze
 
@@ -68,7 +69,7 @@ def mean_over(k, x, *, dim, keepdim):
 
 @mean_over.vjp("x", formula=r"\tfrac1n \bar o \text{ spread}")
 def mean_over_dx(g, x_shape, *, dim, keepdim):
-    return _spread(g / max(_count(x_shape, dim), 1), x_shape, dim)
+    return _spread(g / builtins.max(_count(x_shape, dim), 1), x_shape, dim)
 
 
 @numpy_names
@@ -89,14 +90,14 @@ def var_over(k, x, *, dim, keepdim, correction):
 
 def _variance(k, x, dim, keepdim, correction):
     n = _count(x.shape, dim)
-    centred = x - k.sum(x, dim, True) / max(n, 1)
+    centred = x - k.sum(x, dim, True) / builtins.max(n, 1)
     total = k.sum(centred * centred, dim, keepdim)
     return total / (n - correction) if n > correction else total * math.nan
 
 
 @var_over.vjp("x", formula=r"\tfrac{2}{n - c} \bar o\,(x - \bar x)")
 def var_over_dx(g, x, *, dim, keepdim, correction):
-    scale = 2 / max(_count(x.shape, dim) - correction, 0) if _count(x.shape, dim) > correction else math.nan
+    scale = 2 / builtins.max(_count(x.shape, dim) - correction, 0) if _count(x.shape, dim) > correction else math.nan
     return _spread(g * scale, x.shape, dim) * (x - mean_over(x, dim=dim, keepdim=True))
 
 
@@ -121,7 +122,7 @@ def std_over(k, x, *, dim, keepdim, correction):
 
 @std_over.vjp("x", formula=r"\bar o\,(x - \bar x) / ((n - c)\,\operatorname{std} x)")
 def std_over_dx(g, x, out, *, dim, keepdim, correction):
-    scale = g / (where(out == 0, 1, out) * max(_count(x.shape, dim) - correction, 1e-300))
+    scale = g / (where(out == 0, 1, out) * builtins.max(_count(x.shape, dim) - correction, 1e-300))
     return _spread(where(out == 0, 0, scale), x.shape, dim) * (x - mean_over(x, dim=dim, keepdim=True))
 
 
@@ -240,7 +241,7 @@ def values_dtype(x):
 
 
 def _something(who, x, dims):
-    if any(x.shape[d] == 0 for d in dims):
+    if builtins.any(x.shape[d] == 0 for d in dims):
         raise ValueError(f"{who}: received shape {x.shape}, which has nothing along dimension {dims}; an extreme needs one element")
 
 
@@ -298,8 +299,6 @@ def _extreme(name, over_all, where_first, pairwise):
     )
     return function
 
-
-from .elementwise import maximum, minimum  # noqa: E402
 
 max = _extreme("max", amax, argmax, maximum)
 min = _extreme("min", amin, argmin, minimum)

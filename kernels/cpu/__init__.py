@@ -1,19 +1,6 @@
 """What the CPU can do: NumPy's functions under NumPy's names, and the ones that NumPy lacks or does slowly."""
 
-from numpy import (
-    abs, add, all, allclose, amax, amin, any, arange, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, argmax,
-    argmin, argsort, array, array_equal, asarray, ascontiguousarray, atleast_1d, bitwise_and, bitwise_count, bitwise_not,
-    bitwise_or, bitwise_xor, broadcast_arrays, broadcast_shapes, broadcast_to, cbrt, ceil, clip, concatenate, copy, copysign,
-    copyto, cos, cosh, count_nonzero, cumprod, cumsum, deg2rad, diag, diagonal, divide, dot, einsum, empty, empty_like, equal,
-    exp, exp2, expand_dims, expm1, eye, flip, float_power, floor, floor_divide, fmax, fmin, fmod, full, full_like, greater,
-    greater_equal, heaviside, hypot, interp, isclose, isfinite, isinf, isnan, less, less_equal, linspace, log, log1p, log2,
-    log10, logaddexp, logical_and, logical_not, logical_or, logical_xor, max, maximum, mean, meshgrid, min, minimum, mod,
-    moveaxis, multiply, nan_to_num, ndarray, negative, nonzero, not_equal, ones, ones_like, outer, pad, permute_dims, positive,
-    power, prod, put_along_axis, rad2deg, ravel, reciprocal, remainder, repeat, reshape, result_type, rint, roll, round,
-    searchsorted, shares_memory, sign, signbit, sin, sinc, sinh, sort, split, sqrt, square, squeeze, stack, std, subtract,
-    swapaxes, take, take_along_axis, tan, tanh, tensordot, tile, trace, transpose, tri, tril, tril_indices, triu,
-    triu_indices, true_divide, trunc, unique, unravel_index, var, where, zeros, zeros_like,
-)
+import numpy
 
 from . import workers
 from .convolution import conv2d, conv2d_input, conv2d_weight
@@ -42,3 +29,11 @@ from .softmax import (
     softmax_backward,
 )
 from .special import erf, gelu, gelu_backward, logsigmoid, sigmoid, silu, softplus
+
+
+def __getattr__(name):
+    """NumPy's function of that name, kept as this module's own from then on."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(numpy, name)
+    return value

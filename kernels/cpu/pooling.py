@@ -7,7 +7,7 @@ from . import workers
 from .jit import jit
 from .layout import compact, floats, half_by_single
 
-_GRAIN = 50_000  # elements that outlast handing a slice to a worker
+_GRAIN = 200_000  # elements that outlast handing a slice to a worker
 
 
 @half_by_single
@@ -72,9 +72,8 @@ def scatter_planes(g, indices, *, plane):
     (g,), indices = floats(g), compact(indices, np.int64)
     out = np.zeros((*g.shape[:2], *plane), g.dtype)
     flat, values, places = _planes(out), _planes(g), _planes(indices)
-    if not _in_range(places, flat.shape[1]):
-        raise IndexError(_out_of_plane(indices, plane))
-    _by_planes(g.size, flat.shape[0], lambda a, b: _scatter(values[a:b], places[a:b], flat[a:b]))
+    _check_places(places, plane)
+    _by_planes(g.size, len(flat), lambda a, b: _scatter(values[a:b], places[a:b], flat[a:b]))
     return out
 
 
@@ -83,20 +82,16 @@ def gather_planes(x, indices):
     """The elements of x (N, C, H, W) at the flat indices (N, C, oh, ow) of each plane."""
     flat = x.reshape(*x.shape[:2], x.shape[2] * x.shape[3])
     places = indices.reshape(*indices.shape[:2], indices.shape[2] * indices.shape[3])
-    if not _in_range(places, flat.shape[2]):
-        raise IndexError(_out_of_plane(indices, x.shape[2:]))
+    _check_places(places, x.shape[2:])
     return np.take_along_axis(flat, places, 2).reshape(indices.shape)
 
 
-def _in_range(places, size):
-    return places.size == 0 or (places.min() >= 0 and places.max() < size)
-
-
-def _out_of_plane(indices, plane):
-    return (
-        f"indices from {indices.min()} to {indices.max()} leave the plane of size {tuple(plane)}: each must be the "
-        f"flat index row * {plane[1]} + column of an element"
-    )
+def _check_places(places, plane):
+    if places.size and (places.min() < 0 or places.max() >= plane[0] * plane[1]):
+        raise IndexError(
+            f"indices from {places.min()} to {places.max()} leave the plane of size {tuple(plane)}: each must be "
+            f"row * {plane[1]} + column of an element"
+        )
 
 
 def _planes(x):
@@ -119,19 +114,23 @@ def _max_windows(x, windows):
     out, indices = np.empty((*x.shape[:2], *size), x.dtype), np.empty((*x.shape[:2], *size), np.int64)
     planes = x.shape[0] * x.shape[1]
     into, places, x = out.reshape(planes, *size), indices.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
-    if all(axis.step == 1 and _halves(axis) for axis in windows):
-        task = lambda a, b: _max_halves(x[a:b], into[a:b], places[a:b])
-    else:
-        rows, columns = _bounds(windows)
-        steps = windows[0].step, windows[1].step
-        task = lambda a, b: _max(x[a:b], rows, columns, *steps, into[a:b], places[a:b])
+    rows, columns = _bounds(windows)
+    steps = windows[0].step, windows[1].step
+    halves = all(map(_halves, windows))
+
+    def task(a, b):
+        if halves and not np.isnan(x[a:b].max(initial=-np.inf)):
+            _max_halves(x[a:b], into[a:b], places[a:b])
+        else:
+            _max(x[a:b], rows, columns, *steps, into[a:b], places[a:b])
+
     _by_planes(x.size, planes, task)
     return out, indices
 
 
 def _halves(axis):
     """Whether the windows are 0..2, 2..4, 4..6, …"""
-    return axis.starts == tuple(range(0, 2 * len(axis.starts), 2)) and axis.covered == (2,) * len(axis.starts)
+    return axis.step == 1 and axis.starts == tuple(range(0, 2 * len(axis.starts), 2)) and axis.covered == (2,) * len(axis.starts)
 
 
 def _window_sums(x, windows, scale):
@@ -203,22 +202,20 @@ def _scatter_numpy(g, indices, out):
 @jit(_max_halves_numpy)
 def _max_halves(x, out, indices):
     planes, height, width = out.shape
-    stride = x.shape[2]
+    row = x.shape[2]
+    source, into, places = x.reshape(-1), out.reshape(-1), indices.reshape(-1)
+    below, count, at = np.uint64(row), np.uint64(width), np.uint64(0)  # unsigned and one comparison each: vectorised
     for n in range(planes):
         for i in range(height):
-            above, below, into, place = x[n, 2 * i], x[n, 2 * i + 1], out[n, i], indices[n, i]
-            corner = 2 * i * stride
-            for j in range(width):
-                a, b, c, d = above[2 * j], above[2 * j + 1], below[2 * j], below[2 * j + 1]
-                best, at = a, 0
-                if b > best or b != b:
-                    best, at = b, 1
-                if c > best or c != c:
-                    best, at = c, stride
-                if d > best or d != d:
-                    best, at = d, stride + 1
-                into[j] = best
-                place[j] = corner + 2 * j + at
+            start, corner = np.uint64((n * x.shape[1] + 2 * i) * row), 2 * i * row
+            for j in range(count):
+                p = start + j + j
+                a, b, c, d = source[p], source[p + np.uint64(1)], source[p + below], source[p + below + np.uint64(1)]
+                top, right = (b, np.int64(1)) if b > a else (a, np.int64(0))
+                low, low_right = (d, np.int64(row + 1)) if d > c else (c, np.int64(row))
+                into[at + j] = low if low > top else top
+                places[at + j] = corner + 2 * np.int64(j) + (low_right if low > top else right)
+            at += count
 
 
 @jit(_max_numpy)

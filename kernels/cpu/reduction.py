@@ -1,13 +1,92 @@
-"""Sums that stay right however many numbers there are and whatever axis they lie on."""
+"""Sums that stay right however many numbers there are and whatever axis they lie on.
+
+NumPy adds float32 one by one along all but the last axis: 17.8 million ones over axis 0 give 16,777,216.
+"""
+
+from math import prod
 
 import numpy as np
 
-from .layout import half_by_single
+from . import workers
+from .jit import jit
+from .layout import compact, half_by_single
+
+_FEW = 4096  # elements that NumPy converts and adds before a loop would have been called
+_GRAIN = 200_000  # elements that outlast handing a slice to a worker
+_BLOCK = 1 << 16
 
 
 @half_by_single
 def sum(x, axis=None, keepdims=False):
-    """Sum over axis (an int, a tuple, or None for all), accumulated in float64; floats keep their dtype."""
+    """Sum over axis (an int, a tuple, or None for all): floats keep their dtype, integers and booleans give int64.
+
+    float32 is accumulated in float64, so that the result is right to its last digits.
+    """
     if x.dtype != np.float32:
-        return np.asarray(np.add.reduce(x, axis, keepdims=keepdims))
-    return np.asarray(np.add.reduce(x, axis, dtype=np.float64, keepdims=keepdims)).astype(np.float32)
+        dtype = x.dtype if x.dtype.kind in "fc" else np.int64
+        return np.asarray(np.add.reduce(x, axis, dtype, keepdims=keepdims))
+    if x.size <= _FEW:
+        return np.asarray(np.add.reduce(x, axis, np.float64, keepdims=keepdims), np.float32)
+    axes = range(x.ndim) if axis is None else axis
+    over = set(np.lib.array_utils.normalize_axis_tuple(axes, x.ndim))
+    shape = [1 if i in over else size for i, size in enumerate(x.shape)]
+    total = _sum(compact(x), over).astype(np.float32).reshape(shape)
+    return total if keepdims else total.reshape([size for i, size in enumerate(shape) if i not in over])
+
+
+def _sum(x, over):
+    """Float64 sums of a compact x: its last run of adjacent axes in `over` by a loop, what is left by NumPy."""
+    if not over:
+        return x
+    last = max(over)
+    first = next(i for i in range(last, -1, -1) if i - 1 not in over)
+    before, along, after = prod(x.shape[:first]), prod(x.shape[first : last + 1]), prod(x.shape[last + 1 :])
+    sums = _along(x.reshape(before, along)) if after == 1 else _down(x.reshape(before, along, after))
+    rest = tuple(over - set(range(first, last + 1)))
+    return np.add.reduce(sums.reshape(*x.shape[:first], *x.shape[last + 1 :]), rest) if rest else sums
+
+
+def _along(x):
+    """The sums of the rows of x (m, n); long rows in blocks that the workers share."""
+    m, n = x.shape
+    if n >= 2 * _BLOCK and m == 1:
+        whole = n // _BLOCK * _BLOCK
+        blocks = _along(x[0, :whole].reshape(-1, _BLOCK))
+        return np.add.reduce(blocks) + _along(x[:, whole:].copy()) if whole < n else np.add.reduce(blocks)
+    out = np.empty(m)
+    workers.run(lambda a, b: _add_along(x[a:b], out[a:b]), m, grain=-(-_GRAIN // max(n, 1)))
+    return out
+
+
+def _down(x):
+    """The sums over the middle axis of x (l, m, n)."""
+    out = np.zeros((x.shape[0], x.shape[2]))
+    workers.run(lambda a, b: _add_down(x[a:b], out[a:b]), len(x), grain=-(-_GRAIN // max(1, x.size // len(x))))
+    return out
+
+
+def _add_along_numpy(x, out):
+    np.add.reduce(x, 1, np.float64, out)
+
+
+@jit(_add_along_numpy, reassociate=True)
+def _add_along(x, out):
+    for i in range(len(x)):
+        row, total = x[i], 0.0
+        for j in range(len(row)):
+            total += np.float64(row[j])
+        out[i] = total
+
+
+def _add_down_numpy(x, out):
+    np.add.reduce(x, 1, np.float64, out)
+
+
+@jit(_add_down_numpy)
+def _add_down(x, out):
+    for k in range(len(x)):
+        plane, into = x[k], out[k]
+        for i in range(len(plane)):
+            row = plane[i]
+            for j in range(len(row)):
+                into[j] += np.float64(row[j])

@@ -15,6 +15,15 @@ class Dataset:
 
     A dataset that can hand over many samples at once also defines `batch(indices)` for an int64 array of indices;
     `DataLoader` then makes one call per batch instead of one per sample.
+
+    >>> from chainrule import data
+    >>> class Squares(data.Dataset):
+    ...     def __len__(self):
+    ...         return 4
+    ...     def __getitem__(self, index):
+    ...         return index, index**2
+    >>> [[t.tolist() for t in batch] for batch in data.DataLoader(Squares(), batch_size=2)]
+    [[[0, 1], [0, 1]], [[2, 3], [4, 9]]]
     """
 
     def __getitem__(self, index: int) -> Any:

@@ -77,6 +77,11 @@ def mnist(path: str | os.PathLike, download: bool = False) -> tuple[TensorDatase
     download: fetch the files that are missing from a list of mirrors, each verified by its published MD5.
     Raises FileNotFoundError for a missing file, ValueError for one that is not what it says, OSError if no mirror
     delivers. Source: LeCun, Cortes, Burges, "The MNIST database".
+
+    >>> from chainrule import data
+    >>> data.mnist("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: Neither train-images-idx3-ubyte nor train-images-idx3-ubyte.gz is in nowhere. ...
     """
     folder = Path(path)
     parts = []

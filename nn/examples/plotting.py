@@ -12,15 +12,22 @@ import numpy as np
 _TRAIN, _TEST = "#1f5fa8", "#c8501e"
 
 
-def _figure(width: float, height: float) -> Any:
+def require_matplotlib() -> None:
+    """Raise ImportError, naming the extra, where Matplotlib is missing."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "The pictures of a training are drawn by Matplotlib, which is not installed. "
             "Install it with: pip install 'chainrule[examples]'"
         ) from error
+
+
+def _figure(width: float, height: float) -> Any:
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

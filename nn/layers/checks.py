@@ -77,10 +77,10 @@ def ndim(layer: Any, shape: tuple, allowed: tuple[int, ...], letters: str) -> No
 
 def axis_size(layer: Any, shape: tuple, axis: int, expected: int, argument: str) -> None:
     """Raise unless the input's axis has the size that the layer was built for."""
-    if shape[axis] != expected:
+    if not shape or shape[axis] != expected:
         raise ValueError(
-            f"{type(layer).__name__}: received an input of shape {shape} with {shape[axis]} at axis {axis}, but was built "
-            f"with {argument}={expected}; build it with {argument}={shape[axis]} or change the input"
+            f"{type(layer).__name__}: received an input of shape {shape}, but was built with {argument}={expected}, the "
+            f"size of axis {axis}; build it with another {argument} or change the input"
         )
 
 

@@ -9,7 +9,7 @@ from ...autograd import Tensor, einsum, empty, linear
 from .. import init
 from ..module import Module
 from ..parameter import Parameter
-from .checks import at_least, axis_size, ndim
+from .checks import at_least, axis_size
 
 __all__ = ["Bilinear", "Identity", "Linear", "Maxout"]
 
@@ -52,7 +52,6 @@ class Linear(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x Wᵀ + b."""
-        ndim(self, input.shape, input.ndim >= 1, "(…, in_features)")
         axis_size(self, input.shape, -1, self.in_features, "in_features")
         return linear(input, self.weight, self.bias)
 

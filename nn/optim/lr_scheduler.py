@@ -18,6 +18,15 @@ class LRScheduler:
     """The base: counts steps in `last_epoch` and writes what `get_lr` returns, one rate per group.
 
     last_epoch: −1 to start; on resuming, make the schedule as at first and use `load_state_dict`.
+
+    >>> from chainrule import optim
+    >>> class Inverse(optim.lr_scheduler.LRScheduler):
+    ...     def get_lr(self):
+    ...         return [base / (1 + self.last_epoch) for base in self.base_lrs]
+    >>> optimizer = optim.SGD([cr.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = Inverse(optimizer)
+    >>> optimizer.step(); schedule.step(); schedule.get_last_lr()
+    [0.5]
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):

@@ -184,10 +184,10 @@ class Optimizer:
         """
         index = {id(p): i for i, p in enumerate(self._parameters())}
         groups = [{**group, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
-        return {"state": {index[id(p)]: dict(s) for p, s in self.state.items()}, "param_groups": groups}
+        return {"state": {index[id(p)]: dict(s) for p, s in self.state.items() if s}, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a copy of a saved state (ours, or PyTorch's as tensors); an error leaves the optimiser unchanged."""
+        """Take over a copy of a saved state, ours or PyTorch's; an error leaves this optimiser unchanged."""
         if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= state_dict.keys():
             raise ValueError(
                 f"{self._name}.load_state_dict received {_kind(state_dict)} without 'state' and 'param_groups'; "

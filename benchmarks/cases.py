@@ -1,0 +1,156 @@
+"""The work that is timed: each case makes, for either side, a function that does it once. The two sides do the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+RNG_SEED = 0
+
+
+def _numbers(*shape):
+    return np.random.default_rng(RNG_SEED).standard_normal(shape).astype(np.float32)
+
+
+class Ours:
+    """chainrule under the names that the cases use."""
+
+    def __init__(self):
+        import chainrule as cr
+        import chainrule.nn.functional as F
+        from chainrule import nn, optim
+
+        self.api, self.F, self.nn, self.optim = cr, F, nn, optim
+        self.tensor = cr.from_numpy
+        self.version = cr.__version__
+
+    def threads(self, n):
+        self.api.set_num_threads(n)
+
+
+class Theirs:
+    """PyTorch under the same names."""
+
+    def __init__(self):
+        import torch
+        import torch.nn.functional as F
+        from torch import nn, optim
+
+        self.api, self.F, self.nn, self.optim = torch, F, nn, optim
+        self.tensor = torch.from_numpy
+        self.version = torch.__version__
+
+    def threads(self, n):
+        self.api.set_num_threads(n)
+
+
+SIDES = {"chainrule": Ours, "pytorch": Theirs}
+
+
+# ---- the engine ------------------------------------------------------------------------------------------------------
+
+
+def chain(side, length=1000, backward=True):
+    """`length` multiplications and additions, alternating, on 10 numbers."""
+    x = side.tensor(_numbers(10)).requires_grad_()
+    a, b, seed = side.tensor(_numbers(10)), side.tensor(_numbers(10)), side.api.ones(10)
+
+    def run():
+        x.grad = None
+        y = x
+        for _ in range(length // 2):
+            y = y * a
+            y = y + b
+        if backward:
+            y.backward(seed)
+
+    return run
+
+
+# ---- training steps --------------------------------------------------------------------------------------------------
+
+
+def _step(side, model, x, y, optimizer):
+    def run():
+        optimizer.zero_grad()
+        side.F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    return run
+
+
+def _classes(side, n, classes):
+    return side.tensor(np.random.default_rng(1).integers(0, classes, n))
+
+
+def lenet(side, batch=64):
+    """LeNet-5 on 1×32×32: forward, backward and an SGD step with momentum."""
+    nn = side.nn
+    side.api.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10),
+    )  # fmt: skip
+    optimizer = side.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    return _step(side, model, side.tensor(_numbers(batch, 1, 32, 32)), _classes(side, batch, 10), optimizer)
+
+
+def lenet_relu(side, batch=64):
+    """LeNet-5 in its modern form, with ReLU and max pooling."""
+    nn = side.nn
+    side.api.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    )  # fmt: skip
+    optimizer = side.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    return _step(side, model, side.tensor(_numbers(batch, 1, 32, 32)), _classes(side, batch, 10), optimizer)
+
+
+def mlp(side, batch=128):
+    """An MLP 784-256-10: forward, backward and an SGD step."""
+    nn = side.nn
+    side.api.manual_seed(0)
+    model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+    optimizer = side.optim.SGD(model.parameters(), lr=0.01)
+    return _step(side, model, side.tensor(_numbers(batch, 784)), _classes(side, batch, 10), optimizer)
+
+
+# ---- convolutions ----------------------------------------------------------------------------------------------------
+
+
+def conv(side, x, filters, kernel, stride=1, padding=0, backward=True):
+    """One convolution with bias, forward and (both gradients) backward."""
+    image = side.tensor(_numbers(*x)).requires_grad_(backward)
+    weight = side.tensor(_numbers(filters, x[1], kernel, kernel)).requires_grad_(backward)
+    bias = side.tensor(_numbers(filters)).requires_grad_(backward)
+    seed = None
+
+    def run():
+        nonlocal seed
+        image.grad = weight.grad = bias.grad = None
+        out = side.F.conv2d(image, weight, bias, stride=stride, padding=padding)
+        if backward:
+            if seed is None:
+                seed = side.tensor(_numbers(*out.shape))
+            out.backward(seed)
+
+    return run
+
+
+#: case name -> (group, maker, options)
+CASES = {
+    "chain of 1000 operations on 10 numbers, forward + backward": ("engine", chain, {}),
+    "chain of 1000 operations on 10 numbers, forward": ("engine", chain, {"backward": False}),
+    "LeNet-5 step, batch 64 (tanh, average pooling)": ("steps", lenet, {}),
+    "LeNet-5 step, batch 64 (ReLU, max pooling)": ("steps", lenet_relu, {}),
+    "MLP 784-256-10 step, batch 128": ("steps", mlp, {}),
+    "conv 16×64×56×56, 64 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 64, 56, 56), filters=64, kernel=3, padding=1)),
+    "conv 16×3×64×64, 32 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 3, 64, 64), filters=32, kernel=3, padding=1)),
+    "conv 16×128×28×28, 128 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 128, 28, 28), filters=128, kernel=3, padding=1)),
+    "conv 8×3×224×224, 64 filters 11×11 stride 4 pad 2": (
+        "conv",
+        conv,
+        dict(x=(8, 3, 224, 224), filters=64, kernel=11, stride=4, padding=2),
+    ),
+    "conv 16×64×56×56, 128 filters 1×1": ("conv", conv, dict(x=(16, 64, 56, 56), filters=128, kernel=1)),
+}
