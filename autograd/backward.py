@@ -12,7 +12,8 @@ from sys import getrefcount
 import numpy as np
 
 from ..kernels import for_array
-from .graph import Node, leaf_hooks, node_hooks, recomputes, writes
+from .graph import Node, leaf_hooks, node_hooks, recomputes, root, writes
+from .ops.convert import clone
 from .ops.shape import sum_to
 from .primitive import check_finite
 from .state import state
@@ -31,16 +32,16 @@ def backward(output, gradient=None, retain_graph=None, create_graph=False, input
     outputs = _listed(output)
     seeds = _seeds("backward", outputs, gradient)
     wanted = None if inputs is None else [_wanted("backward", x) for x in _listed(inputs)]
+    for i, edge in enumerate(wanted or ()):
+        if not isinstance(edge, Tensor):
+            raise RuntimeError(
+                f"backward: input {i} is the result of an operation, and backward accumulates into leaves; "
+                "use cr.autograd.grad for results"
+            )
     gradients = _walk(outputs, seeds, wanted, _keep(retain_graph, create_graph), create_graph)
-    if wanted is None:
-        leaves = [edge for edge in gradients if isinstance(edge, Tensor)]
-    else:
-        leaves = _listed(inputs)
-        if any(leaf._edge is not None and leaf._live for leaf in leaves):
-            raise RuntimeError("backward(inputs=…) accumulates into leaves; use cr.autograd.grad for results of operations")
-    for leaf in leaves:
-        if leaf in gradients:
-            _accumulate(leaf, gradients, create_graph)
+    given = _memory_of(seeds)
+    for leaf in [edge for edge in gradients if isinstance(edge, Tensor)]:
+        _accumulate(leaf, gradients, create_graph, given)
 
 
 def grad(
@@ -77,11 +78,20 @@ def grad(
                     f"grad: no output depends on input {i}, a tensor of shape {target.shape}; "
                     "pass allow_unused=True to get None for it, or materialize_grads=True for zeros"
                 )
-    made: dict = {}
+    given, made = _memory_of(seeds), {}
     for edge in edges:
-        if edge in gradients and edge not in made:
-            made[edge] = gradients.pop(edge) if create_graph else result(_released(gradients, edge))
-    return tuple([made[e] if e in made else (_zeros_like(x) if materialize_grads else None) for e, x in zip(edges, targets, strict=True)])
+        if edge in gradients:
+            made[edge] = _owned(gradients, edge, create_graph, given)
+    return tuple([_handed_out(made, edge, x, materialize_grads) for edge, x in zip(edges, targets, strict=True)])
+
+
+def _handed_out(made, edge, target, materialize_grads):
+    """The gradient for one place of `grad`'s result: the second time that an input is asked for it gets a copy."""
+    gradient = made.get(edge)
+    if gradient is None:
+        return _zeros_like(target) if materialize_grads else None
+    made[edge] = clone(gradient)
+    return gradient
 
 
 def _zeros_like(tensor) -> Tensor:
@@ -161,10 +171,10 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
             captured = table
         else:
             captured = _walk_carefully(order, table, ours, keep, wanted, create_graph, previous.anomaly)
+        if leaf_hooks:
+            _hook_leaves(table, wanted, create_graph)
     finally:
         state.set(previous)
-    if leaf_hooks:
-        _hook_leaves(table, create_graph)
     if captured is not table:
         captured.update((edge, table[edge]) for edge in wanted if edge in table)
     return captured
@@ -425,8 +435,8 @@ def _hooked(node, g, create_graph):
     return g
 
 
-def _hook_leaves(table, create_graph) -> None:
-    for edge in [e for e in table if isinstance(e, Tensor)]:
+def _hook_leaves(table, wanted, create_graph) -> None:
+    for edge in [e for e in (table if wanted is None else set(wanted)) if isinstance(e, Tensor) and e in table]:
         for hook in leaf_hooks.get(edge):
             table[edge] = _after(hook, table[edge], create_graph)
 
@@ -466,15 +476,30 @@ def _released(table, edge) -> np.ndarray:
     return array.copy()
 
 
-def _accumulate(leaf, gradients, create_graph) -> None:
+def _memory_of(seeds) -> set:
+    """The owners of the memory of the cotangents."""
+    return {id(root(seed.array)) for seed in seeds}
+
+
+def _owned(gradients, edge, create_graph, given) -> Tensor:
+    """The gradient at `edge` as a tensor with its own memory; `given` holds the owners that others have."""
+    if not create_graph:
+        return result(_released(gradients, edge))
+    gradient = gradients.pop(edge)
+    owner = root(gradient.array)
+    if owner is gradient.array and owner.flags.writeable and id(owner) not in given:
+        given.add(id(owner))
+        return gradient
+    return clone(gradient)
+
+
+def _accumulate(leaf, gradients, create_graph, given) -> None:
     have = leaf._grad
-    if create_graph:
+    if have is None:
+        leaf._grad = _owned(gradients, leaf, create_graph, given)
+    elif create_graph or have._live or not have.array.flags.writeable:
         gradient = gradients.pop(leaf)
-        leaf._grad = gradient if have is None else have + gradient
-    elif have is None:
-        leaf._grad = result(_released(gradients, leaf))
-    elif have._live:
-        leaf._grad = have + result(gradients.pop(leaf))
+        leaf._grad = have + (gradient if create_graph else result(gradient))
     else:
         have.array += gradients.pop(leaf)
         writes.note(have.array, recorded=False)

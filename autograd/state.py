@@ -13,12 +13,17 @@ from typing import NamedTuple
 
 
 class State(NamedTuple):
-    """`record` the graph? `anomaly`: check every value? `inference`: are results barred from graphs? `scope`: module path."""
+    """`record` the graph? `anomaly`: check every value? `inference`: are results barred from graphs? `scope`: module path.
+
+    `entered`: the context manager that made this state and the state to return to, so that one manager may serve many
+    threads and tasks at once.
+    """
 
     record: bool = True
     anomaly: bool = False
     inference: bool = False
     scope: tuple | None = None
+    entered: tuple | None = None
 
 
 state: ContextVar[State] = ContextVar("chainrule_state", default=State())
@@ -29,21 +34,26 @@ class StateContext:
 
     changes: dict = {}
 
-    def __init__(self):
-        self._previous = []
-
     def __enter__(self):
         current = state.get()
-        self._previous.append(current)
-        state.set(current._replace(**self.changes))
+        state.set(current._replace(**self.changes, entered=(self, current)))
         return self
 
     def __exit__(self, *exc):
-        # Set, not reset by token: a generator may be closed in another context than the one that entered.
-        state.set(self._previous.pop())
+        entered = state.get().entered
+        # Another's state is left alone: a generator may be closed in another context than the one that entered.
+        if entered and entered[0] is self:
+            state.set(entered[1])
         return False
 
     def __call__(self, function):
+        if inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{type(self).__name__}: received the asynchronous generator {function.__name__}, whose body shares the state of "
+                "its consumer; use a with block inside it that no yield interrupts"
+            )
+        if inspect.iscoroutinefunction(function):
+            return self._decorate_coroutine(function)
         if inspect.isgeneratorfunction(function):
             return self._decorate_generator(function)
 
@@ -58,6 +68,14 @@ class StateContext:
         again = StateContext()
         again.changes = self.changes
         return again
+
+    def _decorate_coroutine(self, function):
+        @functools.wraps(function)
+        async def inside(*args, **kwargs):
+            with self._again():
+                return await function(*args, **kwargs)
+
+        return inside
 
     def _decorate_generator(self, function):
         """The state holds while the generator's body runs, never while its consumer does."""
@@ -125,7 +143,6 @@ class inference_mode(StateContext):
     changes = {"record": False, "inference": True}
 
     def __init__(self, mode: bool = True):
-        super().__init__()
         self.changes = {"record": not mode, "inference": bool(mode)}
 
 
@@ -138,14 +155,12 @@ class set_grad_enabled(StateContext):
     """
 
     def __init__(self, mode: bool):
-        super().__init__()
         self.changes = {"record": bool(mode)}
         self._before = state.get()
         state.set(self._before._replace(**self.changes))
 
     def __enter__(self):
-        self._previous.append(self._before)
-        state.set(state.get()._replace(**self.changes))
+        state.set(state.get()._replace(**self.changes, entered=(self, self._before)))
         return self
 
     def __call__(self, function):
@@ -166,14 +181,15 @@ class scope(StateContext):
     """
 
     def __init__(self, name: str):
-        super().__init__()
         self.name = name
 
     def __enter__(self):
         current = state.get()
-        self._previous.append(current)
-        state.set(State(current.record, current.anomaly, current.inference, (current.scope, self.name)))
+        state.set(State(current.record, current.anomaly, current.inference, (current.scope, self.name), (self, current)))
         return self
+
+    def _again(self):
+        return scope(self.name)
 
 
 def scope_path(link: tuple | None) -> str:

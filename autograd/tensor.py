@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numbers
 import weakref
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .graph import Node, leaf_hooks, node_hooks, root, writes
 from .state import state
+
+if TYPE_CHECKING:
+    from .method_types import TensorMethods
+else:
+    TensorMethods = object
 
 float16, float32, float64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
 int8, int16, int32, int64 = np.dtype("int8"), np.dtype("int16"), np.dtype("int32"), np.dtype("int64")
@@ -114,7 +120,7 @@ def _short(value, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-class Tensor:
+class Tensor(TensorMethods):
     """An n-dimensional array that remembers how it was computed.
 
     Made by `cr.tensor`, the factories (`cr.zeros` …) and by operations. Arithmetic, indexing and methods follow PyTorch's

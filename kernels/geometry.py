@@ -150,8 +150,8 @@ def _windows(size, kernel, stride, before, after, dilation, count):
     stops = [min(end, size) for end in ends]
     if any(start >= stop for start, stop in zip(starts, stops, strict=True)):
         raise ValueError(
-            f"pooling kernel {kernel} with dilation {dilation} and padding {before, after} has a window that steps over "
-            f"all {size} elements of the input: use less dilation or padding"
+            f"pooling kernel {kernel} with dilation {dilation} and padding {before, after} has a window that steps "
+            f"over all {size} elements of the input: use less dilation or padding"
         )
     covered = [len(range(start, end, dilation)) for start, end in zip(first, ends, strict=True)]
     return Windows(tuple(starts), tuple(stops), tuple(covered), dilation)

@@ -35,7 +35,14 @@ class IncompatibleKeys(NamedTuple):
 
 
 class RemovableHandle:
-    """Takes a hook away again, by `remove()` or at the end of a `with` block."""
+    """Takes a hook away again, by `remove()` or at the end of a `with` block.
+
+    >>> layer = cr.nn.ReLU()
+    >>> handle = layer.register_forward_hook(lambda module, args, output: output + 1)
+    >>> before, _ = layer(cr.zeros(1)).item(), handle.remove()
+    >>> before, layer(cr.zeros(1)).item()
+    (1.0, 0.0)
+    """
 
     def __init__(self, hooks: dict):
         self._hooks = hooks
@@ -74,7 +81,7 @@ class Module:
     _name: str | None = None  # the attribute under which the parent registered this module
 
     def __init__(self) -> None:
-        # Values live in __dict__ like any other attribute, which keeps reading them cheap; the registry says what they are.
+        # Values live in __dict__ like any attribute, which keeps reading them cheap; the registry says what they are.
         self.__dict__.update(_registry={}, _forward_pre_hooks={}, _forward_hooks={}, training=True)
 
     # ---- registration ------------------------------------------------------------------------------------------------
@@ -217,8 +224,8 @@ class Module:
             children = dict(module._own(Kind.MODULE))
             if name not in children:
                 raise AttributeError(
-                    f"{type(self).__name__}: received the path {target!r}, but {type(module).__name__} has no submodule "
-                    f"{name!r}; it has {', '.join(children) or 'none'}"
+                    f"{type(self).__name__}: received the path {target!r}, but {type(module).__name__} has no "
+                    f"submodule {name!r}; it has {', '.join(children) or 'none'}"
                 )
             module = children[name]
         return module
@@ -304,7 +311,7 @@ class Module:
     def to(self: M, *args: Any, **kwargs: Any) -> M:
         """Move every parameter and buffer to a device and those of floating point to a dtype, in place.
 
-        Takes `to(device)`, `to(dtype)`, `to(device, dtype)` or `to(tensor)`. The parameters stay the same objects, so an
+        Takes `to(device)`, `to(dtype)`, `to(device, dtype)` or `to(tensor)`. The parameters stay the same objects: an
         optimiser made before goes on working. A dtype that is not of floating point raises TypeError.
 
         >>> cr.nn.Linear(2, 2).to(cr.float64).weight.dtype
@@ -437,7 +444,7 @@ def _describe(value: Any) -> str:
 
 
 def _misfit(name: str, received: Any, expected: Tensor) -> str | None:
-    if isinstance(received, Tensor) and received.shape == expected.shape:
-        if np.can_cast(received.dtype, expected.dtype, "same_kind"):
-            return None
+    alike = isinstance(received, Tensor) and received.shape == expected.shape
+    if alike and np.can_cast(received.dtype, expected.dtype, "same_kind"):
+        return None
     return f"{name}: received {_describe(received)}, expected {_describe(expected)}"

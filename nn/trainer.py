@@ -44,8 +44,9 @@ class Trainer:
 
     >>> from chainrule import data, optim
     >>> x = cr.randn(64, 2, generator=cr.Generator(0)); y = (x[:, 0] > 0).long()
-    >>> model = nn.Linear(2, 2)
-    >>> trainer = nn.Trainer(model, nn.functional.cross_entropy, optim.Adam(model.parameters(), lr=0.1), verbose=False)
+    >>> model = cr.nn.Linear(2, 2)
+    >>> optimizer = optim.Adam(model.parameters(), lr=0.1)
+    >>> trainer = cr.nn.Trainer(model, cr.nn.functional.cross_entropy, optimizer, verbose=False)
     >>> history = trainer.fit(data.DataLoader(data.TensorDataset(x, y), batch_size=16), epochs=10)
     >>> history[-1]["accuracy"] > 0.9
     True

@@ -77,7 +77,8 @@ def spread_at(k, g, *, index, shape):
     tensor([2., 0., 0.])
     """
     if len(index) == 1 and isinstance(index[0], np.ndarray) and index[0].dtype.kind != "b":
-        return k.index_add(shape, 0, index[0].reshape(-1), g.reshape(index[0].size, *shape[1:]))
+        rows = index[0].reshape(-1)
+        return k.index_add(shape, 0, k.where(rows < 0, rows + shape[0], rows), g.reshape(rows.size, *shape[1:]))
     out = k.zeros(shape, g.dtype)
     if _is_basic(index) or all(not isinstance(i, np.ndarray) or i.dtype.kind == "b" for i in index):
         out[index] = g

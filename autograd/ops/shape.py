@@ -446,7 +446,7 @@ def repeat_interleave(x, repeats: int, dim=None):
 
 @primitive(formula=r"\operatorname{pad}(x)", flops=0)
 def pad_constant(k, x, *, widths, value):
-    return k.pad(x, widths, constant_values=value)
+    return k.pad(x, widths or 0, constant_values=value)
 
 
 @pad_constant.vjp("x", formula=r"\bar o \text{ without its border}")

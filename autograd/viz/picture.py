@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -39,9 +40,12 @@ class Picture:
         kind = path.suffix.lstrip(".").lower()
         if kind not in ("dot", "gv", "svg", "png", "pdf"):
             raise ValueError(f"save: received the name {path.name!r}; it must end in .dot, .svg, .png or .pdf")
-        data = self.source.encode() if kind in ("dot", "gv") else render(self.source, kind)
         part = path.with_name(path.name + ".part")
-        part.write_bytes(data)
+        if kind in ("dot", "gv"):
+            with part.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(self._graph)
+        else:
+            part.write_bytes(render(self.source, kind))
         os.replace(part, path)
         return path
 
@@ -88,47 +92,46 @@ def draw(output, names: dict | None = None) -> Picture:
     >>> "multiply" in cr.viz.draw((w * 3).sum(), names={"w": w}).source
     True
     """
-    graphviz = _graphviz()
     outputs = output if isinstance(output, (list, tuple)) else [output]
     for one in outputs:
         if not isinstance(one, Tensor):
             raise TypeError(f"draw: received {type(one).__name__}; pass the tensor whose graph is wanted")
-    labels = {id(tensor): name for name, tensor in (names or {}).items()}
-    body: list[str] = []
-    graph = graphviz.Digraph("chainrule", body=body)
+    graph = _graphviz().Digraph("chainrule")
     graph.attr("graph", rankdir="TB", fontname="Helvetica", bgcolor="transparent")
     graph.attr("node", fontname="Helvetica", fontsize="11", margin="0.12,0.06")
     graph.attr("edge", color="#64748b")
-    drawn: set[int] = set()
-    for node in reachable([t._edge for t in outputs if t.grad_fn is not None]):
-        title = f"{node.path}\n{node.name}" if node.path else node.name
-        graph.node(f"n{node.seq}", _text(graphviz, title, _shape(node)), **_STYLE["operation"])
-        for edge in node.edges:
-            if edge is None:
-                continue
-            if isinstance(edge, Tensor):
-                key = f"t{id(edge)}"
-                if id(edge) not in drawn:
-                    drawn.add(id(edge))
-                    graph.node(key, _text(graphviz, labels.get(id(edge), "leaf"), edge.shape), **_STYLE["leaf"])
-            else:
-                key = f"n{edge[0].seq if isinstance(edge, tuple) else edge.seq}"
-            graph.edge(key, f"n{node.seq}")
-    for i, one in enumerate(outputs):
-        key = f"r{i}"
-        style = "result" if one.requires_grad else "constant"
-        graph.node(key, _text(graphviz, labels.get(id(one), "result"), one.shape), **_STYLE[style])
-        if one.grad_fn is not None and one.requires_grad:
-            graph.edge(f"n{one.grad_fn.seq}", key)
-        elif one.requires_grad:
-            graph.node(key, _text(graphviz, labels.get(id(one), "leaf"), one.shape), **_STYLE["leaf"])
+    graph.body.extend(_lines(outputs, {id(tensor): name for name, tensor in (names or {}).items()}))
     return Picture(graph)
 
 
-def _shape(node):
-    return node.shape if node.primitive.outputs == 1 else node.shape[0][0]
+def _lines(outputs, labels):
+    """The DOT statements of the graph's boxes and arrows, one for each line."""
+    drawn: set[str] = set()
+    for node in reachable([t._edge for t in outputs if t.grad_fn is not None]):
+        shape = node.shape if node.primitive.outputs == 1 else node.shape[0][0]
+        title = f"{node.path}\n{node.name}" if node.path else node.name
+        yield f"\tn{node.seq}{_box('operation', title, shape)}"
+        for edge in node.edges:
+            if isinstance(edge, Tensor):
+                key = f"t{id(edge)}"
+                if key not in drawn:
+                    drawn.add(key)
+                    yield f"\t{key}{_box('leaf', labels.get(id(edge), 'leaf'), edge.shape)}"
+            elif edge is not None:
+                key = f"n{edge[0].seq if isinstance(edge, tuple) else edge.seq}"
+            if edge is not None:
+                yield f"\t{key} -> n{node.seq}\n"
+    for i, one in enumerate(outputs):
+        kind = "constant" if not one.requires_grad else "leaf" if one.is_leaf else "result"
+        yield f"\tr{i}{_box(kind, labels.get(id(one), 'leaf' if kind == 'leaf' else 'result'), one.shape)}"
+        if kind == "result":
+            yield f"\tn{one.grad_fn.seq} -> r{i}\n"
 
 
-def _text(graphviz, title: str, shape) -> str:
-    """A label in which nothing of the title is markup: backslashes and angle brackets are escaped."""
-    return graphviz.escape(f"{title}") + "\n" + " × ".join(map(str, shape)) if shape else graphviz.escape(title)
+@functools.lru_cache(maxsize=1024)
+def _box(kind: str, title: str, shape: tuple) -> str:
+    """The attributes of a box, in which nothing of the title is markup: backslashes and angle brackets are escaped."""
+    graphviz = _graphviz()
+    text = graphviz.escape(title)
+    label = f"{text}\n{' × '.join(map(str, shape))}" if shape else text
+    return graphviz.quoting.attr_list(label, kwargs=_STYLE[kind]) + "\n"

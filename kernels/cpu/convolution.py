@@ -134,7 +134,7 @@ class _Plan:
         return self._as_matrices(columns)
 
     def add_columns(self, kernels, g, out, piece):
-        """Add kernels (G, K, O/G) @ g (images, G, O/G, P), columns of patches, to the places in `out` they came from."""
+        """Add the columns of patches kernels (G, K, O/G) @ g (images, G, O/G, P) to their places in `out`."""
         if self.pointwise:
             np.matmul(kernels, g, out=self.grouped(out)[piece.part])
             return

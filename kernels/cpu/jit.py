@@ -8,6 +8,7 @@ every loop is compiled for few signatures.
 import importlib.util
 import os
 from functools import cache, cached_property, update_wrapper
+from types import FunctionType
 
 
 @cache
@@ -36,10 +37,11 @@ class Loop:
         import numba
 
         options = dict(nogil=True, error_model="numpy", fastmath=self.fastmath)
+        function = _with_compiled_inlines(self.function)
         try:
-            return numba.njit(cache=True, **options)(self.function)
+            return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no folder for the cache can be written
-            return numba.njit(**options)(self.function)
+            return numba.njit(**options)(function)
 
 
 def jit(twin, *, reassociate=False):
@@ -49,3 +51,25 @@ def jit(twin, *, reassociate=False):
     """
     fastmath = {"reassoc", "contract"} if reassociate else {"contract"}
     return lambda function: Loop(function, twin, fastmath)
+
+
+def inline(function):
+    """Mark a scalar formula that loops may call; Numba's cache of a loop does not see it change in another file."""
+    function.inline = True
+    return function
+
+
+def _with_compiled_inlines(function):
+    """`function` with the formulas that it calls by their names compiled."""
+    known = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    formulas = {name: _compiled_inline(value) for name, value in known.items() if getattr(value, "inline", False)}
+    copy = FunctionType(function.__code__, function.__globals__ | formulas, function.__name__)
+    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+    return copy if formulas else function
+
+
+@cache
+def _compiled_inline(function):
+    import numba
+
+    return numba.njit(error_model="numpy", fastmath={"contract"})(function)

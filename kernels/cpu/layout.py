@@ -8,7 +8,7 @@ _HALF = np.dtype(np.float16)
 
 
 def compact(x, dtype=None):
-    """`x` as a C-contiguous, aligned, writeable array of native `dtype` (its own by default); a copy only where needed."""
+    """`x` as a C-contiguous, aligned, writeable array of native `dtype` (its own by default), copied if need be."""
     dtype = x.dtype.newbyteorder("=") if dtype is None else dtype
     flags = x.flags
     if flags.c_contiguous and flags.writeable and flags.aligned and x.dtype == dtype and x.dtype.isnative:

@@ -35,20 +35,14 @@ def avg_pool2d(x, *, kernel_size, stride, padding, ceil_mode, count_include_pad,
     The divisor counts the window's elements, those of the padding only with `count_include_pad`; `divisor_override`
     replaces it.
     """
-    windows = pool_windows(
-        x.shape[2:], kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode
-    )
+    windows = pool_windows(x.shape[2:], kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode)
     return _window_sums(x, windows, _scale(windows, count_include_pad, divisor_override))
 
 
 @half_by_single
-def avg_pool2d_backward(
-    g, *, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-):
+def avg_pool2d_backward(g, *, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """The adjoint of `avg_pool2d`: g (N, C, oh, ow) -> (N, C, H, W) with (H, W) = input_size."""
-    windows = pool_windows(
-        input_size, kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode
-    )
+    windows = pool_windows(input_size, kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode)
     return _spread(g, input_size, windows, _scale(windows, count_include_pad, divisor_override))
 
 
@@ -130,7 +124,8 @@ def _max_windows(x, windows):
 
 def _halves(axis):
     """Whether the windows are 0..2, 2..4, 4..6, …"""
-    return axis.step == 1 and axis.starts == tuple(range(0, 2 * len(axis.starts), 2)) and axis.covered == (2,) * len(axis.starts)
+    halves = tuple(range(0, 2 * len(axis.starts), 2))
+    return axis.step == 1 and axis.starts == halves and axis.covered == (2,) * len(halves)
 
 
 def _window_sums(x, windows, scale):

@@ -11,8 +11,6 @@ from .layout import floats, half_by_single
 _GRAIN = 20_000  # elements that outlast handing a slice to a worker
 
 
-
-
 @half_by_single
 def erf(x):
     """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""

@@ -69,9 +69,9 @@ def draw_mistakes(
     """
     count = len(images)
     shown = min(count, most)
-    columns = min(10, max(shown, 6))
+    columns = min(10, max(shown, 1))
     rows = max(1, math.ceil(shown / columns))
-    figure = _figure(0.9 * columns, 1.15 * rows + 0.6)
+    figure = _figure(max(5.0, 0.9 * columns), 1.15 * rows + 0.6)  # wide enough for the title
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")

@@ -119,7 +119,7 @@ class ELU(_Activation):
 
 
 class GELU(_Activation):
-    """x Φ(x), Φ the normal distribution function; `approximate="tanh"` replaces Φ by a formula in tanh (Hendrycks 2016).
+    """x Φ(x), Φ the normal distribution function; `approximate="tanh"` replaces Φ by one in tanh (Hendrycks 2016).
 
     >>> cr.nn.GELU()(cr.tensor([0.0])).tolist()
     [0.0]

@@ -58,7 +58,7 @@ def one_of(layer: Any, name: str, value: Any, choices: tuple) -> None:
 
 
 def refuse(layer: Any, instead: str, **settings: Any) -> None:
-    """Raise NotImplementedError for settings of PyTorch's, given as name=(value, default), that differ from the default."""
+    """Raise NotImplementedError for settings, given as name=(value, default), that differ from their default."""
     for name, (value, default) in settings.items():
         if value != default:
             raise NotImplementedError(
@@ -79,8 +79,8 @@ def axis_size(layer: Any, shape: tuple, axis: int, expected: int, argument: str)
     """Raise unless the input's axis has the size that the layer was built for."""
     if not shape or shape[axis] != expected:
         raise ValueError(
-            f"{type(layer).__name__}: received an input of shape {shape}, but was built with {argument}={expected}, the "
-            f"size of axis {axis}; build it with another {argument} or change the input"
+            f"{type(layer).__name__}: received an input of shape {shape}, but was built with {argument}={expected}, "
+            f"the size of axis {axis}; build it with another {argument} or change the input"
         )
 
 

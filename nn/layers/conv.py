@@ -1,4 +1,4 @@
-"""Convolution layers. As in all deep-learning libraries, what they compute is cross-correlation: the filter is not flipped."""
+"""Convolution layers. As in all deep-learning libraries they compute cross-correlations: the filter is not flipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Size = int | tuple[int, ...]
 
 
 class _Conv(Module):
-    """What all convolutions share: sizes, filters (O, I/groups, *k), for transposes (I, O/groups, *k), and a bias (O,)."""
+    """What convolutions share: sizes, filters (O, I/groups, *k), for transposes (I, O/groups, *k), and a bias (O,)."""
 
     axes: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
@@ -74,9 +74,7 @@ class _Conv(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return w ⋆ x + b."""
-        return type(self).function(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return type(self).function(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         """Return the sizes, and what differs from the default."""
@@ -176,7 +174,8 @@ class _Transpose(_Conv):
 class ConvTranspose1d(_Transpose):
     """The adjoint of `Conv1d`: each input value adds its multiple of the filter to the output.
 
-    x (N, I, L), w (I, O/groups, k), b (O,), y (N, O, L'), L' = (L − 1)·stride − 2p + dilation·(k − 1) + output_padding + 1.
+    x (N, I, L), w (I, O/groups, k), b (O,), y (N, O, L') with
+    L' = (L − 1)·stride − 2p + dilation·(k − 1) + output_padding + 1.
 
     >>> cr.nn.ConvTranspose1d(4, 8, 2, stride=2)(cr.ones(2, 4, 5)).shape
     (2, 8, 10)

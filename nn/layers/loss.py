@@ -1,4 +1,4 @@
-"""Losses. `reduction` is 'mean', 'sum' or 'none'; the deprecated size_average and reduce of PyTorch do not exist here."""
+"""Losses. `reduction` is 'mean', 'sum' or 'none'; PyTorch's deprecated size_average and reduce do not exist here."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class CrossEntropyLoss(_Loss):
 
 
 class NLLLoss(_Loss):
-    """−xₜ of log-probabilities x (N, C, …) and class indices t (N, …); weight and ignore_index as in `CrossEntropyLoss`.
+    """−xₜ of log-probabilities x (N, C, …) and classes t (N, …); weight and ignore_index as in `CrossEntropyLoss`.
 
     >>> cr.nn.NLLLoss()(cr.tensor([[-1.0, -2.0]]), cr.tensor([1])).item()
     2.0
@@ -149,9 +149,7 @@ class NLLLoss(_Loss):
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss."""
-        return nll_loss(
-            input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction
-        )
+        return nll_loss(input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
 class BCELoss(_Loss):
@@ -176,9 +174,7 @@ class BCEWithLogitsLoss(_Loss):
     0.6931
     """
 
-    def __init__(
-        self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None
-    ):
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean", pos_weight: Tensor | None = None):
         super().__init__(reduction, weight=weight, pos_weight=pos_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Any:

@@ -61,12 +61,12 @@ class Perceptron(Module):
     def learn(self, x: Tensor, y: Tensor, rate: float = 1.0) -> int:
         """Go once through the rows of x (N, I), w ← w + η(y − ŷ)x and b ← b + η(y − ŷ), and return the mistakes met.
 
-        y (N,) holds +1 and −1. If some plane separates the two kinds, repeated passes end with no mistake (Novikoff 1962).
+        y (N,) holds +1 and −1. If a plane separates the two kinds, repeated passes end with no mistake (Novikoff 1962).
         """
         if x.ndim != 2 or y.shape != x.shape[:1] or not ((y == 1) | (y == -1)).all():
             raise ValueError(
-                f"Perceptron.learn: received x of shape {x.shape} and y of shape {y.shape}; each row of x needs one answer, "
-                "+1 or -1; pass x (N, I) and y (N,) of such numbers"
+                f"Perceptron.learn: received x of shape {x.shape} and y of shape {y.shape}; each row of x needs one "
+                "answer, +1 or -1; pass x (N, I) and y (N,) of such numbers"
             )
         mistakes = 0
         with no_grad():

@@ -53,8 +53,8 @@ class _Windowed(Module):
         pads = per_axis(self, self.axes, 0, "padding", padding)
         if any(2 * p > k for p, k in zip(pads, kernels)):
             raise ValueError(
-                f"{type(self).__name__}: received padding={padding} for kernel_size={kernel_size}, but more than half a "
-                "window would hold padding alone; pass at most kernel_size / 2"
+                f"{type(self).__name__}: received padding={padding} for kernel_size={kernel_size}, but more than half "
+                "a window would hold padding alone; pass at most kernel_size / 2"
             )
 
 
@@ -140,9 +140,7 @@ class AvgPool1d(_Windowed):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the means."""
-        return avg_pool1d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        )
+        return avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
     def extra_repr(self) -> str:
         """Return the geometry."""
@@ -226,7 +224,7 @@ class AdaptiveAvgPool1d(_Adaptive):
 
 
 class AdaptiveAvgPool2d(_Adaptive):
-    """The mean over `output_size` windows: x (N, C, H, W) → y (N, C, h, w); 1 is global average pooling, None keeps an axis.
+    """The mean over `output_size` windows: x (N, C, H, W) → y (N, C, h, w); 1 pools globally, None keeps an axis.
 
     >>> cr.nn.AdaptiveAvgPool2d((1, None))(cr.ones(2, 3, 7, 5)).shape
     (2, 3, 1, 5)
@@ -302,7 +300,7 @@ def k_max(x: Tensor, k: int, dim: int = -1) -> Tensor:
     """
     if not k <= x.shape[dim]:
         raise ValueError(
-            f"k_max: received an input of shape {x.shape} with {x.shape[dim]} values along axis {dim}, which are fewer than "
+            f"k_max: received an input of shape {x.shape} with {x.shape[dim]} values along axis {dim}, fewer than "
             f"k={k}; pad the input or pass a smaller k"
         )
     _, places = topk(x.detach(), k, dim)

@@ -38,7 +38,7 @@ class Embedding(Module):
     ):
         super().__init__()
         at_least(self, 1, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        refuse(self, "normalise the table yourself, under no_grad", max_norm=(max_norm, None), norm_type=(norm_type, 2.0))
+        refuse(self, "normalise the table under no_grad", max_norm=(max_norm, None), norm_type=(norm_type, 2.0))
         refuse(
             self,
             "leave it out: gradients are dense and unscaled",
@@ -47,8 +47,8 @@ class Embedding(Module):
         )
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(
-                f"Embedding: received padding_idx={padding_idx} for num_embeddings={num_embeddings}, which is no row of the "
-                f"table; pass {-num_embeddings} <= padding_idx < {num_embeddings}"
+                f"Embedding: received padding_idx={padding_idx} for num_embeddings={num_embeddings}, which is no row "
+                f"of the table; pass {-num_embeddings} <= padding_idx < {num_embeddings}"
             )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
@@ -64,8 +64,8 @@ class Embedding(Module):
         """
         if embeddings.ndim != 2:
             raise ValueError(
-                f"Embedding.from_pretrained: received a table of shape {embeddings.shape}, but needs one row for each word; "
-                "pass a tensor (V, D)"
+                f"Embedding.from_pretrained: received a table of shape {embeddings.shape}, but needs one row for "
+                "each word; pass a tensor (V, D)"
             )
         layer = cls(*embeddings.shape, padding_idx, dtype=embeddings.dtype, device=embeddings.device)
         layer.weight = Parameter(embeddings, requires_grad=not freeze)

@@ -23,7 +23,7 @@ def clip_grad_norm_(
 
     >>> w = cr.tensor([0.0, 0.0], requires_grad=True)
     >>> (w * cr.tensor([3.0, 4.0])).sum().backward()
-    >>> nn.utils.clip_grad_norm_([w], max_norm=1.0).item()
+    >>> cr.nn.utils.clip_grad_norm_([w], max_norm=1.0).item()
     5.0
     >>> np.round(w.grad.numpy(), 4).tolist() == np.float32([0.6, 0.8]).tolist()
     True
@@ -50,7 +50,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
     >>> w = cr.tensor([0.0, 0.0], requires_grad=True)
     >>> (w * cr.tensor([3.0, -0.25])).sum().backward()
-    >>> nn.utils.clip_grad_value_([w], 1.0)
+    >>> cr.nn.utils.clip_grad_value_([w], 1.0)
     >>> w.grad.tolist()
     [1.0, -0.25]
     """

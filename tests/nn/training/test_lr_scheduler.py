@@ -87,7 +87,11 @@ def test_warns_of_the_wrong_order():
         (ValueError, lambda: lr_scheduler.LambdaLR(optimizer(), [abs, abs]), "2 functions for 1 parameter groups"),
         (ValueError, lambda: lr_scheduler.OneCycleLR(optimizer(), 0.1), "its length cannot be told"),
         (ValueError, lambda: lr_scheduler.OneCycleLR(optimizer(), 0.1, 0), "total_steps=0"),
-        (ValueError, lambda: lr_scheduler.OneCycleLR(optimizer(), 0.1, epochs=2, steps_per_epoch=-1), "steps_per_epoch"),
+        (
+            ValueError,
+            lambda: lr_scheduler.OneCycleLR(optimizer(), 0.1, epochs=2, steps_per_epoch=-1),
+            "steps_per_epoch",
+        ),
         (ValueError, lambda: lr_scheduler.OneCycleLR(optimizer(), 0.1, 9, pct_start=2), "pct_start=2"),
         (ValueError, lambda: lr_scheduler.OneCycleLR(optimizer(), 0.1, 9, anneal_strategy="x"), "'cos' or 'linear'"),
         (ValueError, lambda: lr_scheduler.OneCycleLR(optimizer(), [0.1, 0.2], 9), "2 values of max_lr for 1"),

@@ -1,0 +1,341 @@
+"""The checks that every row of the table of ops passes. Each takes a row and a random generator."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import numpy as np
+
+import chainrule as cr
+
+from .table import outputs
+
+
+@contextlib.contextmanager
+def told(row, sample):
+    """Failures name the row and the sample."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{row.name}: {sample}")
+        raise
+
+
+def drawn(row, rng):
+    """Each sample and the context under which its failures name it."""
+    for sample in row.make(rng):
+        yield sample, told(row, sample)
+
+
+def close(got, expected, tolerance, what=""):
+    got = got.detach().numpy() if isinstance(got, cr.Tensor) else got
+    assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+
+
+def live(out):
+    return [y for y in outputs(out) if y.requires_grad]
+
+
+def cotangents(rng, out):
+    return [cr.tensor(np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)) for y in live(out)]
+
+
+def gradients(call, leaves, seeds, **options):
+    """The gradients of one call, zeros for what it does not depend on."""
+    out = live(call(*leaves))
+    return cr.autograd.grad(out, leaves, seeds, materialize_grads=True, **options) if out else ()
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+def forward(row, rng):
+    """Value, shape and dtype against the oracle, in float64."""
+    for sample, context in drawn(row, rng):
+        with context:
+            got = outputs(row.call(sample)(*row.leaves(sample)))
+            expected = row.expected(sample)
+            assert len(got) == len(expected)
+            for y, value in zip(got, expected, strict=True):
+                assert type(y.array) is np.ndarray
+                assert y.dtype == value.dtype
+                close(y, value, row.tolerance)
+
+
+def lower_precision(row, rng, dtype, loose):
+    """Value against the oracle of the rounded inputs; results and gradients keep the dtype."""
+    for sample, context in drawn(row, rng):
+        with context:
+            low = sample.cast(dtype)
+            leaves = row.leaves(low)
+            out = row.call(low)(*leaves)
+            for y, value in zip(outputs(out), row.expected(low.cast(np.float64)), strict=True):
+                assert y.dtype == (dtype if value.dtype.kind == "f" else value.dtype)
+                close(y.detach().numpy().astype(value.dtype), value, loose)
+            if not live(out):
+                continue
+            seeds = cotangents(rng, out)
+            for got, exact in zip(
+                gradients(row.call(low), leaves, seeds),
+                gradients(row.call(sample), row.leaves(low.cast(np.float64)), [s.double() for s in seeds]),
+                strict=True,
+            ):
+                assert got.dtype == dtype
+                scale = 1 + np.abs(exact.numpy()).max(initial=0)
+                close(got.numpy().astype(np.float64) / scale, exact.numpy() / scale, loose)
+
+
+def float32(row, rng):
+    lower_precision(row, rng, np.float32, row.loose)
+
+
+def float16(row, rng):
+    lower_precision(row, rng, np.float16, 0.03)
+
+
+# ---- derivatives -----------------------------------------------------------------------------------------------------
+
+
+def derivative(row, rng):
+    """First and second derivatives against differences; a result that has none requires no gradient."""
+    for sample, context in drawn(row, rng):
+        with context:
+            if sample.varied:
+                cr.check_grads(row.call(sample), row.leaves(sample), order=2, seed=int(rng.integers(1 << 30)))
+
+
+def no_derivative(row, rng):
+    """What has no derivative records nothing."""
+    for sample, context in drawn(row, rng):
+        with context:
+            assert not live(row.call(sample)(*row.leaves(sample)))
+
+
+def fused(row, rng):
+    """`backward`, `grad` and `grad` with create_graph (the composed rules) give the same gradients."""
+    for sample, context in drawn(row, rng):
+        with context:
+            call, leaves = row.call(sample), row.leaves(sample)
+            out = call(*leaves)
+            if not live(out):
+                continue
+            seeds = cotangents(rng, out)
+            composed = gradients(call, leaves, seeds, create_graph=True)
+            raw = gradients(call, leaves, seeds)
+            cr.autograd.backward(live(out), seeds)
+            for leaf, one, two in zip(leaves, raw, composed, strict=True):
+                close(one, two.detach().numpy(), 1e-10)
+                close(leaf.grad if leaf.grad is not None else leaf.detach() * 0, two.detach().numpy(), 1e-10)
+
+
+def partial(row, rng):
+    """The gradient of one input alone is what it is among all."""
+    for sample, context in drawn(row, rng):
+        with context:
+            at = sample.varied
+            call, leaves = row.call(sample), row.leaves(sample)
+            out = call(*leaves)
+            if len(at) < 2 or not live(out):
+                continue
+            seeds = cotangents(rng, out)
+            for i, expected in enumerate(gradients(call, leaves, seeds)):
+                alone = [leaf if j == i else leaf.detach() for j, leaf in enumerate(leaves)]
+                (got,) = gradients(lambda x, i=i, alone=alone: call(*alone[:i], x, *alone[i + 1 :]), [leaves[i]], seeds)
+                close(got, expected.numpy(), 1e-10)
+
+
+def aliased(row, rng):
+    """One tensor in the place of two gets the sum of the gradients of two with its values."""
+    for sample, context in drawn(row, rng):
+        with context:
+            at = sample.varied
+            shapes = {sample.inputs[i].shape for i in at}
+            if len(at) < 2 or len(shapes) > 1:
+                continue
+            call, x = row.call(sample), row.leaves(sample)[0]
+            copies = [cr.tensor(x.detach().numpy(), requires_grad=True) for _ in at]
+            out = call(*copies)
+            if not live(out):
+                continue
+            seeds = cotangents(rng, out)
+            expected = sum(g.numpy() for g in gradients(call, copies, seeds))
+            (got,) = gradients(lambda x: call(*[x] * len(at)), [x], seeds)
+            close(got, expected, 1e-10)
+            (got,) = gradients(lambda x: call(*[x] * len(at)), [x], seeds, create_graph=True)
+            close(got, expected, 1e-10)
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def fortran(array):
+    return np.asfortranarray(array)
+
+
+def strided(array):
+    """Every second element of a larger array."""
+    wide = np.full([2 * n for n in array.shape], 7, array.dtype)
+    view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    view[...] = array
+    return view
+
+
+def negative(array):
+    """A view with negative strides."""
+    back = tuple(slice(None, None, -1) for _ in array.shape)
+    return np.ascontiguousarray(array[back])[back] if array.ndim else array
+
+
+def offset(array):
+    """Data that does not begin at the start of its memory."""
+    return np.concatenate([np.zeros(3, array.dtype), array.ravel()])[3:].reshape(array.shape)
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def big_endian(array):
+    return array.astype(array.dtype.newbyteorder(">"))
+
+
+LAYOUTS = [fortran, strided, negative, offset, read_only, big_endian]
+
+
+def layouts(row, rng):
+    """The layout of the inputs changes neither value nor gradient."""
+    made = list(row.make(rng))
+    for number, sample in enumerate(made):
+        with told(row, sample):
+            out = row.function(*tensors(sample, None), **sample.params)
+            seeds = cotangents(rng, out)
+            plain = tensors(sample, None)
+            chosen = LAYOUTS if len(made) < 6 else LAYOUTS[number % 6 :: 3]
+            for layout in chosen:
+                laid = tensors(sample, layout)
+                got = row.function(*laid, **sample.params)
+                for y, value in zip(outputs(got), outputs(out), strict=True):
+                    assert y.dtype == value.dtype and y.dtype.isnative, layout.__name__
+                    close(y, value.detach().numpy(), 1e-12, layout.__name__)
+                if seeds:
+                    expected = varied_gradients(row, sample, plain, seeds)
+                    for one, two in zip(varied_gradients(row, sample, laid, seeds), expected, strict=True):
+                        close(one, two.numpy(), 1e-10, layout.__name__)
+
+
+def tensors(sample, layout):
+    """The sample's inputs as tensors in a layout; the varied ones require gradients."""
+    made = []
+    for i, x in enumerate(sample.inputs):
+        t = None if x is None else cr.as_tensor(layout(x)) if layout else cr.tensor(x)
+        made.append(t.requires_grad_() if i in sample.varied else t)
+    return made
+
+
+def varied_gradients(row, sample, given, seeds):
+    leaves = [given[i] for i in sample.varied]
+    return cr.autograd.grad(live(row.function(*given, **sample.params)), leaves, seeds, materialize_grads=True)
+
+
+def unshared(row, rng):
+    """No two gradients share memory, nor one with an input, a result or the user's cotangent; nothing given is changed."""
+    for sample, context in drawn(row, rng):
+        with context:
+            before = [None if x is None else x.copy() for x in sample.inputs]
+            given = [None if x is None else cr.as_tensor(x) for x in sample.inputs]
+            leaves = [given[i].requires_grad_() for i in sample.varied]
+            out = row.function(*given, **sample.params)
+            seeds = cotangents(rng, out)
+            kept = [s.numpy().copy() for s in seeds]
+            results = [y.detach().numpy().copy() for y in outputs(out)]
+            made = []
+            if seeds:
+                cr.autograd.backward(live(out), seeds, retain_graph=True)
+                made = [leaf.grad.array for leaf in leaves if leaf.grad is not None]
+                functional = cr.autograd.grad(live(out), leaves, seeds, allow_unused=True)
+                made += [g.array for g in functional if g is not None]
+            others = [x for x in sample.inputs if x is not None] + [s.array for s in seeds] + [y.array for y in outputs(out)]
+            for one, two in [*itertools.combinations(made, 2), *itertools.product(made, others)]:
+                assert not np.shares_memory(one, two)
+            for x, y in zip(sample.inputs, before, strict=True):
+                assert x is None or np.array_equal(x, y, equal_nan=x.dtype.kind == "f"), "an input was changed"
+            for s, k in zip(seeds, kept, strict=True):
+                assert np.array_equal(s.numpy(), k), "the cotangent was changed"
+            for y, k in zip(outputs(out), results, strict=True):
+                assert np.array_equal(y.detach().numpy(), k, equal_nan=k.dtype.kind == "f"), "a result was changed by backward"
+
+
+# ---- broadcasting ----------------------------------------------------------------------------------------------------
+
+
+def drawn_shapes(rng, arity):
+    """Shapes that broadcast: dimensions dropped, set to 1 or, sometimes, all 0."""
+    full = [int(n) for n in rng.integers(1, 4, rng.integers(0, 4))]
+    if full and rng.random() < 0.25:
+        full[rng.integers(len(full))] = 0
+    shapes = []
+    for _ in range(arity):
+        shape = [n if rng.random() < 0.65 else 1 for n in full]
+        shapes.append(tuple(shape[rng.integers(len(full) + 1) :]) if rng.random() < 0.5 else tuple(shape))
+    return shapes
+
+
+FIXED_SHAPES = [((), ()), ((3,), ()), ((), (2, 3)), ((1,), ()), ((2, 1), (1, 3)), ((0,), (1,)), ((0, 3), (1, 3)), ((1, 1), ()), ((2, 0), (0,))]
+
+
+def broadcasting(row, rng, draws=12):
+    """Gradients are those of the expanded inputs, summed back to each input's shape by plain addition."""
+    params = list(row.make(rng))[0].params
+    fixed = [(*pair, ()) if row.arity == 3 else pair for pair in FIXED_SHAPES] if row.arity > 1 else []
+    for shapes in [*fixed, *(drawn_shapes(rng, row.arity) for _ in range(draws))]:
+        arrays = row.draw(rng, shapes)
+        call = lambda *xs: row.function(*xs, **params)
+        whole = np.broadcast_shapes(*shapes)
+        narrow = [cr.tensor(a) for a in arrays]
+        wide = [cr.tensor(np.broadcast_to(a, whole)) for a in arrays]
+        at = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+        for i in at:
+            narrow[i].requires_grad_(), wide[i].requires_grad_()
+        out, expected = call(*narrow), call(*wide)
+        close(out, expected.detach().numpy(), 0, f"shapes {shapes}")
+        close(out, row.oracle(*arrays, **params), row.tolerance, f"shapes {shapes}")
+        if not out.requires_grad:
+            continue
+        seed = cotangents(rng, out)
+        wide_gradients = cr.autograd.grad([expected], [wide[i] for i in at], seed)
+        for create_graph in (False, True):
+            got = cr.autograd.grad([call(*narrow)], [narrow[i] for i in at], seed, create_graph=create_graph)
+            for i, g, spread in zip(at, got, wide_gradients, strict=True):
+                close(g, summed_to(spread.numpy(), shapes[i]), 1e-10, f"shapes {shapes}, input {i}")
+        if min(a.size for a in arrays):
+            cr.check_grads(call, [cr.tensor(a) for a in arrays], order=2)
+
+
+def summed_to(array, shape):
+    out = np.zeros(shape)
+    lead = array.ndim - len(shape)
+    for place in np.ndindex(*array.shape):
+        out[tuple(0 if n == 1 else p for p, n in zip(place[lead:], shape, strict=True))] += array[place]
+    return out
+
+
+# ---- what a primitive says about itself ------------------------------------------------------------------------------
+
+
+def described(row, rng):
+    """Formula, derivative's formula and a cost for every sample; each rule's inputs occur in some sample."""
+    primitive, seen = row.function, set()
+    assert primitive.formula
+    assert all(rule.formula for rule in primitive.rules), "a derivative rule without a formula"
+    for sample, context in drawn(row, rng):
+        with context:
+            out = outputs(row.call(sample)(*row.leaves(sample)))
+            shapes = [None if x is None else x.shape for x in sample.inputs]
+            cost = primitive.cost(shapes, [y.shape for y in out], **sample.params)
+            assert np.isfinite(cost.flops) and cost.flops >= 0 and np.isfinite(cost.bytes) and cost.bytes >= 0
+            seen.update([0] if primitive.variadic else sample.varied)
+    assert {i for rule in primitive.rules for i in rule.wrt} <= seen, "a rule whose input no sample varies"

@@ -1,0 +1,13 @@
+"""The table of ops: one row per primitive, and rows for the public functions that compose them.
+
+`tests/ops/test_table.py` generates every generic check from it; a primitive without a row fails the suite.
+"""
+
+from . import elementwise, indexing, linalg, networks, reductions, shape, windows
+from .row import Row, Sample, outputs
+
+TABLE: list[Row] = [
+    row for module in (elementwise, reductions, shape, indexing, linalg, windows, networks) for row in module.ROWS
+]
+
+__all__ = ["TABLE", "Row", "Sample", "outputs"]
