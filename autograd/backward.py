@@ -12,10 +12,10 @@ from sys import getrefcount
 import numpy as np
 
 from ..kernels import for_array
-from .graph import Node, leaf_hooks, node_hooks, recomputes, root, writes
+from .graph import ALONE, Node, leaf_hooks, node_hooks, recomputes, root, writes
 from .ops.convert import clone
 from .ops.shape import sum_to
-from .primitive import check_finite
+from .primitive import as_ndarray, check_finite
 from .state import state
 from .tensor import Tensor, as_array, result
 
@@ -78,20 +78,17 @@ def grad(
                     f"grad: no output depends on input {i}, a tensor of shape {target.shape}; "
                     "pass allow_unused=True to get None for it, or materialize_grads=True for zeros"
                 )
-    given, made = _memory_of(seeds), {}
-    for edge in edges:
+    given, made = _memory_of(seeds), []
+    first: dict = {}
+    for edge, target in zip(edges, targets, strict=True):
         if edge in gradients:
-            made[edge] = _owned(gradients, edge, create_graph, given)
-    return tuple([_handed_out(made, edge, x, materialize_grads) for edge, x in zip(edges, targets, strict=True)])
-
-
-def _handed_out(made, edge, target, materialize_grads):
-    """The gradient for one place of `grad`'s result: the second time that an input is asked for it gets a copy."""
-    gradient = made.get(edge)
-    if gradient is None:
-        return _zeros_like(target) if materialize_grads else None
-    made[edge] = clone(gradient)
-    return gradient
+            made.append(_owned(gradients, edge, create_graph, given))
+            first[edge] = made[-1]
+        elif edge in first:
+            made.append(clone(first[edge]))
+        else:
+            made.append(_zeros_like(target) if materialize_grads else None)
+    return tuple(made)
 
 
 def _zeros_like(tensor) -> Tensor:
@@ -294,8 +291,8 @@ def _holds(targets, node) -> bool:
 def _take(table, node):
     """The gradient of the node's result (a tuple for several outputs), removed from the table; None if none arrived."""
     if node.plan.primitive.outputs == 1:
-        return table.pop(node, None)
-    gs = [table.pop((node, i), None) for i in range(len(node.shape))]
+        return as_ndarray(table.pop(node, None))
+    gs = [as_ndarray(table.pop((node, i), None)) for i in range(len(node.shape))]
     if all(g is None for g in gs):
         return None
     like = next(g for g in gs if g is not None)
@@ -321,6 +318,7 @@ def _pull(node, kept, g, table, ours, needed, targets, create_graph, anomaly) ->
         else:
             values = [kept[slot] if slot >= 0 else _shape(plan, kept, slot) for slot in wants]
         if rule is fused:
+            g = np.asarray(g) if isinstance(g, np.generic) else g  # NumPy's arithmetic turns 0-d arrays into scalars
             k = for_array(g[0] if type(g) is tuple else g)
             got = function(k, g, *values, **(params or {}))
         else:
@@ -329,6 +327,11 @@ def _pull(node, kept, g, table, ours, needed, targets, create_graph, anomaly) ->
             got, at = (got,), wrt
         else:
             at = range(len(edges)) if plan.primitive.variadic else wrt
+            if not isinstance(got, (tuple, list)) or len(got) != len(at):
+                raise ValueError(
+                    f"{node.name}: the rule {function.__name__} returned {len(got) if isinstance(got, (tuple, list)) else 1} "
+                    f"gradients for {len(at)} inputs; return one for each, None for no gradient"
+                )
         for i, gradient in zip(at, got, strict=True):
             edge = edges[i] if i < len(edges) else None
             if edge is None or gradient is None:
@@ -442,7 +445,7 @@ def _hook_leaves(table, wanted, create_graph) -> None:
 
 
 def _after(hook, value, create_graph):
-    given = value if create_graph else result(value)
+    given = value if create_graph else result(as_ndarray(value))
     told = hook(given)
     if told is None:
         return value
@@ -471,7 +474,7 @@ def _released(table, edge) -> np.ndarray:
     So no two gradients share memory, nor does one with a cotangent that the user passed or with a kept value.
     """
     array = np.asarray(table.pop(edge))
-    if array.base is None and array.flags.writeable and getrefcount(array) <= 2:  # this variable and the argument
+    if array.base is None and array.flags.writeable and getrefcount(array) <= ALONE:
         return array
     return array.copy()
 

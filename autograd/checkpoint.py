@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .backward import reachable
-from .graph import next_seq, recomputes
+from .graph import next_seq, place, recomputes, writes
 from .random import default_generator
 from .state import state
 from .tensor import Tensor
@@ -15,7 +15,8 @@ def checkpoint(function, *args, **kwargs):
     Gradients, also of any order and of parameters that the function only refers to, are those of the plain call. The
     function must compute the same each time; draws from the default generator are repeated.
 
-    Errors: RuntimeError in backward if the second run records other operations than the first.
+    Errors: RuntimeError in backward if the second run records other operations than the first, or if an argument or
+    parameter was changed in place in between.
 
     >>> x = cr.tensor([1.0, 2.0], requires_grad=True)
     >>> cr.checkpoint(lambda x: (x * x * x).sum(), x).backward(); x.grad
@@ -28,8 +29,11 @@ def checkpoint(function, *args, **kwargs):
     if nodes:
         again = _Again(function, args, kwargs, random, state.get(), nodes)
         for node in nodes:
-            if node.kept is not None:
+            within = recomputes.get(node)  # of a checkpoint inside the function: this one does its work
+            if node.kept is not None or within:
                 node.kept = None
+                for one in within:
+                    recomputes.remove(node, one)
                 recomputes.add(node, again)
     return out
 
@@ -37,7 +41,9 @@ def checkpoint(function, *args, **kwargs):
 def _recorded(out, start) -> list:
     """The nodes made since `start` on which `out` depends, in order of making."""
     tensors = [t for t in (out if isinstance(out, (tuple, list)) else (out,)) if isinstance(t, Tensor)]
-    return [node for node in reachable([t._edge for t in tensors if t._edge is not None and t._live]) if node.seq > start]
+    return [
+        node for node in reachable([t._edge for t in tensors if t._edge is not None and t._live]) if node.seq > start
+    ]
 
 
 class _Again:
@@ -45,29 +51,44 @@ class _Again:
 
     def __init__(self, function, args, kwargs, random, state, nodes):
         self.function, self.args, self.kwargs, self.random, self.state = function, args, kwargs, random, state
-        self.names = [node.name for node in nodes]
+        self.recorded = [(node.name, node.shape) for node in nodes]
         self.place = {node.seq: i for i, node in enumerate(nodes)}
+        self.start, self.code, self.lasti = nodes[0].seq, nodes[0].code, nodes[0].lasti
+        leaves = [edge for node in nodes for edge in node.edges if isinstance(edge, Tensor)]
+        self.given = [x for x in (*args, *kwargs.values(), *leaves) if isinstance(x, Tensor)]
+        self.kept: list = []
 
     def __call__(self, node):
         """Run the function again and give `node` what it kept; the rest of the run waits in `self.kept` for the others."""
-        if not hasattr(self, "kept"):
+        at = self.place[node.seq]
+        if not self.kept or self.kept[at] is None:
             self.kept = self._run()
-        return self.kept[self.place[node.seq]]
+        kept, self.kept[at] = self.kept[at], None
+        return kept
 
     def _run(self) -> list:
+        for x in self.given:
+            changed = writes.since(x.array, self.start)
+            if changed:
+                raise RuntimeError(
+                    f"checkpoint: an argument or parameter of shape {x.shape} was changed in place before backward could run the "
+                    f"function again. Recorded at: {place(self.code, self.lasti)}. Changed at: {changed}. Call backward first, or change a clone()"
+                )
         start, previous, random = next_seq(), state.get(), default_generator.get_state()
         state.set(self.state)
         default_generator.set_state(self.random)
         try:
-            nodes = _recorded(self.function(*map(_alias, self.args), **{k: _alias(v) for k, v in self.kwargs.items()}), start)
+            nodes = _recorded(
+                self.function(*map(_alias, self.args), **{k: _alias(v) for k, v in self.kwargs.items()}), start
+            )
         finally:
             state.set(previous)
             default_generator.set_state(random)
-        names = [node.name for node in nodes]
-        if names != self.names:
+        recorded = [(node.name, node.shape) for node in nodes]
+        if recorded != self.recorded:
             raise RuntimeError(
-                f"checkpoint: the second run recorded {len(names)} operations where the first recorded {len(self.names)}, or "
-                "others; the function must do the same each time (no state of its own, no data-dependent path that changed)"
+                f"checkpoint: the second run recorded {len(recorded)} operations where the first recorded {len(self.recorded)}, "
+                "or others; the function must do the same each time (no state of its own, no data-dependent path that changed)"
             )
         return [node.kept if node.kept is not None else _inner(node) for node in nodes]
 

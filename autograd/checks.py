@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .backward import grad
+from .creation import zeros_like
 from .tensor import Tensor
 
 
@@ -12,7 +13,9 @@ class GradientError(AssertionError):
     """A derivative that differences do not confirm."""
 
 
-def check_grads(f, inputs, order: int = 2, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-6, seed: int = 0) -> None:
+def check_grads(
+    f, inputs, order: int = 2, eps: float = 1e-6, rtol: float = 1e-5, atol: float = 1e-6, seed: int = 0
+) -> None:
     """Compare the derivatives of f with central differences, along one random direction, up to `order`.
 
     f takes tensors and returns a tensor (or several); `inputs` are its arguments, of which the float64 ones are varied.
@@ -23,7 +26,9 @@ def check_grads(f, inputs, order: int = 2, eps: float = 1e-6, rtol: float = 1e-5
 
     >>> cr.check_grads(cr.tanh, [cr.randn(3, dtype=cr.float64)])
     """
-    inputs = [x if isinstance(x, Tensor) else Tensor(x) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])]
+    inputs = [
+        x if isinstance(x, Tensor) else Tensor(x) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])
+    ]
     varied = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"]
     for i in varied:
         if inputs[i].dtype != np.float64:
@@ -46,14 +51,11 @@ def _check(f, inputs, varied, order, eps, rtol, atol, rng, level):
     points = [x.detach().clone() for x in inputs]
     leaves = [x.detach().clone().requires_grad_() if i in varied else x for i, x in enumerate(points)]
     out = _outputs(f, leaves)
-    live = [y for y in out if y.requires_grad]
-    cotangents = [Tensor(rng.standard_normal(y.shape)) for y in live]
-    wanted = [leaves[i] for i in varied]
-    slopes = grad(live, wanted, cotangents, materialize_grads=True) if live else [x * 0 for x in wanted]
+    cotangents = [Tensor(rng.standard_normal(y.shape)) for y in out]
+    slopes = _slopes(out, [leaves[i] for i in varied], cotangents)
 
     def value(moved):
-        ys = [y.array for y, kept in zip(_outputs(f, moved), [y.requires_grad for y in out], strict=True) if kept]
-        return sum((v.array * y).sum() for v, y in zip(cotangents, ys, strict=True))
+        return sum((v.array * y.array).sum() for v, y in zip(cotangents, _outputs(f, moved), strict=True))
 
     for i, slope in zip(varied, slopes, strict=True):
         direction = rng.standard_normal(inputs[i].shape)
@@ -61,8 +63,17 @@ def _check(f, inputs, varied, order, eps, rtol, atol, rng, level):
         analytic = float((slope.array * direction).sum())
         if not np.isclose(analytic, numeric, rtol=rtol, atol=atol * max(1.0, np.sqrt(direction.size))):
             raise GradientError(_worst(value, points, i, slope.array, eps, level, analytic, numeric))
-    if level < order and live:
+    if level < order:
         _check(_gradient_function(f, varied, cotangents), inputs, varied, order, eps, rtol, atol, rng, level + 1)
+
+
+def _slopes(out, leaves, cotangents, create_graph=False):
+    """The gradients of `out`, of which some (or all) may be constant."""
+    live = [(y, v) for y, v in zip(out, cotangents, strict=True) if y.requires_grad]
+    if not live:
+        return [zeros_like(x) for x in leaves]
+    outs, cotangents = zip(*live, strict=True)
+    return grad(outs, leaves, cotangents, create_graph=create_graph, materialize_grads=True)
 
 
 def _difference(value, points, i, direction, eps) -> float:
@@ -77,9 +88,10 @@ def _gradient_function(f, varied, cotangents):
     """The function whose results are f's gradients for fixed cotangents."""
 
     def slopes(*inputs):
-        leaves = [x if not (i in varied) or x.requires_grad else x.detach().requires_grad_() for i, x in enumerate(inputs)]
-        live = [y for y in _outputs(f, leaves) if y.requires_grad]
-        return grad(live, [leaves[i] for i in varied], cotangents, create_graph=True, materialize_grads=True)
+        leaves = [
+            x if not (i in varied) or x.requires_grad else x.detach().requires_grad_() for i, x in enumerate(inputs)
+        ]
+        return _slopes(_outputs(f, leaves), [leaves[i] for i in varied], cotangents, create_graph=True)
 
     return slopes
 

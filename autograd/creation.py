@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .ops.axes import sizes
+from .ops.convert import clone
+from .ops.shape import broadcast_to
 from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, result
 
 
@@ -43,7 +45,9 @@ def from_numpy(array) -> Tensor:
     dtype('float64')
     """
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"from_numpy: received {type(array).__name__}; pass a NumPy array; cr.tensor takes lists and numbers")
+        raise TypeError(
+            f"from_numpy: received {type(array).__name__}; pass a NumPy array; cr.tensor takes lists and numbers"
+        )
     return as_tensor(array)
 
 
@@ -111,7 +115,9 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad: b
     """
     start, end = (0, start) if end is None else (start, end)
     if step == 0 or (end - start) / step < 0:
-        raise ValueError(f"arange: received start={start}, end={end}, step={step}; the step must lead from start to end")
+        raise ValueError(
+            f"arange: received start={start}, end={end}, step={step}; the step must lead from start to end"
+        )
     whole = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
     dtype = (np.int64 if whole else get_default_dtype()) if dtype is None else dtype
     return _filled("arange", (0,), lambda _, d: np.arange(start, end, step).astype(d), dtype, device, requires_grad)
@@ -182,4 +188,12 @@ def meshgrid(*tensors, indexing: str = "ij"):
     >>> [g.tolist() for g in cr.meshgrid(cr.arange(2), cr.arange(2))]
     [[[0, 0], [1, 1]], [[0, 1], [0, 1]]]
     """
-    return tuple(result(np.ascontiguousarray(g)) for g in np.meshgrid(*[t.array for t in tensors], indexing=indexing))
+    if indexing not in ("ij", "xy"):
+        raise ValueError(
+            f"meshgrid: received indexing={indexing!r}; pass 'ij' (matrix order) or 'xy' (the first two swapped)"
+        )
+    tensors = [t if isinstance(t, Tensor) else Tensor(t) for t in tensors]
+    order = [1, 0, *range(2, len(tensors))] if indexing == "xy" and len(tensors) > 1 else [*range(len(tensors))]
+    shape = tuple(tensors[i].numel() for i in order)
+    grids = [t.reshape([n if order[d] == i else 1 for d, n in enumerate(shape)]) for i, t in enumerate(tensors)]
+    return tuple(clone(broadcast_to(g, shape)) for g in grids)

@@ -177,6 +177,15 @@ class Writes:
 writes = Writes()
 
 
+def _alone() -> int:
+    thing = object()
+    return sys.getrefcount(thing)
+
+
+#: what `sys.getrefcount` says of an object that one local variable refers to; it depends on the version of Python
+ALONE = _alone()
+
+
 def root(array):
     """The array that owns the memory which `array` looks at."""
     kind = type(array)

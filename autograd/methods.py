@@ -8,7 +8,7 @@ import numpy as np
 
 from .ops import convert, elementwise, indexing, linalg, reductions, shape
 from .state import state
-from .tensor import Tensor, as_array, check_writable, result, write
+from .tensor import Tensor, as_array, check_writable, note_write, result, write
 
 # ---- operators -------------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def _in_place(name, op):
         check_writable(self, name)
         # The rule may keep the operand: it gets a copy, because this memory is about to change.
         operand = self if not state.get().record else _copied(self)
-        return write(self, op(operand, *args, **kwargs))
+        return write(self, op(operand, *[operand if a is self else a for a in args], **kwargs))
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"The result of the operation without the underscore, written into this tensor; returns self."
@@ -90,7 +90,10 @@ def _scaled(op):
 
 
 def _fill(self, value):
-    return result(np.full(self.shape, value.item() if isinstance(value, Tensor) else value, self.dtype))
+    value = value if isinstance(value, Tensor) else Tensor(as_array(value, self.dtype))
+    if value.numel() != 1:
+        raise ValueError(f"fill_: received a value of shape {value.shape}; pass one number, or use copy_")
+    return _copy(self, value.reshape(()))
 
 
 def _zero(self):
@@ -98,7 +101,7 @@ def _zero(self):
 
 
 def _copy(self, source):
-    source = source if isinstance(source, Tensor) else Tensor(as_array(source))
+    source = source if isinstance(source, Tensor) else Tensor(as_array(source, self.dtype))
     return shape.broadcast_to(convert.to(source, self.dtype), self.shape)
 
 
@@ -128,12 +131,12 @@ _IN_PLACE = {
 
 def _setitem(self, index, value):
     check_writable(self, "setitem")
-    value = value if isinstance(value, Tensor) else Tensor(as_array(value, None if np.ndim(value) else self.dtype))
+    value = value if isinstance(value, Tensor) else Tensor(as_array(value, self.dtype))
     if state.get().record and (self._live or value._live):
         write(self, indexing.with_item(_copied(self), index, value))
         return
     plain = indexing._plain("setitem", self, index)
-    place = self.array[plain] if indexing._is_basic(plain) else indexing._read(self.array, plain)
+    place = indexing._read(self.array, plain)
     try:
         np.broadcast_to(value.array, np.shape(place))
     except ValueError:
@@ -144,8 +147,6 @@ def _setitem(self, index, value):
     if not self.array.flags.writeable:
         raise RuntimeError("a write in place to read-only memory (an expanded or imported array); use t.clone() first")
     self.array[plain] = value.array
-    from .tensor import note_write
-
     note_write(self)
 
 
@@ -156,7 +157,10 @@ METHODS = {
     **{
         op.name: op
         for op in vars(elementwise).values()
-        if hasattr(op, "rules") and not op.name.startswith("clamp_") and op.name not in ("where", "gelu_exact")
+        if hasattr(op, "rules")
+        and not op.name.startswith("clamp_")
+        and not op.name.endswith("_by")
+        and op.name not in ("where", "gelu_exact")
     },
     **{name: getattr(elementwise, name) for name in ("clamp", "rsqrt", "hardtanh", "lerp", "bitwise_not")},
     **{

@@ -136,10 +136,15 @@ class Primitive:
     # ---- applying ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *inputs, **params):
-        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        if not any(isinstance(x, Tensor) for x in inputs):
+        arrays, tensors = [], False
+        for x in inputs:
+            if isinstance(x, Tensor):
+                tensors = True
+                x = x.array
+            arrays.append(x)
+        if not tensors:
             if any(isinstance(x, (np.ndarray, np.generic)) for x in inputs):
-                return self._raw(inputs, params)
+                return self._raw(arrays, params)
             inputs = [x if x is None else Tensor(x) for x in inputs]
             arrays = [x if x is None else x.array for x in inputs]
         if not self._uniform(inputs):
@@ -149,19 +154,21 @@ class Primitive:
 
     def _raw(self, inputs, params):
         """Arrays in, arrays out: what rules do when the backward pass is not recorded."""
-        arrays = [x if x is None or type(x) is np.ndarray else np.asarray(x) for x in inputs]
-        if self.promote:
-            arrays = _raw_promoted(self, inputs, arrays)
-        out = self._forward(arrays, params)
+        for x in inputs:
+            if type(x) is not np.ndarray and x is not None:
+                arrays = [x if x is None else np.asarray(x) for x in inputs]
+                inputs = _raw_promoted(self, inputs, arrays) if self.promote else arrays
+                break
+        out = self._forward(inputs, params)
         if self.scratch:
             out = out[0]
-        return out if self.outputs > 1 else _ndarray(out)
+        return out if self.outputs > 1 else as_ndarray(out)
 
     def _forward(self, arrays, params):
         try:
-            return self.forward(for_array(next(a for a in arrays if a is not None)), *arrays, **params)
+            return self.forward(for_array(arrays[0]), *arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
-            raise _explained(self, error, arrays) from error
+            _complain(self, error, arrays)
 
     def _uniform(self, inputs) -> bool:
         """Whether the inputs can be used as they are: tensors of one dtype, floating where the forward needs it."""
@@ -195,9 +202,9 @@ class Primitive:
         if self.scratch:
             out, scratch = out
         if self.outputs > 1:
-            out = tuple([_ndarray(o) for o in out])
+            out = tuple([as_ndarray(o) for o in out])
         else:
-            out = _ndarray(out)
+            out = as_ndarray(out)
         record, anomaly, _, scope, _ = state.get()
         if record and self.rules:
             live = tuple([isinstance(x, Tensor) and x._live for x in inputs])
@@ -240,17 +247,30 @@ class Primitive:
         return bound
 
     def _plan(self, live) -> Plan:
-        on = (lambda rule: any(live)) if self.variadic else (lambda rule: any(live[i] for i in rule.wrt if i < len(live)))
+        ruled = self.constant.union(*[rule.wrt for rule in self.rules])
+        for i, on in enumerate(live):
+            if on and not self.variadic and i not in ruled:
+                raise NotImplementedError(
+                    f"{self.name}: input '{self.inputs[i]}' requires grad, but there is no rule for it; declare one with "
+                    f"@{self.name}.vjp('{self.inputs[i]}'), or name it in constant=, or pass it detached"
+                )
+        on = (
+            (lambda rule: any(live))
+            if self.variadic
+            else (lambda rule: any(live[i] for i in rule.wrt if i < len(live)))
+        )
         rules = tuple([rule for rule in self.rules if on(rule)])
         fused = self.fused if self.fused and on(self.fused) else None
         wants = {slot for rule in (*rules, *([fused] if fused else [])) for slot in rule.wants}
         if self.view:
             wants.add(len(self.inputs) + 1)
         keep = tuple([i in wants for i in range(len(self.inputs) + 2)]) + (any(slot < 0 for slot in wants),)
-        plan = self._plans[live] = Plan(self, keep, rules, fused, None if fused else self._steps(rules))
+        plan = self._plans[live] = Plan(self, keep, rules, fused, self._steps(rules, fused))
         return plan
 
-    def _steps(self, rules):
+    def _steps(self, rules, fused):
+        if fused:
+            rules = [fused._replace(function=_with_kernels(fused.function))]
         if self.variadic or self.outputs > 1:
             return None
         if any(len(rule.wrt) > 1 or len(rule.wants) > 2 or min(rule.wants, default=0) < 0 for rule in rules):
@@ -381,12 +401,12 @@ def _short_two(self):
             elif type(y) is float or type(y) is int:
                 b = y
                 out = (bound(type(a)) or bind(a))(a, b)
-                if out.dtype is not a.dtype and self.rules:
+                if out.dtype is not a.dtype and out.dtype.kind != "b":
                     return general(x, y)
             else:
                 return general(x, y)
         except (ValueError, TypeError, OverflowError) as error:
-            raise _explained(self, error, (a, b)) from error
+            _complain(self, error, (a, y.array if isinstance(y, Tensor) else y))
         if type(out) is not type(a):
             out = np.asarray(out)
         tensor = new(Tensor)
@@ -479,12 +499,23 @@ def primitive(
     return declare(function) if function else declare
 
 
+def _with_kernels(fused):
+    """A fused rule as a function of the gradient and the kept values."""
+
+    def rule(g, *kept):
+        g = as_ndarray(g)
+        return fused(for_array(g), g, *kept)
+
+    return rule
+
+
 def _positional(function) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
-def _ndarray(value):
+def as_ndarray(value):
+    """`value`, where NumPy made a scalar of a 0-d array, as an array again."""
     return np.asarray(value) if isinstance(value, (np.generic, int, float)) else value
 
 
@@ -520,7 +551,10 @@ def result_type(*values) -> np.dtype:
         elif isinstance(value, np.ndarray):
             rank, dtype = 0 if value.ndim else 1, value.dtype
         else:
-            rank, dtype = 2, bool_ if isinstance(value, (bool, np.bool_)) else int64 if _integral(value) else get_default_dtype()
+            rank, dtype = (
+                2,
+                bool_ if isinstance(value, (bool, np.bool_)) else int64 if _integral(value) else get_default_dtype(),
+            )
         ranks[rank] = dtype if ranks[rank] is None else promote_types(ranks[rank], dtype)
     decided = None
     for dtype in ranks:
@@ -544,10 +578,14 @@ def _cast(x, dtype):
 
 
 def _raw_promoted(self, inputs, arrays):
-    """Python numbers among raw arrays take the arrays' dtype (NEP 50); 0-d arrays of another dtype too."""
-    dtypes = {a.dtype for x, a in zip(inputs, arrays, strict=True) if isinstance(x, (np.ndarray, np.generic)) and a.ndim}
-    if len(dtypes) != 1:
-        dtypes = {a.dtype for x, a in zip(inputs, arrays, strict=True) if isinstance(x, (np.ndarray, np.generic))}
+    """Python numbers among raw arrays take the dtype of the arrays with dimensions, else of the 0-d ones (NEP 50)."""
+    known = [
+        a.dtype if isinstance(x, (np.ndarray, np.generic)) and i not in self.constant else None
+        for i, (x, a) in enumerate(zip(inputs, arrays, strict=True))
+    ]
+    dtypes = {t for t, a in zip(known, arrays, strict=True) if t is not None and a.ndim} or {
+        t for t in known if t is not None
+    }
     dtype = dtypes.pop() if len(dtypes) == 1 else None
     return [
         a.astype(dtype) if dtype is not None and isinstance(x, (int, float)) and not isinstance(x, np.generic) else a
@@ -567,18 +605,18 @@ def _checked(self, x):
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-def _explained(self, error, arrays):
-    """The kernel's complaint with what was received and, for shapes that do not broadcast, the fix."""
+def _complain(self, error, arrays):
+    """Raise the kernel's complaint with what was received and, for shapes that do not broadcast, the fix."""
     text = str(error)
     if text.startswith(f"{self.name}:"):
-        return error
+        raise error
     described = ", ".join(_one(a) for a in arrays if a is not None)
     if "broadcast" in text and self.elementwise:
-        return ValueError(
+        raise ValueError(
             f"{self.name}: {described} do not broadcast; aligned at the right, each pair of sizes must be equal or hold a 1; "
             "use reshape or unsqueeze to align them"
-        )
-    return type(error)(f"{self.name}: {text} (received {described})")
+        ) from error
+    raise type(error)(f"{self.name}: {text} (received {described})") from error
 
 
 def _one(a) -> str:
@@ -590,18 +628,24 @@ class AnomalyError(RuntimeError):
 
 
 def check_finite(where, arrays, out, backward_of=None) -> None:
-    """Raise AnomalyError if `out` holds a NaN or Inf that the inputs do not explain."""
+    """Raise AnomalyError if `out` holds a NaN or Inf."""
     for value in out if isinstance(out, tuple) else (out,):
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or np.isfinite(value).all():
+        if _is_finite(value):
             continue
+        value = as_ndarray(value)
         bad = np.argwhere(~np.isfinite(value))[0]
         kind = "NaN" if np.isnan(value[tuple(bad)]) else "Inf"
         node = where if isinstance(where, Node) else None
         path = f" in module {node.path}" if node is not None and node.path else ""
         line = user_line() if node is None else node.line
         told = "the gradient that flows out of" if backward_of is not None else "the result of"
-        given = ", ".join(_one(a) for a in arrays if a is not None)
+        given = "; received " + ", ".join(_one(a) for a in arrays if a is not None) if len(arrays) else ""
+        cause = "; an input held one already" if any(not _is_finite(a) for a in arrays) else ""
         raise AnomalyError(
             f"detect_anomaly: {told} {where.name}{path} holds the first {kind}, at index {tuple(int(i) for i in bad)}; "
-            f"recorded at {line}; received {given}"
+            f"recorded at {line}{given}{cause}"
         )
+
+
+def _is_finite(value) -> bool:
+    return not isinstance(value, (np.ndarray, np.floating)) or value.dtype.kind != "f" or bool(np.isfinite(value).all())

@@ -118,6 +118,10 @@ def bernoulli(p, *, generator=None) -> Tensor:
     >>> cr.bernoulli(cr.ones(3))
     tensor([1., 1., 1.])
     """
+    if not ((p.array >= 0) & (p.array <= 1)).all():
+        raise ValueError(
+            "bernoulli: received probabilities outside [0, 1] (or NaN); pass the result of a sigmoid, or clamp them"
+        )
     rng = (generator or default_generator).rng
     return result((rng.random(p.shape) < p.array).astype(p.dtype))
 
@@ -131,7 +135,9 @@ def multinomial(weights, num_samples: int, replacement: bool = False, *, generat
     rng = (generator or default_generator).rng
     rows = np.atleast_2d(weights.array.astype(np.float64))
     if rows.ndim > 2 or (rows < 0).any() or not np.isfinite(rows).all() or (rows.sum(-1) <= 0).any():
-        raise ValueError("multinomial: the weights must be finite and at least 0, one or two dimensions, with a positive sum")
+        raise ValueError(
+            "multinomial: the weights must be finite and at least 0, one or two dimensions, with a positive sum"
+        )
     draws = [rng.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows]
     return Tensor(np.stack(draws).astype(np.int64) if weights.ndim == 2 else draws[0].astype(np.int64))
 

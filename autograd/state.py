@@ -185,7 +185,9 @@ class scope(StateContext):
 
     def __enter__(self):
         current = state.get()
-        state.set(State(current.record, current.anomaly, current.inference, (current.scope, self.name), (self, current)))
+        state.set(
+            State(current.record, current.anomaly, current.inference, (current.scope, self.name), (self, current))
+        )
         return self
 
     def _again(self):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numbers
 import weakref
+from sys import getrefcount
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .graph import Node, leaf_hooks, node_hooks, root, writes
+from .graph import ALONE, Node, leaf_hooks, node_hooks, root, writes
 from .state import state
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ def set_default_dtype(dtype) -> None:
     global _default_dtype
     dtype = as_dtype(dtype)
     if dtype.kind != "f":
-        raise TypeError(f"set_default_dtype: received {dtype}; only a floating dtype can be the default; pass cr.float32")
+        raise TypeError(
+            f"set_default_dtype: received {dtype}; only a floating dtype can be the default; pass cr.float32"
+        )
     _default_dtype = dtype
 
 
@@ -90,6 +93,8 @@ def as_array(data, dtype=None) -> np.ndarray:
         array = np.asarray(data)
     else:
         array = _from_python(data)
+        if dtype is None and array.dtype == float64 and not _holds_numpy(data):
+            array = array.astype(_default_dtype)
     target = supported(array.dtype) if dtype is None else as_dtype(dtype)
     return array if array.dtype == target and array.dtype.isnative else array.astype(target)
 
@@ -104,8 +109,6 @@ def _from_python(data) -> np.ndarray:
         ) from None
     if array.dtype == object:
         raise TypeError(f"could not make a tensor of {_short(data)}: its items are not numbers; pass numbers or arrays")
-    if array.dtype == float64 and not _holds_numpy(data):
-        array = array.astype(_default_dtype)
     return array
 
 
@@ -275,6 +278,10 @@ class Tensor(TensorMethods):
         return np.array(view, dtype=dtype) if copy else view if dtype is None else view.astype(dtype, copy=False)
 
     def __dlpack__(self, **options):
+        """The data for another library, without a copy.
+
+        The engine cannot see what the other library writes: do not change it while a graph needs its values.
+        """
         if self._live:
             raise RuntimeError(
                 f"__dlpack__ of a tensor of shape {self.shape} that requires grad: the other library would compute without "
@@ -297,8 +304,18 @@ class Tensor(TensorMethods):
     @data.setter
     def data(self, value):
         array = as_array(value)
-        if self._edge is not None:
-            raise RuntimeError("data was assigned to a tensor that an operation computed; assign to a leaf, or make a new tensor")
+        if array is self.array:  # `t.data += x` ends with the assignment of what was changed in place
+            return
+        if self.grad_fn is not None:
+            raise RuntimeError(
+                f"data was assigned to a tensor of shape {self.shape} that an operation computed; assign to a leaf, or make a "
+                "new tensor"
+            )
+        if self._live and array.dtype.kind != "f":
+            raise TypeError(
+                f"data of dtype {array.dtype} was assigned to a tensor that requires grad: only floating tensors have "
+                "derivatives; convert it first, e.g. with .float()"
+            )
         self.array = array if not isinstance(value, np.ndarray) else array.copy()
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
@@ -356,11 +373,19 @@ class Tensor(TensorMethods):
             self._grad = None
             return
         if not isinstance(value, Tensor) or value.shape != self.shape or value.dtype != self.dtype:
-            got = f"a tensor of shape {value.shape} and dtype {value.dtype}" if isinstance(value, Tensor) else _short(value)
-            raise TypeError(f"grad was set to {got}; a gradient is a tensor of shape {self.shape} and dtype {self.dtype}")
+            got = (
+                f"a tensor of shape {value.shape} and dtype {value.dtype}"
+                if isinstance(value, Tensor)
+                else _short(value)
+            )
+            raise TypeError(
+                f"grad was set to {got}; a gradient is a tensor of shape {self.shape} and dtype {self.dtype}"
+            )
         self._grad = value
 
-    def backward(self, gradient=None, retain_graph: bool | None = None, create_graph: bool = False, inputs=None) -> None:
+    def backward(
+        self, gradient=None, retain_graph: bool | None = None, create_graph: bool = False, inputs=None
+    ) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it was computed from.
 
         With y this tensor and `gradient` = ∂L/∂y (1 for a scalar), each leaf x gets x.grad += (∂y/∂x)ᵀ ∂L/∂y.
@@ -380,16 +405,19 @@ class Tensor(TensorMethods):
     def retain_grad(self) -> None:
         """Keep the gradient of this result in `.grad` too, as leaves do."""
         if not self._live:
-            raise RuntimeError("retain_grad on a tensor that does not require grad; call requires_grad_() before computing it")
-        if self._edge is None:
+            raise RuntimeError(
+                "retain_grad on a tensor that does not require grad; call requires_grad_() before computing it"
+            )
+        me = weakref.ref(self)  # one and the same object, however often it is asked for
+        if self._edge is None or any(getattr(hook, "retains", None) is me for _, hook in node_hooks.get(self.grad_fn)):
             return
-        me = weakref.ref(self)
 
         def keep(gradient):
             tensor = me()
             if tensor is not None:
                 tensor._grad = gradient.clone() if tensor._grad is None else tensor._grad + gradient
 
+        keep.retains = me
         self.register_hook(keep)
 
     def register_hook(self, hook) -> Handle:
@@ -430,7 +458,7 @@ class Tensor(TensorMethods):
     def __reduce_ex__(self, protocol):
         if self._edge is not None and self._live:
             raise TypeError("pickle of a tensor that an operation computed: its graph cannot be stored; use t.detach()")
-        return _unpickle, (type(self), self.array, self._live)
+        return _unpickle, (type(self), self.array, self._live), getattr(self, "__dict__", None)
 
 
 def _unpickle(cls, array, live):
@@ -494,10 +522,21 @@ def write(tensor: Tensor, new: Tensor) -> Tensor:
         )
     if not tensor.array.flags.writeable:
         raise RuntimeError("a write in place to read-only memory (an expanded or imported array); use t.clone() first")
+    owner = root(tensor.array)
+    # One reference more is the view's own. With others, another tensor looks at the same memory.
+    if new._live and owner is not tensor.array and getrefcount(owner) > ALONE + 1:
+        raise RuntimeError(
+            f"a recorded write into a view (shape {tensor.shape}): the tensor that it looks at could not follow; write to the "
+            "whole tensor, e.g. base[index] = value, or use t.clone() first"
+        )
+    if new._live and new.dtype is not tensor.dtype:
+        new = new.to(tensor.dtype)
     tensor.array[...] = new.array
     writes.note(tensor.array, recorded=new._live)
     if new._live:
         tensor._edge, tensor._live = new._edge, True
+    elif tensor._live and state.get().record:
+        tensor._edge, tensor._live = None, False  # it holds constants that depend on nothing
     return tensor
 
 

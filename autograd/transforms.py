@@ -6,13 +6,15 @@ A transform calls the user's function on fresh leaves that share the arguments' 
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 
 from .backward import grad as gradients
+from .backward import reachable
 from .creation import ones_like, zeros_like
 from .ops.shape import reshape, stack
-from .state import enable_grad
+from .state import enable_grad, is_grad_enabled
 from .tensor import Tensor
 
 
@@ -20,37 +22,87 @@ def _positions(argnums) -> tuple[int, ...]:
     return (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
 
-def _variable(x, who):
-    """A tensor to differentiate with respect to: an alias of x inside any outer graph."""
+class _Variable(Tensor):
+    """A leaf that a transform made: `done` when the transform has returned, as nobody can ask for its gradient then."""
+
+    __slots__ = ("done",)
+
+
+def _variable(x, who, nested):
+    """A tensor to differentiate with respect to: inside any outer graph, an alias of x that belongs to it."""
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.dtype.kind != "f":
-        raise TypeError(f"{who}: an argument has dtype {x.dtype}; only floating arguments have derivatives; use x.float()")
-    return x.view(x.shape) if x.requires_grad else x.detach().requires_grad_()
+        raise TypeError(
+            f"{who}: an argument has dtype {x.dtype}; only floating arguments have derivatives; use x.float()"
+        )
+    if nested and x.requires_grad:
+        return x.view(x.shape)
+    leaf = _Variable(x, requires_grad=True)
+    leaf.done = False
+    return leaf
+
+
+def _finish(variables) -> None:
+    for v in variables:
+        if isinstance(v, _Variable):
+            v.done = True
 
 
 def _call(who, f, args, kwargs, at):
+    """f's result, the variables that stand for the arguments at `at`, and whether an outer graph runs through the call."""
     for i in at:
         if not -len(args) <= i < len(args):
             raise IndexError(f"{who}: argnums={i} but the function was called with {len(args)} positional arguments")
-    args = list(args)
-    for i in at:
-        args[i] = _variable(args[i], who)
+    args, nested = list(args), is_grad_enabled()
     with enable_grad():
+        for i in at:
+            args[i] = _variable(args[i], who, nested)
         out = f(*args, **kwargs)
-    return out, [args[i] for i in at]
+    variables = [args[i] for i in at]
+    return out, variables, nested and _leads_outside(out, variables)
 
 
-def _scalar(who, out):
+def _leads_outside(out, variables) -> bool:
+    """Whether `out` depends on leaves besides `variables`: those of a transform around this one, or of the user."""
+    outs = out if isinstance(out, (tuple, list)) else (out,)
+    roots = [y._edge or y for y in outs if isinstance(y, Tensor) and y.requires_grad]
+    own = {id(v) for v in variables}
+    edges = itertools.chain(roots, *(node.edges for node in reachable(roots)))
+    return any(isinstance(edge, Tensor) and id(edge) not in own and not getattr(edge, "done", False) for edge in edges)
+
+
+def _one_tensor(who, out):
     if not isinstance(out, Tensor):
-        raise TypeError(f"{who}: the function returned {type(out).__name__}; it must return a Tensor (and aux with has_aux=True)")
-    if out.numel() != 1:
-        raise ValueError(f"{who}: the function returned shape {out.shape}; a gradient is that of one number; reduce it, or use jacobian")
+        raise TypeError(f"{who}: the function returned {type(out).__name__}; it must return a Tensor")
     return out
 
 
-def _nested(*tensors) -> bool:
-    """Whether an outer graph is being recorded through these."""
-    return any(isinstance(x, Tensor) and x.requires_grad for x in tensors)
+def _scalar(who, out):
+    if _one_tensor(who, out).numel() != 1:
+        raise ValueError(
+            f"{who}: the function returned shape {out.shape}; a gradient is that of one number; reduce it, or use jacobian"
+        )
+    return out
+
+
+def _paired(who, primals, tangents):
+    """Both as tuples; a tangent that outer code differentiates keeps its graph."""
+    primals = tuple(primals) if isinstance(primals, (tuple, list)) else (primals,)
+    tangents = tuple(tangents) if isinstance(tangents, (tuple, list)) else (tangents,)
+    if len(primals) != len(tangents):
+        raise ValueError(
+            f"{who}: received {len(primals)} primals and {len(tangents)} tangents; pass one tangent for each"
+        )
+    for i, (x, t) in enumerate(zip(primals, tangents, strict=True)):
+        if np.shape(x) != np.shape(t):
+            raise ValueError(
+                f"{who}: primal {i} has shape {np.shape(x)} and its tangent {np.shape(t)}; they must be equal"
+            )
+    return primals, tangents
+
+
+def _live(*tensors) -> bool:
+    return is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in tensors)
 
 
 def value_and_grad(f, argnums=0, has_aux: bool = False):
@@ -65,12 +117,16 @@ def value_and_grad(f, argnums=0, has_aux: bool = False):
 
     @functools.wraps(f)
     def both(*args, **kwargs):
-        out, variables = _call("value_and_grad", f, args, kwargs, _positions(argnums))
+        out, variables, nested = _call("value_and_grad", f, args, kwargs, _positions(argnums))
+        if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+            raise TypeError(
+                f"value_and_grad: with has_aux=True the function must return (value, aux); it returned {type(out).__name__}"
+            )
         value, aux = out if has_aux else (out, None)
-        _scalar("value_and_grad", value)
-        slopes = _pull(value, variables, None, create_graph=True)
-        if not _nested(*args):
-            value, slopes = value.detach(), [s.detach() for s in slopes]
+        slopes = _pull(_scalar("value_and_grad", value), variables, None, create_graph=nested)
+        _finish(variables)
+        if not nested:
+            value, aux = value.detach(), aux.detach() if isinstance(aux, Tensor) else aux
         slopes = slopes[0] if isinstance(argnums, int) else tuple(slopes)
         return ((value, aux) if has_aux else value), slopes
 
@@ -107,12 +163,14 @@ def vjp(f, *primals):
     >>> pull(cr.tensor([1.0, 1.0]))[0].tolist()
     [2.0, 4.0]
     """
-    out, variables = _call("vjp", f, primals, {}, range(len(primals)))
+    out, variables, nested = _call("vjp", f, primals, {}, range(len(primals)))
+    _one_tensor("vjp", out)
+    _finish(variables)
 
     def pull(cotangent=None):
-        return tuple(_pull(out, variables, cotangent, create_graph=_nested(*primals, cotangent)))
+        return tuple(_pull(out, variables, cotangent, create_graph=nested or _live(cotangent)))
 
-    return (out if _nested(*primals) else out.detach()), pull
+    return (out if nested else out.detach()), pull
 
 
 def jvp(f, primals, tangents):
@@ -123,27 +181,26 @@ def jvp(f, primals, tangents):
     >>> cr.jvp(lambda x: x * x, (cr.tensor([1.0, 2.0]),), (cr.tensor([1.0, 0.0]),))[1].tolist()
     [2.0, 0.0]
     """
-    primals = primals if isinstance(primals, (tuple, list)) else (primals,)
-    tangents = tangents if isinstance(tangents, (tuple, list)) else (tangents,)
-    if len(primals) != len(tangents):
-        raise ValueError(f"jvp: received {len(primals)} primals and {len(tangents)} tangents; pass one tangent for each")
-    out, variables = _call("jvp", f, primals, {}, range(len(primals)))
+    primals, tangents = _paired("jvp", primals, tangents)
+    out, variables, nested = _call("jvp", f, primals, {}, range(len(primals)))
+    _one_tensor("jvp", out)
+    _finish(variables)
+    value = out if nested else out.detach()
     if not out.requires_grad:
-        return out, zeros_like(out)
+        return value, zeros_like(out)
     with enable_grad():
         probe = ones_like(out.detach()).requires_grad_()
-        rows = [r for r in gradients(out, variables, probe, create_graph=True, allow_unused=True)]
-        pairs = [(r, t) for r, t in zip(rows, tangents, strict=True) if r is not None and r.requires_grad]
-        if not pairs:
-            return out.detach(), zeros_like(out.detach())
-        pushed = gradients(
-            [r for r, _ in pairs],
-            [probe],
-            [t for _, t in pairs],
-            create_graph=_nested(*primals, *tangents),
-            materialize_grads=True,
-        )[0]
-    return (out if _nested(*primals) else out.detach()), pushed
+        rows = gradients(out, variables, probe, create_graph=True, materialize_grads=True)
+    return value, _combined(rows, [probe], tangents, nested)[0]
+
+
+def _combined(rows, variables, tangents, nested):
+    """∂(Σ rows · tangents)/∂variables, where some rows may depend on nothing."""
+    pairs = [(row, t) for row, t in zip(rows, tangents, strict=True) if row.requires_grad]
+    if not pairs:
+        return [zeros_like(v) for v in variables]
+    rows, tangents = zip(*pairs, strict=True)
+    return gradients(rows, variables, tangents, create_graph=nested or _live(*tangents), materialize_grads=True)
 
 
 def jacobian(f, argnums=0):
@@ -155,13 +212,13 @@ def jacobian(f, argnums=0):
 
     @functools.wraps(f)
     def matrix(*args, **kwargs):
-        out, variables = _call("jacobian", f, args, kwargs, _positions(argnums))
-        nested = _nested(*args)
+        out, variables, nested = _call("jacobian", f, args, kwargs, _positions(argnums))
         rows = []
-        for i in range(out.numel()):
+        for i in range(_one_tensor("jacobian", out).numel()):
             one = np.zeros(out.numel(), out.dtype)
             one[i] = 1
             rows.append(_pull(out, variables, Tensor(one.reshape(out.shape)), create_graph=nested))
+        _finish(variables)
         made = []
         for j, v in enumerate(variables):
             full = stack([row[j] for row in rows]) if rows else zeros_like(v)[None][:0]
@@ -189,18 +246,9 @@ def hvp(f, primals, tangents):
     [6.0, 12.0]
     """
     single = not isinstance(primals, (tuple, list))
-    primals = (primals,) if single else tuple(primals)
-    tangents = (tangents,) if single else tuple(tangents)
-    out, variables = _call("hvp", f, primals, {}, range(len(primals)))
-    _scalar("hvp", out)
-    slopes = _pull(out, variables, None, create_graph=True)
-    live = [(s, t) for s, t in zip(slopes, tangents, strict=True) if s.requires_grad]
-    if live:
-        nested = _nested(*primals, *tangents)
-        products = gradients(
-            [s for s, _ in live], variables, [t for _, t in live], create_graph=nested, materialize_grads=True
-        )
-    else:
-        products = [zeros_like(v) for v in variables]
-    value = out if _nested(*primals) else out.detach()
-    return value, (products[0] if single else tuple(products))
+    primals, tangents = _paired("hvp", primals, tangents)
+    out, variables, nested = _call("hvp", f, primals, {}, range(len(primals)))
+    slopes = _pull(_scalar("hvp", out), variables, None, create_graph=True)
+    _finish(variables)
+    products = _combined(slopes, variables, tangents, nested)
+    return (out if nested else out.detach()), (products[0] if single else tuple(products))

@@ -3,6 +3,7 @@
 Along one axis: size H, kernel k, stride s, padding (before, after), dilation d.
 """
 
+from functools import lru_cache
 from operator import index
 from typing import NamedTuple
 
@@ -105,8 +106,9 @@ def pool_output_size(size, *, kernel_size, stride, padding, dilation=(1, 1), cei
     )
 
 
+@lru_cache
 def pool_windows(size, *, kernel_size, stride, padding, dilation=(1, 1), ceil_mode=False):
-    """The windows of a pooling over `size` = (H, W), one `Windows` per axis."""
+    """The windows of a pooling over `size` = (H, W), one `Windows` per axis (remembered: the arguments are tuples)."""
     out = pool_output_size(
         size, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
@@ -116,6 +118,7 @@ def pool_windows(size, *, kernel_size, stride, padding, dilation=(1, 1), ceil_mo
     )
 
 
+@lru_cache
 def adaptive_windows(size, *, output_size):
     """The windows of an adaptive pooling of `size` = (H, W): floor(i H / h) up to ceil((i + 1) H / h), per axis."""
     if min(output_size) < 0:

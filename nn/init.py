@@ -112,7 +112,7 @@ def eye_(t: Tensor) -> Tensor:
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     _axes("eye_", t, 2, 2)
-    return _fill(t, np.eye(*t.shape))
+    return _fill(t, np.eye(t.shape[0], t.shape[1]))
 
 
 def dirac_(t: Tensor, groups: int = 1) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -78,11 +78,16 @@ class Module:
     """
 
     training: bool
+    _registry: dict[str, Kind]
     _name: str | None = None  # the attribute under which the parent registered this module
 
     def __init__(self) -> None:
         # Values live in __dict__ like any attribute, which keeps reading them cheap; the registry says what they are.
         self.__dict__.update(_registry={}, _forward_pre_hooks={}, _forward_hooks={}, training=True)
+
+    if TYPE_CHECKING:  # registration makes attributes that no annotation names
+
+        def __getattr__(self, name: str) -> Any: ...
 
     # ---- registration ------------------------------------------------------------------------------------------------
 
@@ -335,20 +340,20 @@ class Module:
 
     # ---- state -------------------------------------------------------------------------------------------------------
 
-    def _state(self, prefix: str = "") -> dict[str, Tensor]:
+    def _state(self) -> dict[str, Tensor]:
         """Return the live tensors; a part that is shared appears under each of its names."""
-        tree = [(path, module._own(kind)) for path, module in self._tree(prefix) for kind in SAVED]
+        tree = [(path, module._own(kind)) for path, module in self._tree() for kind in SAVED]
         return {_join(path, name): value for path, own in tree for name, value in own}
 
     def state_dict(self, *, prefix: str = "") -> dict[str, Tensor]:
         """Return every parameter and persistent buffer by its path, detached and sharing memory with the module.
 
-        The names and layouts are PyTorch's, so files travel both ways.
+        The names and layouts are PyTorch's, so files travel both ways; `prefix` is put before every name.
 
         >>> {name: value.shape for name, value in cr.nn.Linear(2, 3).state_dict().items()}
         {'weight': (3, 2), 'bias': (3,)}
         """
-        return {name: value.detach() for name, value in self._state(prefix).items()}
+        return {prefix + name: value.detach() for name, value in self._state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy tensors or arrays into the parameters and buffers of the same names.
@@ -364,11 +369,11 @@ class Module:
         own = self._state()
         keys = IncompatibleKeys([n for n in own if n not in state_dict], [n for n in state_dict if n not in own])
         received = {name: _as_tensor(state_dict[name]) for name in own if name in state_dict}
-        problems = [_misfit(name, received[name], own[name]) for name in received]
+        problems = [problem for name in received if (problem := _misfit(name, received[name], own[name]))]
         if strict:
             problems += [f"{name}: missing, expected {_describe(own[name])}" for name in keys.missing_keys]
             problems += [f"{name}: unexpected, the module has nothing of that name" for name in keys.unexpected_keys]
-        problems = [f"\n  {type(self).__name__}.{problem}" for problem in problems if problem]
+        problems = [f"\n  {type(self).__name__}.{problem}" for problem in problems]
         if problems:
             raise RuntimeError(
                 f"{type(self).__name__}: received a state_dict that does not fit, and nothing was loaded:"
@@ -410,13 +415,15 @@ def _add(hooks: dict, hook: Callable) -> RemovableHandle:
 
 def _locate(error: Any, module: Module) -> None:
     """Keep one note on the error, which grows to the left as the error leaves one module after the other."""
-    inner = getattr(error, "module_path", None)
-    if inner is None:
-        error.module_line = f"{type(module).__name__}({module.extra_repr()})"
+    name, notes = module._name or type(module).__name__, getattr(error, "__notes__", [])
+    path, line = getattr(error, "module_path", None), getattr(error, "module_line", None)
+    if f"in {path}: {line}" in notes:
+        notes.remove(f"in {path}: {line}")
+        name = f"{name}.{path}"
     else:
-        error.__notes__.remove(f"in {inner}: {error.module_line}")
-    error.module_path = _join(module._name or type(module).__name__, inner or "").rstrip(".")
-    error.add_note(f"in {error.module_path}: {error.module_line}")
+        error.module_line = line = f"{type(module).__name__}({module.extra_repr()})"
+    error.module_path = name
+    error.add_note(f"in {name}: {line}")
 
 
 def _device_and_dtype(*args: Any, device: Any = None, dtype: Any = None) -> tuple[Any, np.dtype | None]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import math
 import os
 import time
@@ -14,22 +13,11 @@ from typing import Any
 from tqdm import tqdm
 
 from ..autograd import Generator, Tensor, default_generator, kernels_of, no_grad
+from .figures import Means, accuracy, duration, line, table
 from .files import write_atomically
 from .optim import Optimizer, clip_grad_norm_
 from .optim.lr_scheduler import LRScheduler
 from .serialization import load, save
-
-Metric = Callable[[Any, Any], Any]
-
-
-def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Return the share of rows of `output` (N, C) whose largest entry stands at `target` (N,).
-
-    >>> from chainrule.nn.trainer import accuracy
-    >>> accuracy(cr.tensor([[2.0, 1.0], [0.0, 3.0]]), cr.tensor([0, 0])).item()
-    0.5
-    """
-    return (output.argmax(1) == target).float().mean()
 
 
 class Trainer:
@@ -60,7 +48,7 @@ class Trainer:
         *,
         scheduler: LRScheduler | None = None,
         schedule_every: str = "epoch",
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
         clip_norm: float | None = None,
         patience: int | None = None,
         out: str | os.PathLike | None = None,
@@ -82,6 +70,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.best = math.inf
         self.epochs_since_best = 0
+        self.kept = 0  # epochs in the checkpoint on disk
 
     def fit(self, train: Any, validation: Any = None, epochs: int = 10, resume: bool = False) -> list[dict[str, float]]:
         """Train until `epochs` epochs are done, counted from the very first, and return one row of figures for each.
@@ -89,6 +78,8 @@ class Trainer:
         train, validation: DataLoaders. Raises FloatingPointError where the loss is no longer finite, before that step
         changes anything. An interrupt leaves `last.safetensors` at the end of the last whole epoch and is raised again.
         """
+        if len(train) == 0:
+            raise ValueError("fit received a loader without batches. Look at its dataset's length and drop_last.")
         if resume:
             self._restore(train)
         planned = getattr(self.scheduler, "total_steps", None)
@@ -99,10 +90,10 @@ class Trainer:
             )
         if self.out is not None and not self.history:
             self._checkpoint(train)  # so that an interrupt in the first epoch leaves one too
-        self._announce(train, validation, epochs - len(self.history))
-        done = len(self.history) * len(train)
         try:
-            with tqdm(total=epochs * len(train), initial=done, disable=None if self.verbose else True) as bar:
+            self._announce(train, validation, epochs - len(self.history))
+            done, total = (n * len(train) for n in (len(self.history), epochs))
+            with tqdm(total=total, initial=done, disable=None if self.verbose else True) as bar:
                 while len(self.history) < epochs and not self._exhausted():
                     self._epoch(train, validation, epochs, bar)
         except KeyboardInterrupt:
@@ -112,7 +103,7 @@ class Trainer:
 
     def evaluate(self, loader: Any) -> dict[str, float]:
         """Return the mean loss and metrics over a loader, in evaluation mode and without recording a graph."""
-        means, training = _Means(), self.model.training
+        means, training = Means(), self.model.training
         self.model.eval()
         with no_grad():
             for x, y in loader:
@@ -125,7 +116,7 @@ class Trainer:
         return {"loss": loss, **{name: float(metric(output, y)) for name, metric in self.metrics.items()}}
 
     def _epoch(self, train: Any, validation: Any, epochs: int, bar: tqdm) -> None:
-        start, rate, means = time.perf_counter(), self._rate(), _Means()
+        start, rate, means = time.perf_counter(), self._rate(), Means()
         self.model.train()
         for step, (x, y) in enumerate(train):
             means.add(len(y), self._step(step, x, y))
@@ -138,7 +129,7 @@ class Trainer:
             self.scheduler.step()
         self.history.append({**row, "lr": rate, "seconds": time.perf_counter() - start})
         self._keep(train)
-        self._say(_line(self.history[-1], epochs))
+        self._say(line(self.history[-1], epochs))
 
     def _step(self, step: int, x: Any, y: Any) -> dict[str, float]:
         output = self.model(x)
@@ -172,7 +163,7 @@ class Trainer:
         if self.out is not None:
             if better:
                 save(self.model.state_dict(), self.out / "best.safetensors")
-            write_atomically(self.out / "log.csv", [_csv(self.history).encode()])
+            write_atomically(self.out / "log.csv", [table(self.history).encode()])
             self._checkpoint(train)
 
     def _exhausted(self) -> bool:
@@ -196,6 +187,7 @@ class Trainer:
             "epochs_since_best": self.epochs_since_best,
         }
         save(state, self.out / "last.safetensors")  # type: ignore[operator]
+        self.kept = len(self.history)
 
     def _restore(self, train: Any) -> None:
         if self.out is None:
@@ -220,16 +212,16 @@ class Trainer:
         for generator, saved in zip(sources, state["generators"]):
             generator.set_state(saved)
         self.history, self.best = state["history"], state["best"]
-        self.epochs_since_best = state["epochs_since_best"]
+        self.epochs_since_best, self.kept = state["epochs_since_best"], len(self.history)
         self._say(f"Resumed {path} after {len(self.history)} epochs.")
 
     def _interrupted(self) -> str:
-        n = len(self.history)
         if self.out is None:
-            return f"Interrupted in epoch {n + 1}. Nothing was saved: give the Trainer a folder, out=…, to keep it."
+            epoch = len(self.history) + 1
+            return f"Interrupted in epoch {epoch}. Nothing was saved: give the Trainer a folder, out=…, to keep it."
         return (
-            f"Interrupted in epoch {n + 1}. {self.out / 'last.safetensors'} holds the {n} whole epochs before it; "
-            f"resume=True goes on from there."
+            f"Interrupted in epoch {self.kept + 1}. {self.out / 'last.safetensors'} holds the {self.kept} whole epochs "
+            "before it; resume=True goes on from there."
         )
 
     def _announce(self, train: Any, validation: Any, epochs: int) -> None:
@@ -241,18 +233,17 @@ class Trainer:
         self._say(f"{type(self.model).__name__}: {count:,} parameters, on {p.device} with {threads} threads.")
         # Validation does a third of a step's work, the forward pass.
         steps = epochs * (len(train) + (0 if validation is None else len(validation) / 3))
-        self._say(f"{epochs} epochs of {len(train)} steps; about {_duration(steps * self._seconds_per_step(train))}.")
+        self._say(f"{epochs} epochs of {len(train)} steps; about {duration(steps * self._seconds_per_step(train))}.")
 
     def _seconds_per_step(self, train: Any) -> float:
-        """Time forward and backward on one batch, kernels compiled, and leave no trace: no update, no random number."""
+        """Time batches forward and backward, kernels compiled, and leave no trace: no update, no random number."""
         states = [(g, g.get_state()) for g in self._sources(train)]
-        x, y = next(iter(train))
         self.model.eval()  # running statistics stay as they are
-        for _ in range(3):
-            start = time.perf_counter()
+        start, seconds = time.perf_counter(), 0.0
+        for x, y in itertools.islice(train, 4):
             self.loss(self.model(x), y).backward()
-            seconds = time.perf_counter() - start
             self.optimizer.zero_grad()
+            start, seconds = time.perf_counter(), time.perf_counter() - start
         for generator, state in states:
             generator.set_state(state)
         return seconds
@@ -260,42 +251,3 @@ class Trainer:
     def _say(self, text: str) -> None:
         if self.verbose:
             tqdm.write(text)
-
-
-class _Means:
-    """Means over samples of figures that come as means over batches."""
-
-    def __init__(self):
-        self.count, self.sums = 0, {}
-
-    def add(self, count: int, figures: Mapping[str, float]) -> None:
-        self.count += count
-        for name, value in figures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + count * value
-
-    def result(self) -> dict[str, float]:
-        return {name: total / self.count for name, total in self.sums.items()}
-
-    def text(self) -> dict[str, str]:
-        return {name: _show(name, value) for name, value in self.result().items()}
-
-
-def _show(name: str, value: float) -> str:
-    return f"{value:.4f}" if name.endswith("loss") else f"{value:.2%}"
-
-
-def _line(row: Mapping[str, float], epochs: int) -> str:
-    figures = [f"{n.replace('_', ' ')} {_show(n, v)}" for n, v in row.items() if n not in ("epoch", "lr", "seconds")]
-    return f"epoch {row['epoch']:>3}/{epochs}  {'  '.join(figures)}  lr {row['lr']:.2g}  {row['seconds']:.1f} s"
-
-
-def _csv(rows: Sequence[Mapping[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -23,12 +23,27 @@ def numpy_names(function):
     return renamed
 
 
+def spread_names(name):
+    """Let `function(x, *sizes)` also be called as `function(x, name=sizes)`, as in PyTorch."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def named(x, *sizes, **kwargs):
+            return function(x, kwargs.pop(name), **kwargs) if name in kwargs and not sizes else function(x, *sizes, **kwargs)
+
+        return named
+
+    return decorate
+
+
 def one_dim(who: str, dim, ndim: int) -> int:
     """`dim` as a number in [0, ndim)."""
     try:
         number = operator.index(dim)
     except TypeError:
-        raise TypeError(f"{who}: received dim={dim!r}; a dimension is named by an integer") from None
+        number = None
+    if number is None or isinstance(dim, bool):
+        raise TypeError(f"{who}: received dim={dim!r}; a dimension is named by an integer")
     if not -max(ndim, 1) <= number < max(ndim, 1):
         raise IndexError(
             f"{who}: received dim={number} for a tensor of {ndim} dimension{'s' * (ndim != 1)}; "

@@ -11,7 +11,7 @@ import math
 from ...kernels import geometry
 from ..primitive import primitive
 from .reductions import sum_over
-from .shape import reshape
+from .shape import pad, reshape
 
 
 def _macs(x, w, *_, out, **metadata):
@@ -199,9 +199,14 @@ def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_paddi
         output_padding=output_padding,
         dilation=dilation,
     )
+    # output_padding cuts less off at the far ends; what lies beyond the reach of the filters there is 0.
+    beyond = tuple(max(more - after, 0) for more, (_, after) in zip(output_padding, padding, strict=True))
+    padding = tuple((before, max(after - more, 0)) for more, (before, after) in zip(output_padding, padding, strict=True))
+    reached = tuple(n - far for n, far in zip(size, beyond, strict=True))
     out = conv2d_input(
-        input, weight, input_size=size, stride=stride, padding=padding, dilation=dilation, groups=groups
+        input, weight, input_size=reached, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
+    out = pad(out, (0, beyond[1], 0, beyond[0])) if any(beyond) else out
     return out if bias is None else out + reshape(bias, (1, -1, 1, 1))
 
 

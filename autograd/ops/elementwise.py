@@ -163,6 +163,16 @@ isfinite = _one("isfinite", "Whether x is neither infinite nor NaN", r"[|x| < \i
 logical_not = _one("logical_not", "Whether x is 0", r"[x = 0]", "", None, 1.0, False, floating=False)
 
 
+@tanh.fused_vjp("x")
+def tanh_fused(k, g, out):
+    return k.tanh_backward(g, out)
+
+
+@sigmoid.fused_vjp("x")
+def sigmoid_fused(k, g, out):
+    return k.sigmoid_backward(g, out)
+
+
 def _silu_dx(g, x, s):
     return g * (s * (1 + x * (1 - s)))
 
@@ -278,7 +288,7 @@ def power(k, x, y):
 def power_dx(g, x, y):
     if is_number(y):
         return g * (x * 2) if y == 2 else g * 0 if y == 0 else g * (x ** (y - 1) * y)
-    return g * where(y == 0, 0, y * x ** (y - 1))
+    return g * where(y == 0, 0, y * x ** where(y == 0, 1, y - 1))
 
 
 @power.vjp("y", formula=r"\bar o\,x^y \ln x")
@@ -329,7 +339,7 @@ def minimum_dy(g, x, y):
 
 @primitive(elementwise=True, floating=True, direct=True, formula=r"\operatorname{atan2}(x, y)", flops=20)
 def arctan2(k, x, y):
-    """The angle of the point (y, x) in radians, in (−π, π].
+    """The angle of the point (y, x) in radians, in (−π, π]; its derivative at the origin is 0.
 
     >>> cr.arctan2(cr.tensor(1.0), cr.tensor(1.0)).item()
     0.7853981852531433
@@ -339,12 +349,18 @@ def arctan2(k, x, y):
 
 @arctan2.vjp("x", formula=r"\bar o\,y / (x^2 + y^2)")
 def arctan2_dx(g, x, y):
-    return g * (y / (x * x + y * y))
+    return g * (y / _squared_radius(x, y))
 
 
 @arctan2.vjp("y", formula=r"-\bar o\,x / (x^2 + y^2)")
 def arctan2_dy(g, x, y):
-    return -g * (x / (x * x + y * y))
+    return -g * (x / _squared_radius(x, y))
+
+
+def _squared_radius(x, y):
+    """x² + y², but 1 at the origin: no direction is steepest there, and the gradient is 0."""
+    r = x * x + y * y
+    return where(r == 0, 1, r)
 
 
 @primitive(elementwise=True, floating=True, direct=True, formula=r"\ln(e^x + e^y)", flops=20)
@@ -384,7 +400,7 @@ def remainder_dx(g):
 
 @remainder.vjp("y", formula=r"-\bar o \lfloor x / y \rfloor")
 def remainder_dy(g, x, y):
-    return -g * floor(x / y)
+    return -g * floor_divide(x, y)
 
 
 @primitive(elementwise=True, direct=True, formula=r"\lfloor x / y \rfloor", flops=2)
@@ -471,8 +487,8 @@ def clamp(x, min=None, max=None):
             x = x.float()
         return clamp_numbers(x, min=min, max=max)
     if min is not None:
-        x = where(x < min, min, x)
-    return x if max is None else where(x > max, max, x)
+        x = where(x >= min, x, maximum(x, min))  # a NaN on either side reaches the result
+    return x if max is None else where(x <= max, x, minimum(x, max))
 
 
 # ---- activations  ------------------------------------------------------------------------------------
@@ -493,49 +509,66 @@ def relu_dx(g, out):
     return g * (out > 0)
 
 
+@relu.fused_vjp("x")
+def relu_fused(k, g, out):
+    return k.relu_backward(g, out)
+
+
 @primitive(elementwise=True, floating=True, formula=r"x > 0\;?\;x : a x", flops=2)
-def leaky_relu(k, x, *, negative_slope=0.01):
+def leaky_relu_by(k, x, *, slope):
+    return k.where(x > 0, x, x * slope)
+
+
+@leaky_relu_by.vjp("x", formula=r"x > 0\;?\;\bar o : a \bar o")
+def leaky_relu_by_dx(g, x, *, slope):
+    return where(x > 0, g, g * slope)
+
+
+def leaky_relu(x, negative_slope: float = 0.01):
     """The leaky rectifier: x for x > 0, else negative_slope·x (Maas et al. 2013).
 
-    >>> cr.leaky_relu(cr.tensor([-1.0, 2.0]), negative_slope=0.1)
+    >>> cr.leaky_relu(cr.tensor([-1.0, 2.0]), 0.1)
     tensor([-0.1,  2. ])
     """
-    return k.where(x > 0, x, x * negative_slope)
-
-
-@leaky_relu.vjp("x", formula=r"x > 0\;?\;\bar o : a \bar o")
-def leaky_relu_dx(g, x, *, negative_slope=0.01):
-    return where(x > 0, g, g * negative_slope)
+    return leaky_relu_by(x, slope=negative_slope)
 
 
 @primitive(elementwise=True, floating=True, formula=r"x > 0\;?\;x : \alpha (e^x - 1)", flops=10)
-def elu(k, x, *, alpha=1.0):
+def elu_by(k, x, *, alpha):
+    return k.where(x > 0, x, alpha * k.expm1(k.minimum(x, 0)))
+
+
+@elu_by.vjp("x", formula=r"x > 0\;?\;\bar o : \alpha e^x \bar o")
+def elu_by_dx(g, x, *, alpha):
+    return where(x > 0, g, g * (exp(minimum(x, 0)) * alpha))
+
+
+def elu(x, alpha: float = 1.0):
     """The exponential linear unit: x for x > 0, else α(eˣ − 1) (Clevert et al. 2016).
 
     >>> cr.elu(cr.tensor([-1.0, 2.0]))
     tensor([-0.63212055,  2.        ])
     """
-    return k.where(x > 0, x, alpha * k.expm1(k.minimum(x, 0)))
-
-
-@elu.vjp("x", formula=r"x > 0\;?\;\bar o : \alpha e^x \bar o")
-def elu_dx(g, x, *, alpha=1.0):
-    return where(x > 0, g, g * (exp(minimum(x, 0)) * alpha))
+    return elu_by(x, alpha=alpha)
 
 
 @primitive(elementwise=True, floating=True, formula=r"\tfrac1\beta \ln(1 + e^{\beta x})", flops=16)
-def softplus(k, x, *, beta=1.0, threshold=20.0):
+def softplus_by(k, x, *, beta, threshold):
+    return k.softplus(x, beta, threshold)
+
+
+@softplus_by.vjp("x", formula=r"\bar o\,\sigma(\beta x)")
+def softplus_by_dx(g, x, *, beta, threshold):
+    return where(x * beta > threshold, g, g * sigmoid(x * beta))
+
+
+def softplus(x, beta: float = 1.0, threshold: float = 20.0):
     """The smooth rectifier (1/β) ln(1 + e^{βx}); x itself where βx > threshold.
 
     >>> cr.softplus(cr.tensor(0.0)).item()
     0.6931471824645996
     """
-    return k.softplus(x, beta, threshold)
-
-
-@softplus.vjp("x", formula=r"\bar o\,\sigma(\beta x)")
-def softplus_dx(g, x, *, beta=1.0, threshold=20.0):
-    return where(x * beta > threshold, g, g * sigmoid(x * beta))
+    return softplus_by(x, beta=beta, threshold=threshold)
 
 
 @primitive(elementwise=True, floating=True, formula=r"x\,\Phi(x)", flops=24)
@@ -577,21 +610,21 @@ def rsqrt(x):
 
 
 def hardtanh(x, min_val: float = -1.0, max_val: float = 1.0):
-    """x limited to [min_val, max_val].
+    """x limited to [min_val, max_val]; unlike `clamp`, its derivative at the bounds is 0, as in PyTorch.
 
     >>> cr.hardtanh(cr.tensor([-3.0, 0.5]))
     tensor([-1. ,  0.5])
     """
-    return clamp(x, min_val, max_val)
+    return where((x > min_val) & (x < max_val), x, clamp(x.detach(), min_val, max_val))
 
 
 def relu6(x):
-    """min(max(x, 0), 6).
+    """min(max(x, 0), 6); its derivative at 0 and 6 is 0.
 
     >>> cr.relu6(cr.tensor([-1.0, 8.0]))
     tensor([0., 6.])
     """
-    return clamp(x, 0, 6)
+    return hardtanh(x, 0, 6)
 
 
 def lerp(start, end, weight):

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..primitive import primitive
 from ..tensor import Tensor, is_number, result
-from .axes import numpy_names, one_dim
+from .axes import kept_shape, numpy_names, one_dim
 from .elementwise import where
 
 # ---- x[index] --------------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def with_item(x, index, value):
     tensor([0., 5., 0.])
     """
     index = _plain("setitem", x, index)
-    value = value if isinstance(value, Tensor) else Tensor(value)
+    value = value if isinstance(value, Tensor) else Tensor(value, dtype=x.dtype)
     if value.dtype is not x.dtype:
         value = value.to(x.dtype)
     target = np.broadcast_to(np.empty((), bool), x.shape)
@@ -146,6 +146,12 @@ def with_item(x, index, value):
 
 
 # ---- along one dimension ---------------------------------------------------------------------------------------------
+
+
+def _dim(who, dim, x) -> int:
+    if not x.ndim:
+        raise ValueError(f"{who}: received a 0-d tensor, which has no dimension to index; use x.reshape(1)")
+    return one_dim(who, dim, x.ndim)
 
 
 def _indices(who, index, n, dim) -> np.ndarray:
@@ -189,7 +195,7 @@ def index_select(x, dim: int, index):
     tensor([[2, 0],
             [5, 3]])
     """
-    dim = one_dim("index_select", dim, x.ndim)
+    dim = _dim("index_select", dim, x)
     index = _indices("index_select", index, x.shape[dim], dim)
     if index.ndim > 1:
         raise ValueError(f"index_select: received an index of shape {index.shape}; it must be 1-d; gather takes others")
@@ -203,7 +209,7 @@ def index_add(x, dim: int, index, source, alpha: float = 1):
     >>> cr.index_add(cr.zeros(3), 0, cr.tensor([0, 0]), cr.ones(2))
     tensor([2., 0., 0.])
     """
-    dim = one_dim("index_add", dim, x.ndim)
+    dim = _dim("index_add", dim, x)
     index = _indices("index_add", index, x.shape[dim], dim)
     wanted = x.shape[:dim] + (index.size,) + x.shape[dim + 1 :]
     if source.shape != wanted:
@@ -249,22 +255,29 @@ def gather(x, dim: int, index):
     tensor([[2.],
             [3.]])
     """
-    dim = one_dim("gather", dim, x.ndim)
+    dim = _dim("gather", dim, x)
     index = _indices("gather", index, x.shape[dim], dim)
     _check_index_shape("gather", index, x.shape, dim)
     return gather_along(x, result(index), dim=dim)
 
 
-def take_along_dim(x, indices, dim: int):
-    """`gather` with NumPy's broadcasting of the other dimensions (NumPy's take_along_axis).
+def take_along_dim(x, indices, dim=None):
+    """`gather` with broadcasting of the other dimensions (NumPy's take_along_axis); without dim, of the flattened tensors.
 
     >>> cr.take_along_dim(cr.tensor([[1.0, 2.0], [3.0, 4.0]]), cr.tensor([[0]]), 1)
     tensor([[1.],
             [3.]])
     """
-    dim = one_dim("take_along_dim", dim, x.ndim)
-    shape = tuple(i if d == dim else n for d, (n, i) in enumerate(zip(x.shape, indices.shape, strict=True)))
-    return gather(x, dim, result(np.broadcast_to(indices.array, shape)))
+    from .shape import broadcast_to, flatten
+
+    if dim is None:
+        return gather(flatten(x), 0, flatten(indices))
+    dim = _dim("take_along_dim", dim, x)
+    if indices.ndim != x.ndim:
+        raise ValueError(f"take_along_dim: received shapes {x.shape} and {indices.shape}; they must have equally many dimensions")
+    rest = np.broadcast_shapes(kept_shape(x.shape, (dim,)), kept_shape(indices.shape, (dim,)))
+    shape, wanted = ((*rest[:dim], n, *rest[dim + 1 :]) for n in (x.shape[dim], indices.shape[dim]))
+    return gather(broadcast_to(x, shape), dim, result(np.broadcast_to(indices.array, wanted)))
 
 
 @numpy_names
@@ -274,7 +287,7 @@ def scatter_add(x, dim: int, index, src):
     >>> cr.scatter_add(cr.zeros(3), 0, cr.tensor([1, 1]), cr.ones(2))
     tensor([0., 2., 0.])
     """
-    dim = one_dim("scatter_add", dim, x.ndim)
+    dim = _dim("scatter_add", dim, x)
     index = _indices("scatter_add", index, x.shape[dim], dim)
     _check_index_shape("scatter_add", index, x.shape, dim)
     _check_index_shape("scatter_add", index, src.shape, -1)
@@ -290,7 +303,7 @@ def scatter(x, dim: int, index, src):
     >>> cr.scatter(cr.zeros(3), 0, cr.tensor([1]), 5.0)
     tensor([0., 5., 0.])
     """
-    dim = one_dim("scatter", dim, x.ndim)
+    dim = _dim("scatter", dim, x)
     index = _indices("scatter", index, x.shape[dim], dim)
     _check_index_shape("scatter", index, x.shape, dim)
     place = list(np.ix_(*[np.arange(n) for n in index.shape]))
@@ -316,12 +329,18 @@ def masked_fill(x, mask, value):
 
 
 def masked_select(x, mask):
-    """The elements where mask holds, as a vector.
+    """The elements where mask holds, as a vector; x and mask broadcast.
 
     >>> cr.masked_select(cr.tensor([1.0, 2.0]), cr.tensor([False, True]))
     tensor([2.])
     """
-    return getitem(x, mask)
+    from .shape import broadcast_to
+
+    mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+    if mask.dtype.kind != "b":
+        raise TypeError(f"masked_select: received a mask of dtype {mask.dtype}; a mask is bool; use mask != 0")
+    shape = np.broadcast_shapes(x.shape, mask.shape)
+    return getitem(broadcast_to(x, shape), np.broadcast_to(mask.array, shape))
 
 
 def _triangle(name, side, condition):
@@ -435,5 +454,6 @@ def nonzero(x, as_tuple: bool = False):
     tensor([[1],
             [2]])
     """
-    places = np.nonzero(x.array if x.ndim else x.array.reshape(1))
-    return tuple(Tensor(p) for p in places) if as_tuple else Tensor(np.stack(places, -1))
+    if not as_tuple:
+        return Tensor(np.argwhere(x.array))
+    return tuple(Tensor(places) for places in np.nonzero(np.atleast_1d(x.array)))

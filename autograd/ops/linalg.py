@@ -276,6 +276,11 @@ def tensordot(x, y, dims=2):
     if isinstance(dims, int):
         dims = (list(range(x.ndim - dims, x.ndim)), list(range(dims)))
     left, right = ([d % v.ndim for d in ds] for ds, v in zip(dims, (x, y), strict=True))
+    if [x.shape[d] for d in left] != [y.shape[d] for d in right]:
+        raise ValueError(
+            f"tensordot: dimensions {left} of shape {x.shape} and {right} of shape {y.shape} do not have equal sizes in order; "
+            "name pairs of dimensions of equal size"
+        )
     rest_x = [d for d in range(x.ndim) if d not in left]
     rest_y = [d for d in range(y.ndim) if d not in right]
     n = math.prod(x.shape[d] for d in left)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..primitive import primitive
 from ..tensor import Tensor, result
-from .elementwise import absolute, clamp, exp, log, maximum, softplus, where
+from .elementwise import absolute, exp, maximum, softplus, where
 from .reductions import log_softmax, mean, sum
 from .shape import movedim, reshape, unsqueeze
 
@@ -92,7 +92,7 @@ def cross_entropy_items_dlogits(g, logits, target, weight, *, ignore_index, labe
     wanted = (hit * share * (1 - smooth) + share * (smooth / logits.shape[1])) * counted
     wanted = wanted.astype(logits.dtype)
     total = wanted.sum(axis=1, keepdims=True)
-    return unsqueeze(g, 1) * (probability * total - wanted)
+    return where(counted, unsqueeze(g, 1) * (probability * total - wanted), 0)
 
 
 @cross_entropy_items.fused_vjp("logits")
@@ -215,6 +215,18 @@ def nll_loss(input, target, weight=None, ignore_index: int = -100, reduction: st
 # ---- binary ----------------------------------------------------------------------------------------------------------
 
 
+@primitive(elementwise=True, floating=True, formula=r"\max(\ln x, -100)", flops=8)
+def bounded_log(k, x):
+    with np.errstate(divide="ignore"):
+        return k.maximum(k.log(x), -100)
+
+
+@bounded_log.vjp("x", formula=r"\bar o / \max(x, 10^{-12})")
+def bounded_log_dx(g, x):
+    """Large but finite at 0: a probability that underflowed can still be corrected."""
+    return g / maximum(x, max(1e-12, float(np.finfo(x.dtype).tiny)))
+
+
 def binary_cross_entropy(input, target, weight=None, reduction: str = "mean"):
     """−(t ln p + (1 − t) ln(1 − p)) of probabilities p; the logarithms are not taken below −100, as in PyTorch.
 
@@ -227,10 +239,7 @@ def binary_cross_entropy(input, target, weight=None, reduction: str = "mean"):
             f"binary_cross_entropy: the input holds {input.array.min()} to {input.array.max()}; probabilities lie in [0, 1]; "
             "use binary_cross_entropy_with_logits for scores"
         )
-    tiny = np.finfo(input.dtype).tiny
-    yes = clamp(log(maximum(input, tiny)), min=-100.0)
-    no = clamp(log(maximum(1 - input, tiny)), min=-100.0)
-    loss = -(target * yes + (1 - target) * no)
+    loss = -(target * bounded_log(input) + (1 - target) * bounded_log(1 - input))
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 

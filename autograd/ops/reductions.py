@@ -64,7 +64,13 @@ def sum(x, dim=None, keepdim: bool = False, dtype=None):
 @primitive(formula=r"\tfrac1n \textstyle\sum x", flops=lambda x, out, **_: math.prod(x))
 def mean_over(k, x, *, dim, keepdim):
     n = _count(x.shape, dim)
-    return k.sum(x, dim, keepdim) / n if n else k.sum(x, dim, keepdim) * math.nan
+    total = k.sum(_wide(x), dim, keepdim)
+    return (total / n if n else total * math.nan).astype(x.dtype, copy=False)
+
+
+def _wide(x):
+    """float16 as float32, so that a sum may exceed what its mean fits into."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
 @mean_over.vjp("x", formula=r"\tfrac1n \bar o \text{ spread}")
@@ -85,7 +91,7 @@ def mean(x, dim=None, keepdim: bool = False, dtype=None):
 
 @primitive(formula=r"\tfrac{1}{n - c} \textstyle\sum (x - \bar x)^2", flops=lambda x, out, **_: 4 * math.prod(x))
 def var_over(k, x, *, dim, keepdim, correction):
-    return _variance(k, x, dim, keepdim, correction)
+    return _variance(k, _wide(x), dim, keepdim, correction).astype(x.dtype, copy=False)
 
 
 def _variance(k, x, dim, keepdim, correction):
@@ -111,13 +117,13 @@ def var(x, dim=None, correction: float = 1, keepdim: bool = False, unbiased: boo
     1.0
     """
     x = _floating("var", x)
-    correction = correction if unbiased is None else int(unbiased)
+    correction = int(unbiased) if unbiased is not None else 1 if correction is None else correction
     return var_over(x, dim=all_dims("var", dim, x.ndim), keepdim=keepdim, correction=correction)
 
 
 @primitive(formula=r"\sqrt{\operatorname{var} x}", flops=lambda x, out, **_: 4 * math.prod(x))
 def std_over(k, x, *, dim, keepdim, correction):
-    return k.sqrt(_variance(k, x, dim, keepdim, correction))
+    return k.sqrt(_variance(k, _wide(x), dim, keepdim, correction)).astype(x.dtype, copy=False)
 
 
 @std_over.vjp("x", formula=r"\bar o\,(x - \bar x) / ((n - c)\,\operatorname{std} x)")
@@ -134,7 +140,7 @@ def std(x, dim=None, correction: float = 1, keepdim: bool = False, unbiased: boo
     1.0
     """
     x = _floating("std", x)
-    correction = correction if unbiased is None else int(unbiased)
+    correction = int(unbiased) if unbiased is not None else 1 if correction is None else correction
     return std_over(x, dim=all_dims("std", dim, x.ndim), keepdim=keepdim, correction=correction)
 
 
@@ -185,12 +191,13 @@ def cumsum_along_dx(g, *, dim):
 
 
 @numpy_names
-def cumsum(x, dim: int):
+def cumsum(x, dim: int, dtype=None):
     """The running sum along `dim`: yᵢ = Σ_{j ≤ i} xⱼ.
 
     >>> cr.tensor([1.0, 2.0, 3.0]).cumsum(0)
     tensor([1., 3., 6.])
     """
+    x = x if dtype is None else to(x, dtype)
     dim = one_dim("cumsum", dim, x.ndim)
     return cumsum_along(x, dim=dim) if x.ndim else x + 0
 
@@ -216,7 +223,7 @@ def _extreme_over(name, word, formula):
         hit = x == reshape(out, kept_shape(x.shape, dim))
         values = hit.array if isinstance(hit, Tensor) else hit
         ties = values.sum(axis=dim, keepdims=True, dtype=values_dtype(x))
-        return where(hit, _spread(g, x.shape, dim) / ties, 0)
+        return where(hit, _spread(g, x.shape, dim) / np.maximum(ties, 1), 0)
 
     rule.__name__ = name + "_over_dx"
     made.vjp("x", formula=r"\bar o\,[x = y] / \#\text{ties}")(rule)
@@ -326,10 +333,14 @@ def logsumexp_over(k, x, *, dim, keepdim):
     return k.logsumexp(x, dim, keepdim)
 
 
-@logsumexp_over.vjp("x", formula=r"\bar o\,e^{x - y}")
-def logsumexp_over_dx(g, x, out, *, dim, keepdim):
-    share = x - reshape(out, kept_shape(x.shape, dim))
-    return _spread(g, x.shape, dim) * where(x == -math.inf, 0, exp(where(x == -math.inf, 0, share)))
+@logsumexp_over.vjp("x", formula=r"\bar o\,e^{x_i} / \textstyle\sum_j e^{x_j}")
+def logsumexp_over_dx(g, x, *, dim, keepdim):
+    """The softmax of x, which e^{x − y} is only as long as y keeps the digits of the sum's logarithm (0 for nothing but −inf)."""
+    values = x.array if isinstance(x, Tensor) else x
+    top = values.max(axis=dim, keepdims=True, initial=-math.inf)
+    weights = exp(x - where(absolute(top) == math.inf, 0, top))
+    total = sum_over(weights, dim=dim, keepdim=True)
+    return _spread(g, x.shape, dim) * (weights / where(total == 0, 1, total))
 
 
 @numpy_names
@@ -434,7 +445,8 @@ def norm(x, p="fro", dim=None, keepdim: bool = False):
         return sum(to(x != 0, x.dtype), dims, keepdim=keepdim)
     if p == 1:
         return sum(size, dims, keepdim=keepdim)
-    total = sum(size**p, dims, keepdim=keepdim)
+    powers = size**p if p >= 1 else where(size == 0, 0, where(size == 0, 1, size) ** p)
+    total = sum(powers, dims, keepdim=keepdim)
     return where(total == 0, 0, where(total == 0, 1, total) ** (1 / p))
 
 
@@ -471,13 +483,15 @@ def sort(x, dim: int = -1, descending: bool = False, stable: bool = True):
 
 
 @numpy_names
-def topk(x, k: int, dim: int = -1, largest: bool = True):
-    """(values, indices) of the k largest (or smallest) elements along `dim`, in order.
+def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True):
+    """(values, indices) of the k largest (or smallest) elements along `dim`, always in order.
 
     >>> cr.topk(cr.tensor([3.0, 1.0, 2.0]), 2).values
     tensor([3., 2.])
     """
     dim = one_dim("topk", dim, x.ndim)
+    if not x.ndim:
+        raise ValueError("topk: received a 0-d tensor, which has no dimension to choose along; use x.reshape(1)")
     if not 0 <= k <= x.shape[dim]:
         raise ValueError(f"topk: received k={k} for {x.shape[dim]} elements along dimension {dim}; pass 0 to {x.shape[dim]}")
     at = argsort(x, dim, descending=largest)[(slice(None),) * dim + (slice(0, k),)]

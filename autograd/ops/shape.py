@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ..primitive import primitive
-from ..tensor import Tensor
-from .axes import all_dims, numpy_names, one_dim, sizes
+from ..tensor import Tensor, is_number
+from .axes import all_dims, numpy_names, one_dim, sizes, spread_names
 
 # ---- broadcasting and its adjoint ------------------------------------------------------------------------------------
 
@@ -146,6 +146,7 @@ def permute_view_dx(g, *, dims):
     return permute_view(g, dims=tuple(sorted(range(len(dims)), key=dims.__getitem__)))
 
 
+@spread_names("dims")
 def permute(x, *dims):
     """The dimensions in another order, as a view.
 
@@ -227,7 +228,7 @@ def squeeze(x, dim=None):
     >>> cr.ones(1, 2, 1).squeeze().shape
     (2,)
     """
-    dims = all_dims("squeeze", dim, x.ndim)
+    dims = () if dim == () else all_dims("squeeze", dim, x.ndim)
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in dims))
 
 
@@ -374,6 +375,7 @@ def flip_view_dx(g, *, dims):
     return flip_view(g, dims=dims)
 
 
+@spread_names("dims")
 def flip(x, *dims):
     """The order along the dims named reversed.
 
@@ -381,7 +383,7 @@ def flip(x, *dims):
     tensor([2, 1, 0])
     """
     given = sizes("flip", dims) if dims else tuple(range(x.ndim))
-    return flip_view(x, dims=all_dims("flip", given, x.ndim))
+    return flip_view(x, dims=all_dims("flip", given, x.ndim) if given else ())
 
 
 def roll(x, shifts, dims=None):
@@ -417,6 +419,7 @@ def repeat(x, *repeats):
     return reshape(broadcast_to(reshape(x, doubled), wide), tuple(r * n for r, n in zip(repeats, shape, strict=True)))
 
 
+@spread_names("dims")
 def tile(x, *dims):
     """x tiled along each dimension, missing counts being 1.
 
@@ -428,8 +431,8 @@ def tile(x, *dims):
 
 
 @numpy_names
-def repeat_interleave(x, repeats: int, dim=None):
-    """Each element (or slice along `dim`) repeated next to itself (NumPy's repeat).
+def repeat_interleave(x, repeats, dim=None):
+    """Each element (or slice along `dim`) repeated next to itself (NumPy's repeat); `repeats` is a number, or one for each.
 
     >>> cr.tensor([1, 2]).repeat_interleave(2)
     tensor([1, 1, 2, 2])
@@ -437,6 +440,9 @@ def repeat_interleave(x, repeats: int, dim=None):
     if dim is None:
         return repeat_interleave(flatten(x), repeats, 0)
     dim = one_dim("repeat_interleave", dim, x.ndim)
+    if not is_number(repeats):
+        counts = repeats.array if isinstance(repeats, Tensor) else np.asarray(repeats)
+        return x[(slice(None),) * dim + (np.repeat(np.arange(x.shape[dim]), counts),)]
     wide = broadcast_to(unsqueeze(x, dim + 1), (*x.shape[: dim + 1], repeats, *x.shape[dim + 1 :]))
     return flatten(wide, dim, dim + 1)
 

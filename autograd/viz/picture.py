@@ -76,7 +76,9 @@ def _graphviz():
     try:
         import graphviz
     except ImportError:
-        raise ImportError("drawing needs the graphviz package; install the extra: pip install 'chainrule[viz]'") from None
+        raise ImportError(
+            "drawing needs the graphviz package; install the extra: pip install 'chainrule[viz]'"
+        ) from None
     return graphviz
 
 
@@ -130,8 +132,8 @@ def _lines(outputs, labels):
 
 @functools.lru_cache(maxsize=1024)
 def _box(kind: str, title: str, shape: tuple) -> str:
-    """The attributes of a box, in which nothing of the title is markup: backslashes and angle brackets are escaped."""
+    """The attributes of a box, in which nothing of the title is markup: no angle brackets, backslashes or entities."""
     graphviz = _graphviz()
-    text = graphviz.escape(title)
+    text = graphviz.escape(title.replace("&", "&amp;"))
     label = f"{text}\n{' × '.join(map(str, shape))}" if shape else text
     return graphviz.quoting.attr_list(label, kwargs=_STYLE[kind]) + "\n"

@@ -2,7 +2,8 @@
 
 import numpy
 
-from . import workers
+from . import memory, workers
+from .activations import relu_backward, sigmoid_backward, tanh_backward
 from .convolution import conv2d, conv2d_input, conv2d_weight
 from .indexing import index_add, scatter_add
 from .matmul import matmul
@@ -29,6 +30,9 @@ from .softmax import (
     softmax_backward,
 )
 from .special import erf, gelu, gelu_backward, logsigmoid, sigmoid, silu, softplus
+
+
+memory.keep_freed_memory()
 
 
 def __getattr__(name):

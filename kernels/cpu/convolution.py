@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..geometry import conv_output_size
-from . import workers
+from . import direct, workers
 from .jit import jit
 from .layout import floats, half_by_single
 from .scratch import scratch
@@ -23,6 +23,8 @@ def conv2d(x, w, b, *, stride, padding, dilation, groups):
     """Cross-correlation of x with w, plus b (O,) or None."""
     x, w, b = floats(x, w, b)
     plan = _Plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    if direct.suits(plan):
+        return direct.forward(plan, x, w, b)
     out = np.empty((plan.n, plan.o, *plan.out_size), x.dtype)
     kernels, images = plan.kernels(w), plan.grouped(out)
     bias = None if b is None else b.reshape(groups, -1, 1)
@@ -61,6 +63,8 @@ def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     g, x = floats(g, x)
     shape = (g.shape[1], x.shape[1] // groups, *kernel_size)
     plan = _Plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
+    if direct.suits(plan):
+        return direct.weight(plan, g, x)
     images, sums = plan.grouped(g), {}
 
     def task(start, stop):

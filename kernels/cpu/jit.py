@@ -8,6 +8,7 @@ every loop is compiled for few signatures.
 import importlib.util
 import os
 from functools import cache, cached_property, update_wrapper
+from pickle import UnpicklingError
 from types import FunctionType
 
 
@@ -28,20 +29,27 @@ class Loop:
 
     def __call__(self, *arguments):
         wanted = Loop.use_numba
-        if has_numba() if wanted is None else wanted:
+        if not (has_numba() if wanted is None else wanted):
+            return self.twin(*arguments)
+        try:
             return self.compiled(*arguments)
-        return self.twin(*arguments)
+        except (OSError, EOFError, UnpicklingError):  # a full disk or a damaged file; the loop has not begun
+            self.compiled = self._compile(cache=False)
+            return self.compiled(*arguments)
 
     @cached_property
     def compiled(self):
+        """Numba's version of the loop, which compiles itself for the types of its first call."""
+        try:
+            return self._compile(cache=True)
+        except RuntimeError:  # no folder for the cache can be written
+            return self._compile(cache=False)
+
+    def _compile(self, cache):
         import numba
 
         options = dict(nogil=True, error_model="numpy", fastmath=self.fastmath)
-        function = _with_compiled_inlines(self.function)
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder for the cache can be written
-            return numba.njit(**options)(function)
+        return numba.njit(cache=cache, **options)(_with_compiled_inlines(self.function))
 
 
 def jit(twin, *, reassociate=False):

@@ -18,7 +18,8 @@ def compact(x, dtype=None):
 
 def floats(*arrays):
     """The arrays compact and in one common floating dtype, integers as float32; None stays None."""
-    dtype = np.result_type(*(x.dtype for x in arrays if x is not None))
+    dtypes = {x.dtype for x in arrays if x is not None}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
     dtype = dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
     return [None if x is None else compact(x, dtype) for x in arrays]
 
@@ -28,7 +29,10 @@ def half_by_single(function):
 
     @wraps(function)
     def wrapped(*arrays, **metadata):
-        if not any(type(x) is np.ndarray and x.dtype == _HALF for x in arrays):
+        for x in arrays:
+            if type(x) is np.ndarray and x.dtype == _HALF:
+                break
+        else:
             return function(*arrays, **metadata)
         result = function(*map(_widen, arrays), **metadata)
         return tuple(map(_narrow, result)) if isinstance(result, tuple) else _narrow(result)

@@ -15,13 +15,14 @@ def sgd_(param, grad, buf, *, lr, momentum, dampening, weight_decay, nesterov, m
 
     The step is buf, or d + momentum buf with `nesterov`, or d without momentum, where buf may be None.
     """
-    sign, keep = (-1.0 if maximize else 1.0), (0.0 if first else momentum)
-    take = 1.0 if first else 1.0 - dampening
+    sign, take = (-1.0 if maximize else 1.0), 1.0 if first else 1.0 - dampening
     if momentum == 0:
         _in_place(_sgd_plain, (param,), grad, (sign, weight_decay, lr))
     else:
+        if first:
+            buf[...] = 0
         now, later = (1.0, momentum) if nesterov else (0.0, 1.0)
-        _in_place(_sgd_momentum, (param, buf), grad, (sign, weight_decay, keep, take, now * lr, later * lr))
+        _in_place(_sgd_momentum, (param, buf), grad, (sign, weight_decay, momentum, take, now * lr, later * lr))
 
 
 def adam_(param, grad, m, v, vmax, *, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, step):
@@ -72,14 +73,19 @@ def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_d
 
 def _in_place(loop, states, grad, scalars):
     """Run loop(*states, grad, *scalars) over flat slices; states are written whatever their layout and dtype."""
-    param = states[0]
-    dtype = param.dtype if param.dtype in _LOOPED else np.dtype(np.float32)
-    flat = [compact(x, dtype).reshape(-1) for x in (*states, grad)]
+    size, dtype = states[0].size, states[0].dtype
+    if dtype not in _LOOPED:
+        dtype = _LOOPED[0]
+    ready = [compact(state, dtype) for state in states]
+    flat = [x.reshape(-1) for x in (*ready, compact(grad, dtype))]
     scalars = [dtype.type(s) for s in scalars]
-    workers.run(lambda a, b: loop(*(x[a:b] for x in flat), *scalars), param.size, grain=_GRAIN)
-    for state, worked in zip(states, flat, strict=False):
-        if not np.shares_memory(state, worked):
-            state[...] = worked.reshape(state.shape)
+    if size < 2 * _GRAIN:
+        loop(*flat, *scalars)
+    else:
+        workers.run(lambda a, b: loop(*(x[a:b] for x in flat), *scalars), size, grain=_GRAIN)
+    for state, worked in zip(states, ready, strict=True):
+        if worked is not state:
+            state[...] = worked
 
 
 def _sgd_plain_numpy(param, grad, sign, decay, lr):

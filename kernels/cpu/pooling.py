@@ -1,5 +1,8 @@
 """Pooling over windows of a plane: maximum with the place it was found, and average; both adjoints."""
 
+import math
+from functools import lru_cache
+
 import numpy as np
 
 from ..geometry import adaptive_windows, pool_windows
@@ -7,7 +10,8 @@ from . import workers
 from .jit import jit
 from .layout import compact, floats, half_by_single
 
-_GRAIN = 200_000  # elements that outlast handing a slice to a worker
+_FEW = 64  # elements of a window that may be summed in their own precision
+_GRAIN = 100_000  # elements that outlast handing a slice to a worker
 
 
 @half_by_single
@@ -97,8 +101,9 @@ def _by_planes(size, planes, task):
     workers.run(task, planes, grain=-(-_GRAIN * planes // max(size, 1)))
 
 
+@lru_cache
 def _bounds(windows):
-    """Both axes' windows as (2, count) arrays of starts and stops, for the loops."""
+    """Both axes' windows as (2, count) arrays of starts and stops, for the loops (remembered, never written)."""
     return [np.array((axis.starts, axis.stops), np.int64).reshape(2, -1) for axis in windows]
 
 
@@ -123,9 +128,9 @@ def _max_windows(x, windows):
 
 
 def _halves(axis):
-    """Whether the windows are 0..2, 2..4, 4..6, …"""
-    halves = tuple(range(0, 2 * len(axis.starts), 2))
-    return axis.step == 1 and axis.starts == halves and axis.covered == (2,) * len(halves)
+    """Whether the windows are 0..2, 2..4, 4..6, … and none is clipped."""
+    halves = range(0, 2 * len(axis.starts), 2)
+    return axis.step == 1 and axis.starts == tuple(halves) and axis.stops == tuple(i + 2 for i in halves)
 
 
 def _window_sums(x, windows, scale):
@@ -134,7 +139,13 @@ def _window_sums(x, windows, scale):
     planes, size = x.shape[0] * x.shape[1], scale.shape
     out, scale = np.empty((*x.shape[:2], *size), x.dtype), scale.astype(x.dtype)
     into, x = out.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
-    _by_planes(x.size, planes, lambda a, b: _sum(x[a:b], rows, columns, scale, into[a:b]))
+    largest = math.prod(int(np.ptp(bounds, 0).max(initial=0)) for bounds in (rows, columns))
+    exact = x.dtype if largest <= _FEW else np.float64
+
+    def task(a, b):
+        _sum(x[a:b], rows, columns, scale, np.empty(x.shape[2], exact), into[a:b])
+
+    _by_planes(x.size, planes, task)
     return out
 
 
@@ -177,7 +188,7 @@ def _max_numpy(x, rows, columns, row_step, column_step, out, indices):
             np.copyto(indices, y[:, None] * width + z, where=better)
 
 
-def _sum_numpy(x, rows, columns, scale, out):
+def _sum_numpy(x, rows, columns, scale, sums, out):
     by_rows = np.stack([x[:, a:b].sum(1) for a, b in rows.T], 1) if rows.size else x[:, :0]
     for j, (a, b) in enumerate(columns.T):
         out[:, :, j] = by_rows[:, :, a:b].sum(2) * scale[:, j]
@@ -231,30 +242,43 @@ def _max(x, rows, columns, row_step, column_step, out, indices):
 
 
 @jit(_sum_numpy)
-def _sum(x, rows, columns, scale, out):
+def _sum(x, rows, columns, scale, sums, out):
+    """`sums` is room for the sum of a window's rows: the long loop, and it vectorises."""
     planes, height, width = out.shape
+    zero = sums.dtype.type(0)
     for n in range(planes):
         plane = x[n]
         for i in range(height):
+            sums[:] = 0
+            for y in range(rows[0, i], rows[1, i]):
+                line = plane[y]
+                for z in range(len(sums)):
+                    sums[z] += line[z]
+            into, factor = out[n, i], scale[i]
             for j in range(width):
-                total = 0.0
-                for y in range(rows[0, i], rows[1, i]):
-                    for z in range(columns[0, j], columns[1, j]):
-                        total += plane[y, z]
-                out[n, i, j] = total * scale[i, j]
+                total = zero
+                for z in range(columns[0, j], columns[1, j]):
+                    total += sums[z]
+                into[j] = total * factor[j]
 
 
 @jit(_share_numpy)
 def _share(g, rows, columns, scale, out):
     planes, height, width = g.shape
+    shares = np.empty(out.shape[2], out.dtype)  # what one row of windows gives to each of its rows
     for n in range(planes):
         plane = out[n]
         for i in range(height):
+            shares[:] = 0
+            source, factor = g[n, i], scale[i]
             for j in range(width):
-                share = g[n, i, j] * scale[i, j]
-                for y in range(rows[0, i], rows[1, i]):
-                    for z in range(columns[0, j], columns[1, j]):
-                        plane[y, z] += share
+                share = source[j] * factor[j]
+                for z in range(columns[0, j], columns[1, j]):
+                    shares[z] += share
+            for y in range(rows[0, i], rows[1, i]):
+                line = plane[y]
+                for z in range(len(shares)):
+                    line[z] += shares[z]
 
 
 @jit(_scatter_numpy)

@@ -23,7 +23,7 @@ def logsumexp(x, axis, keepdims=False):
     top = np.where(np.isfinite(top), top, top.dtype.type(0))
     with np.errstate(divide="ignore", over="ignore"):
         out = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
-    return out if keepdims else np.asarray(np.squeeze(out, axis))
+    return np.asarray(out if keepdims else np.squeeze(out, axis))
 
 
 @half_by_single
@@ -140,7 +140,7 @@ def _softmax_backward_numpy(g, p, out):
 
 
 def _log_softmax_numpy(x, top, out):
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         out[...] = x - top[:, None]
         out -= np.log(np.exp(out).sum(1, keepdims=True))
 
@@ -201,9 +201,9 @@ def _log_softmax(x, top, out):
         row, into, shift, total = x[i], out[i], np.float64(top[i]), 0.0
         for j in range(len(row)):
             total += exp(row[j] - shift)
-        shift += math.log(total)
+        log_total = math.log(total)
         for j in range(len(row)):
-            into[j] = row[j] - shift
+            into[j] = (row[j] - shift) - log_total
 
 
 @jit(_log_softmax_backward_numpy, reassociate=True)

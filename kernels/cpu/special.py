@@ -48,6 +48,7 @@ def softplus(x, beta=1.0, threshold=20.0):
 @half_by_single
 def silu(x):
     """x sigmoid(x)."""
+    (x,) = floats(x)
     return np.asarray(x * sigmoid(x))
 
 

@@ -58,7 +58,7 @@ class TensorDataset(Dataset):
             )
         self.tensors = tensors
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         return tuple(t[index] for t in self.tensors)
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Subset(Dataset):
     (2, 30)
     """
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int]):
+    def __init__(self, dataset: Dataset, indices: Sequence[int] | np.ndarray):
         self.dataset = dataset
         self.indices = np.asarray(indices)
         if self.indices.ndim != 1 or (self.indices.size and self.indices.dtype.kind not in "iu"):
@@ -111,17 +111,17 @@ def random_split(dataset: Dataset, lengths: Sequence[int | float], generator: Ge
     >>> [len(part) for part in data.random_split(dataset, [0.75, 0.25], cr.Generator(0))]
     [8, 2]
     """
-    n = len(dataset)  # type: ignore[arg-type]
+    n = len(dataset)
     if any(length < 0 for length in lengths):
         raise ValueError(f"random_split received lengths={list(lengths)}; a length cannot be negative. Pass sizes ≥ 0.")
-    sizes = list(lengths)
-    if any(isinstance(length, float) for length in sizes) and abs(sum(sizes) - 1) < 1e-9:
-        sizes = [int(n * fraction) for fraction in sizes]
+    sizes = [length for length in lengths if isinstance(length, int)]
+    if not sizes and abs(sum(lengths) - 1) < 1e-9:
+        sizes = [int(n * fraction) for fraction in lengths]
         for i in range(n - sum(sizes)):
             sizes[i % len(sizes)] += 1
-    if sum(sizes) != n:
+    if sum(sizes) != n or len(sizes) != len(lengths):
         raise ValueError(
-            f"random_split received lengths={list(lengths)} for a dataset of {n} samples; they sum to {sum(sizes)}. "
+            f"random_split received lengths={list(lengths)} for {n} samples; they sum to {sum(lengths):g}. "
             f"Pass integers that sum to {n}, or fractions that sum to 1."
         )
     order = (generator or default_generator).rng.permutation(n)

@@ -8,7 +8,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def read_idx(path: str | os.PathLike, max_bytes: int = 1 << 30) -> np.ndarray:
             ) from error
 
 
-def _read(file: BinaryIO, path: Path, max_bytes: int) -> np.ndarray:
+def _read(file: IO[bytes] | gzip.GzipFile, path: Path, max_bytes: int) -> np.ndarray:
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _DTYPES:
         raise ValueError(

@@ -33,17 +33,19 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def draw_training(history: Sequence[dict[str, float]], path: str | os.PathLike, title: str = "") -> None:
-    """Write a PNG with the loss (logarithmic) and the error rate of training and test against the epoch.
+def draw_training(
+    history: Sequence[dict[str, float]], path: str | os.PathLike, title: str = "", training: str = "training"
+) -> None:
+    """Write a PNG with loss (logarithmic where it falls far) and accuracy of training and test against the epoch.
 
-    history: rows as `Trainer.fit` returns them, with validation and accuracy.
+    history: rows as `Trainer.fit` returns them, with validation and accuracy; training: the name of the first curve.
     """
     figure = _figure(9, 3.6)
     epochs = [row["epoch"] for row in history]
     left, right = figure.subplots(1, 2)
-    for axes, name, label in ((left, "loss", "loss (cross-entropy)"), (right, "accuracy", "accuracy, %")):
+    for axes, name, label in ((left, "loss", "loss"), (right, "accuracy", "accuracy, %")):
         factor = 100 if name == "accuracy" else 1
-        for key, text, color in ((name, "training", _TRAIN), (f"val_{name}", "test", _TEST)):
+        for key, text, color in ((name, training, _TRAIN), (f"val_{name}", "test", _TEST)):
             values = [factor * row[key] for row in history]
             shown = f"{values[-1]:.3g}" if name == "loss" else f"{values[-1]:.1f} %"
             axes.plot(epochs, values, marker=".", color=color, label=f"{text}: {shown}")
@@ -53,7 +55,9 @@ def draw_training(history: Sequence[dict[str, float]], path: str | os.PathLike, 
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    left.set_yscale("log")
+    losses = [row[key] for row in history for key in ("loss", "val_loss")]
+    if max(losses) > 20 * min(losses):
+        left.set_yscale("log")
     right.set_ylim(top=100.3, bottom=max(0.0, min(90.0, 100 * history[min(1, len(history) - 1)]["val_accuracy"] - 2)))
     figure.suptitle(title)
     figure.savefig(path, dpi=130)

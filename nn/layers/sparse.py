@@ -67,7 +67,8 @@ class Embedding(Module):
                 f"Embedding.from_pretrained: received a table of shape {embeddings.shape}, but needs one row for "
                 "each word; pass a tensor (V, D)"
             )
-        layer = cls(*embeddings.shape, padding_idx, dtype=embeddings.dtype, device=embeddings.device)
+        rows, columns = embeddings.shape
+        layer = cls(rows, columns, padding_idx, dtype=embeddings.dtype, device=embeddings.device)
         layer.weight = Parameter(embeddings, requires_grad=not freeze)
         return layer
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..layers import AdaptiveAvgPool2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from ..module import Module
 
 # out_channels, kernel_size, stride, padding of each convolution, each followed by ReLU; "M" halves the map
-LAYERS = [(64, 11, 4, 2), "M", (192, 5, 1, 2), "M", (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1), "M"]
+LAYERS: list[Any] = [(64, 11, 4, 2), "M", (192, 5, 1, 2), "M", (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1), "M"]
 
 
 class AlexNet(Sequential):
@@ -22,7 +24,7 @@ class AlexNet(Sequential):
         features: list[Module] = []
         channels = in_channels
         for layer in LAYERS:
-            if isinstance(layer, str):
+            if layer == "M":
                 features.append(MaxPool2d(3, stride=2))
             else:
                 features += [Conv2d(channels, *layer), ReLU()]

@@ -90,7 +90,7 @@ class Optimizer:
                         f"{self._name} received {name}={value!r}, of type {type(number).__name__}, which is not a "
                         f"Python number. Pass {name}={usual}, say (of a tensor: .item())."
                     )
-                if not holds(number):
+                if not holds(float(number)):
                     raise ValueError(
                         f"{self._name} received {name}={value!r}; {name} must be {rule}. Pass {name}={usual}, say."
                     )
@@ -172,8 +172,8 @@ class Optimizer:
             state = self.state[p]
             if any(name != "step" and (s.shape != p.shape or s.dtype != p.dtype) for name, s in state.items()):
                 raise ValueError(
-                    f"{self._name} holds state for a parameter that has become {p.dtype} of shape {tuple(p.shape)} since; "
-                    "they must agree. No parameter was changed. After model.to(dtype), call "
+                    f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)}; they "
+                    "must agree. No parameter was changed. After model.to(dtype), call "
                     "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
                 )
             missing = [name for name in self._slots(group) if name not in state]

@@ -124,8 +124,8 @@ def test_arguments_are_not_written(rng, path):
     g = cpu.conv2d(x, w, b, **PLAIN)
     cpu.conv2d_input(g, w, input_size=(5, 5), **PLAIN)
     cpu.conv2d_weight(g, x, kernel_size=(3, 3), **PLAIN)
-    for a, b in zip((x, w, b), before, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for array, copy in zip((x, w, b), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
 def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):

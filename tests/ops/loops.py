@@ -12,9 +12,8 @@ def conv_size(size, kernel, stride, padding, dilation):
     )
 
 
-def taps(x_shape, w_shape, stride, padding, dilation, groups):
-    """(place in out, place in x, place in w) of every product of a cross-correlation, in any number of axes."""
-    size = conv_size(x_shape[2:], w_shape[2:], stride, padding, dilation)
+def taps(x_shape, w_shape, size, stride, padding, dilation, groups):
+    """(place in out, place in x, place in w) of every product of a cross-correlation to `size`, in any number of axes."""
     per = w_shape[0] // groups
     for n, o, c in itertools.product(range(x_shape[0]), range(w_shape[0]), range(w_shape[1])):
         channel = o // per * w_shape[1] + c
@@ -25,8 +24,9 @@ def taps(x_shape, w_shape, stride, padding, dilation, groups):
 
 
 def conv(x, w, b=None, *, stride, padding, dilation, groups):
-    out = np.zeros((x.shape[0], w.shape[0], *conv_size(x.shape[2:], w.shape[2:], stride, padding, dilation)))
-    for o, i, k in taps(x.shape, w.shape, stride, padding, dilation, groups):
+    size = conv_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
+    out = np.zeros((x.shape[0], w.shape[0], *size))
+    for o, i, k in taps(x.shape, w.shape, size, stride, padding, dilation, groups):
         out[o] += x[i] * w[k]
     return out if b is None else out + b.reshape(-1, *[1] * (x.ndim - 2))
 
@@ -34,7 +34,7 @@ def conv(x, w, b=None, *, stride, padding, dilation, groups):
 def conv_input(g, w, *, input_size, stride, padding, dilation, groups):
     """The adjoint with respect to the input."""
     out = np.zeros((g.shape[0], w.shape[1] * groups, *input_size))
-    for o, i, k in taps(out.shape, w.shape, stride, padding, dilation, groups):
+    for o, i, k in taps(out.shape, w.shape, g.shape[2:], stride, padding, dilation, groups):
         out[i] += g[o] * w[k]
     return out
 
@@ -42,7 +42,7 @@ def conv_input(g, w, *, input_size, stride, padding, dilation, groups):
 def conv_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     """The adjoint with respect to the weight."""
     out = np.zeros((g.shape[1], x.shape[1] // groups, *kernel_size))
-    for o, i, k in taps(x.shape, out.shape, stride, padding, dilation, groups):
+    for o, i, k in taps(x.shape, out.shape, g.shape[2:], stride, padding, dilation, groups):
         out[k] += g[o] * x[i]
     return out
 

@@ -18,7 +18,11 @@ CONSTRUCTION = [
     (lambda: nn.Conv2d(1, 2, 3, stride=0), ValueError, r"received stride=\(0, 0\)"),
     (lambda: nn.Conv2d(1, 2, 3, padding=-1), ValueError, r"received padding=\(-1, -1\)"),
     (lambda: nn.Conv2d(1, 2, 3, padding="full"), ValueError, r"padding='full'.*pass one of 'same', 'valid'"),
-    (lambda: nn.Conv2d(1, 2, 3, padding="same", stride=2), ValueError, r"padding='same' with stride=\(2, 2\).*stride=1"),
+    (
+        lambda: nn.Conv2d(1, 2, 3, padding="same", stride=2),
+        ValueError,
+        r"padding='same' with stride=\(2, 2\).*stride=1",
+    ),
     (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, r"groups=2.*pass groups that divide both"),
     (lambda: nn.Conv2d(2, 2, 3, padding_mode="circular"), NotImplementedError, r"padding_mode='circular'.*F\.pad"),
     (lambda: nn.ConvTranspose2d(2, 2, 3, padding="same"), ValueError, r"padding=\('same', 'same'\).*integers"),
@@ -101,21 +105,29 @@ def test_module_refuses():
         def __init__(self):
             self.fc = nn.Linear(1, 1)
 
-    with pytest.raises(AttributeError, match=r"Early: received attribute 'fc' before.*call super\(\).__init__\(\) first"):
+    with pytest.raises(
+        AttributeError, match=r"Early: received attribute 'fc' before.*call super\(\).__init__\(\) first"
+    ):
         Early()
     with pytest.raises(NotImplementedError, match=r"Module was called but has no forward; define forward"):
         nn.Module()(1)
     layer = nn.Linear(1, 1)
-    with pytest.raises(TypeError, match=r"Linear\.weight: received Tensor.*registered as a parameter; assign a nn.Parameter"):
+    with pytest.raises(
+        TypeError, match=r"Linear\.weight: received Tensor.*registered as a parameter; assign a nn.Parameter"
+    ):
         layer.weight = cr.ones(1, 1)
     norm = nn.BatchNorm1d(2)
-    with pytest.raises(TypeError, match=r"running_mean: received float.*registered as a buffer; assign a tensor or None"):
+    with pytest.raises(
+        TypeError, match=r"running_mean: received float.*registered as a buffer; assign a tensor or None"
+    ):
         norm.running_mean = 0.0
     with pytest.raises(ValueError, match=r"name 'a.b' for a module; names are joined by dots.*without a dot"):
         layer.add_module("a.b", nn.ReLU())
     with pytest.raises(ValueError, match=r"name 'forward' for a buffer, which is already an attribute; choose another"):
         layer.register_buffer("forward", cr.ones(1))
-    with pytest.raises(TypeError, match=r"name 'p' for a parameter with a value of type Tensor; give a Parameter or None"):
+    with pytest.raises(
+        TypeError, match=r"name 'p' for a parameter with a value of type Tensor; give a Parameter or None"
+    ):
         layer.register_parameter("p", cr.ones(1))
     with pytest.raises(AttributeError, match=r"received the path 'a.b', but Linear has no submodule 'a'; it has none"):
         layer.get_submodule("a.b")
@@ -132,7 +144,9 @@ def test_module_refuses():
 
 
 def test_perceptron_refuses_other_answers():
-    with pytest.raises(ValueError, match=r"Perceptron.learn: received x of shape \(2, 3\) and y of shape \(2,\).*\+1 or -1"):
+    with pytest.raises(
+        ValueError, match=r"Perceptron.learn: received x of shape \(2, 3\) and y of shape \(2,\).*\+1 or -1"
+    ):
         nn.Perceptron(3).learn(cr.ones(2, 3), cr.tensor([0.0, 1.0]))
 
 

@@ -58,14 +58,21 @@ def test_orthogonal_of_nothing():
 
 @pytest.mark.parametrize("shape, groups", [((4, 2, 3), 2), ((3, 5, 3, 5), 1), ((6, 2, 4, 4), 3)])
 def test_constants_against_pytorch(torch, shape, groups):
-    for name, settings in [("constant_", dict(val=0.3)), ("ones_", {}), ("zeros_", {}), ("dirac_", dict(groups=groups))]:
+    for name, settings in [
+        ("constant_", dict(val=0.3)),
+        ("ones_", {}),
+        ("zeros_", {}),
+        ("dirac_", dict(groups=groups)),
+    ]:
         ours = getattr(init, name)(cr.empty(shape, dtype=cr.float64), **settings)
         theirs = getattr(torch.nn.init, name)(torch.empty(shape, dtype=torch.float64), **settings)
         assert ours.tolist() == theirs.tolist(), name
     assert init.eye_(cr.empty(2, 3)).tolist() == torch.nn.init.eye_(torch.empty(2, 3)).tolist()
 
 
-@pytest.mark.parametrize("name", ["linear", "conv2d", "conv_transpose1d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"])
+@pytest.mark.parametrize(
+    "name", ["linear", "conv2d", "conv_transpose1d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
+)
 def test_gain_against_pytorch(torch, name):
     assert init.calculate_gain(name) == pytest.approx(torch.nn.init.calculate_gain(name), rel=1e-15)
     assert init.calculate_gain("leaky_relu", 0.3) == pytest.approx(torch.nn.init.calculate_gain("leaky_relu", 0.3))

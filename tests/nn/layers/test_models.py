@@ -12,6 +12,22 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 
+@pytest.fixture
+def unfilled(monkeypatch):
+    """Networks whose first values do not matter are made without drawing them, which saves seconds."""
+    monkeypatch.setattr(nn.init, "_fill", lambda t, values: t)
+    monkeypatch.setattr(nn.init, "_rng", lambda generator: Still())
+
+
+class Still:
+    """A generator of zeros that take no memory."""
+
+    def random(self, shape, dtype):
+        return np.zeros((), dtype)
+
+    standard_normal = random
+
+
 @pytest.mark.parametrize(
     "make, expected",
     [
@@ -28,40 +44,58 @@ def count(module):
         (lambda: models.ResNet(101), 44_549_160),
         (lambda: models.ResNet(152), 60_192_808),
     ],
-    ids=["LeNet5", "AlexNet", "VGG11", "VGG13", "VGG16", "VGG19", "GoogLeNet", *(f"ResNet{d}" for d in (18, 34, 50, 101, 152))],
+    ids=[
+        "LeNet5",
+        "AlexNet",
+        "VGG11",
+        "VGG13",
+        "VGG16",
+        "VGG19",
+        "GoogLeNet",
+        *(f"ResNet{d}" for d in (18, 34, 50, 101, 152)),
+    ],
 )
-def test_published_parameter_counts(monkeypatch, make, expected):
-    monkeypatch.setattr(nn.init, "_fill", lambda t, values: t)  # the numbers themselves do not matter here
-    monkeypatch.setattr(nn.init, "_rng", lambda generator: Still())
+def test_published_parameter_counts(unfilled, make, expected):
     assert count(make()) == expected
-
-
-class Still:
-    """A generator of zeros that take no memory."""
-
-    def random(self, shape, dtype):
-        return np.zeros((), dtype)
-
-    standard_normal = random
 
 
 @pytest.mark.parametrize(
     "make, names",
     [
-        (lambda: models.AlexNet(2), ["features.0.weight", "features.10.bias", "classifier.1.weight", "classifier.6.bias"]),
-        (lambda: models.VGG(11, 2), ["features.0.weight", "features.18.bias", "classifier.0.weight", "classifier.6.bias"]),
+        (
+            lambda: models.AlexNet(2),
+            ["features.0.weight", "features.10.bias", "classifier.1.weight", "classifier.6.bias"],
+        ),
+        (
+            lambda: models.VGG(11, 2),
+            ["features.0.weight", "features.18.bias", "classifier.0.weight", "classifier.6.bias"],
+        ),
         (
             lambda: models.GoogLeNet(2),
-            ["conv1.conv.weight", "inception3a.branch2.1.bn.running_var", "inception5b.branch4.1.conv.weight", "fc.bias"],
+            [
+                "conv1.conv.weight",
+                "inception3a.branch2.1.bn.running_var",
+                "inception5b.branch4.1.conv.weight",
+                "fc.bias",
+            ],
         ),
         (
             lambda: models.ResNet(18, 2),
-            ["conv1.weight", "bn1.num_batches_tracked", "layer2.0.downsample.1.weight", "layer4.1.bn2.bias", "fc.weight"],
+            [
+                "conv1.weight",
+                "bn1.num_batches_tracked",
+                "layer2.0.downsample.1.weight",
+                "layer4.1.bn2.bias",
+                "fc.weight",
+            ],
         ),
-        (lambda: models.ResNet(50, 2), ["layer1.0.conv3.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.weight"]),
+        (
+            lambda: models.ResNet(50, 2),
+            ["layer1.0.conv3.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.weight"],
+        ),
     ],
 )
-def test_names_are_torchvisions(make, names):
+def test_names_are_torchvisions(unfilled, make, names):
     assert set(names) <= set(make().state_dict())
 
 
@@ -89,7 +123,11 @@ def test_lenet_has_the_papers_sizes():
     assert (shapes["c1"].output, shapes["c1"].parameters) == ("(1, 6, 28, 28)", 156)
     assert shapes["s2"].output == "(1, 6, 14, 14)"
     assert (shapes["c3"].output, shapes["s4"].output) == ("(1, 16, 10, 10)", "(1, 16, 5, 5)")
-    assert (shapes["c5"].output, shapes["f6"].output, shapes["output"].output) == ("(1, 120, 1, 1)", "(1, 84)", "(1, 10)")
+    assert (shapes["c5"].output, shapes["f6"].output, shapes["output"].output) == (
+        "(1, 120, 1, 1)",
+        "(1, 84)",
+        "(1, 10)",
+    )
     assert (shapes["c5"].parameters, shapes["f6"].parameters) == (48_120, 10_164)
     wide = models.LeNet5(7, in_channels=3, activation=nn.ReLU, pool=nn.MaxPool2d)
     assert wide(cr.ones(2, 3, 32, 32)).shape == (2, 7)
@@ -136,7 +174,9 @@ def test_dynamic_filters_are_one_convolution_for_each_item():
 WORDS = [[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]]
 
 
-@pytest.mark.parametrize("mode, trained", [("static", [False]), ("non-static", [True]), ("multichannel", [False, True])])
+@pytest.mark.parametrize(
+    "mode, trained", [("static", [False]), ("non-static", [True]), ("multichannel", [False, True])]
+)
 def test_sentence_cnn_modes(mode, trained):
     start = cr.randn(6, 8)
     net = models.SentenceCNN(6, 2, widths=(2, 3), filters=4, mode=mode, embeddings=start)
@@ -162,7 +202,9 @@ def test_dcnn_by_hand():
     net = models.DCNN(6, 2, embedding_dim=4, widths=(3,), maps=(2,), top_k=2).double().eval()
     table, w, b = (p.detach().numpy() for p in (net.table.weight, *net.convs[0].parameters()))
     rows = np.pad(table[[1, 2, 3, 4, 5]].T, ((0, 0), (2, 2)))  # wide: width − 1 zeros on both sides
-    maps = np.array([[[rows[r, i : i + 3] @ w[2 * r + m, 0] + b[2 * r + m] for i in range(7)] for m in range(2)] for r in range(4)])
+    maps = np.array(
+        [[[rows[r, i : i + 3] @ w[2 * r + m, 0] + b[2 * r + m] for i in range(7)] for m in range(2)] for r in range(4)]
+    )
     folded = (maps[0::2] + maps[1::2]).reshape(4, 7)
     kept = np.array([row[np.sort(np.argsort(row)[-2:])] for row in folded])
     expected = np.tanh(kept).ravel() @ net.fc.weight.detach().numpy().T + net.fc.bias.detach().numpy()
@@ -209,7 +251,9 @@ def test_threshold_units_compute_and_and_or(threshold, expected):
     assert nn.ThresholdUnit([1.0, 1.0], threshold)(cr.tensor(CORNERS)).tolist() == expected
 
 
-@pytest.mark.parametrize("answers, separable", [([-1, -1, -1, 1], True), ([-1, 1, 1, 1], True), ([-1, 1, 1, -1], False)])
+@pytest.mark.parametrize(
+    "answers, separable", [([-1, -1, -1, 1], True), ([-1, 1, 1, 1], True), ([-1, 1, 1, -1], False)]
+)
 def test_perceptron_learns_what_a_line_separates(answers, separable):
     unit, x, y = nn.Perceptron(2), cr.tensor(CORNERS), cr.tensor(answers, dtype=cr.float32)
     mistakes = [unit.learn(x, y, rate=0.5) for _ in range(30)]

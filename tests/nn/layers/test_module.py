@@ -238,7 +238,9 @@ def test_repr_is_that_of_pytorch(torch):
             def extra_repr(self):
                 return "classes=2"
 
-        return nn.Sequential(nn.Conv2d(1, 2, 3, groups=1, padding=1), nn.Flatten(), Head(), nn.ModuleDict({"a": nn.ReLU()}))
+        return nn.Sequential(
+            nn.Conv2d(1, 2, 3, groups=1, padding=1), nn.Flatten(), Head(), nn.ModuleDict({"a": nn.ReLU()})
+        )
 
     assert repr(build(nn)) == repr(build(torch.nn))
     assert repr(nn.Parameter(cr.ones(1))) == repr(torch.nn.Parameter(torch.ones(1)))

@@ -189,7 +189,9 @@ def test_loss(torch, rng, name, settings, given, wanted, reduction, weighted):
     x, y = make[given](), make[wanted]()
     weights = {key: rng.uniform(0.5, 2, 4) for key in WEIGHTS.get(name, [])} if weighted else {}
     ours = getattr(nn, name)(reduction=reduction, **settings, **{k: cr.tensor(v) for k, v in weights.items()})
-    theirs = getattr(torch.nn, name)(reduction=reduction, **settings, **{k: torch.tensor(v) for k, v in weights.items()})
+    theirs = getattr(torch.nn, name)(
+        reduction=reduction, **settings, **{k: torch.tensor(v) for k, v in weights.items()}
+    )
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     a, t = cr.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)

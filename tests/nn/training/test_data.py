@@ -208,8 +208,10 @@ def test_random_split():
     assert [len(p) for p in parts] == [7, 3] and sorted(sum(parts, [])) == list(range(10))
     assert parts == split([0.7, 0.3]) != split([7, 3], seed=2)
     assert [len(p) for p in split([0.5, 0.25, 0.25])] == [6, 2, 2]
-    with pytest.raises(ValueError, match=r"lengths=\[7, 4\] for a dataset of 10 samples; they sum to 11"):
+    with pytest.raises(ValueError, match=r"lengths=\[7, 4\] for 10 samples; they sum to 11"):
         split([7, 4])
+    with pytest.raises(ValueError, match=r"lengths=\[7.5, 2.5\] .*they sum to 10. Pass integers that sum to 10"):
+        split([7.5, 2.5])
     with pytest.raises(ValueError, match="cannot be negative"):
         split([11, -1])
 

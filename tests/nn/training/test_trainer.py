@@ -163,7 +163,7 @@ def test_early_stopping_survives_resuming(tmp_path):
 @pytest.mark.parametrize("folder", [True, False])
 def test_an_interrupt_says_what_is_kept(tmp_path, capsys, folder):
     trainer, train, _ = build(tmp_path if folder else None, verbose=True)
-    Stop(trainer.model, 9 + 3, KeyboardInterrupt)  # three steps time the model first
+    Stop(trainer.model, 9 + 4, KeyboardInterrupt)  # four batches time the model first
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(train, epochs=6)
     said = capsys.readouterr().out
@@ -248,3 +248,12 @@ def test_a_schedule_of_another_length_is_refused_at_once():
         trainer.fit(train, epochs=7)
     with pytest.raises(ValueError, match="schedule_every='step', which is no moment it knows"):
         build(schedule_every="step")
+
+
+def test_loaders_without_batches():
+    trainer, train, _ = build()
+    empty = data.DataLoader(points(3), 16, drop_last=True)
+    with pytest.raises(ValueError, match="loader without batches. Look at its dataset's length and drop_last"):
+        trainer.fit(empty)
+    with pytest.raises(ValueError, match="gave no batches to average over"):
+        trainer.fit(train, empty, epochs=1)

@@ -49,6 +49,10 @@ def sign(x):
     return float((x > 0) - (x < 0))
 
 
+def leaky_relu(x, negative_slope=0.01):
+    return x if x > 0 else negative_slope * x
+
+
 def elu(x, alpha=1.0):
     return x if x > 0 else alpha * (math.exp(x) - 1)
 
@@ -107,21 +111,12 @@ ONE = [
     elementwise("bitwise_not", operator.not_, [True, False], label="bool", result=bool, function=cr.bitwise_not),
     elementwise("relu", lambda x: max(x, 0.0), ANY, good=away(0)),
     elementwise("relu6", lambda x: min(max(x, 0.0), 6.0), (-3.0, 9.0), good=away(0, 6)),
-    elementwise(
-        "leaky_relu",
-        lambda x, negative_slope=0.01: x if x > 0 else negative_slope * x,
-        ANY,
-        good=away(0),
-        params=[{}, {"negative_slope": 0.3}, {"negative_slope": -0.5}],
-    ),
+    elementwise("leaky_relu_by", lambda x, slope: leaky_relu(x, slope), ANY, good=away(0), params=[{"slope": 0.3}]),
+    elementwise("leaky_relu", leaky_relu, ANY, good=away(0), params=[{}, {"negative_slope": -0.5}]),
+    elementwise("elu_by", elu, ANY, good=away(0), params=[{"alpha": 1.0}, {"alpha": -0.3}]),
     elementwise("elu", elu, ANY, good=away(0), params=[{}, {"alpha": 0.7}]),
-    elementwise(
-        "softplus",
-        softplus,
-        (-3.0, 3.0),
-        good=away(0.5),
-        params=[{}, {"beta": 2.0}, {"beta": 2.0, "threshold": 1.0}],
-    ),
+    elementwise("softplus_by", softplus, (-3.0, 3.0), good=away(0.5), params=[{"beta": 2.0, "threshold": 1.0}]),
+    elementwise("softplus", softplus, (-3.0, 3.0), params=[{}, {"beta": 2.0}]),
     elementwise("gelu_exact", gelu, ANY),
     elementwise("gelu", gelu, ANY, params=[{}, {"approximate": "tanh"}]),
     elementwise(
@@ -279,6 +274,8 @@ THREE = [
         where_samples,
         of="where",
         primitive=True,
+        draw=lambda rng, shapes: (truth(rng, shapes[0]), normal(rng, *shapes[1]), normal(rng, *shapes[2])),
+        arity=3,
     ),
     Row(
         "masked_fill",

@@ -233,8 +233,13 @@ def vectors(rng):
 
 
 def masks(rng):
-    for shape, mask in [((2, 3), (2, 3)), ((2, 3), (2,)), ((3,), (3,)), ((0, 2), (0, 2))]:
+    for shape, mask in [((2, 3), (2, 3)), ((2, 3), (3,)), ((3,), (2, 1)), ((), (3,)), ((0, 2), (0, 2))]:
         yield Sample((distinct(rng, *shape), np.asarray(rng.random(mask) < 0.5)))
+
+
+def masked(x, mask):
+    x, mask = np.broadcast_arrays(x, mask)
+    return np.array([v for v, on in zip(x.flat, mask.flat, strict=True) if on], float)
 
 
 def looked_up(rng):
@@ -316,7 +321,7 @@ ROWS = [
     public(
         "take_along_dim",
         lambda x, index, dim: np.take_along_axis(x, index, dim),
-        lambda rng: [Sample((distinct(rng, 3, 4), rng.integers(0, 4, (3, 2))), {"dim": 1}), Sample((distinct(rng, 3, 4), rng.integers(0, 3, (2, 1))), {"dim": 0})],
+        lambda rng: [Sample((distinct(rng, 3, 4), rng.integers(0, 4, (3, 2))), {"dim": 1}), Sample((distinct(rng, 3, 4), rng.integers(0, 3, (2, 1))), {"dim": 0}), Sample((distinct(rng, 1, 4), rng.integers(0, 4, (3, 2))), {"dim": -1})],
         function=lambda x, index, dim: cr.take_along_dim(x, index, dim),
     ),
     public(
@@ -338,7 +343,7 @@ ROWS = [
         label="number",
         function=lambda x, dim, index, value: cr.scatter(x, dim, cr.tensor(index), value),
     ),
-    public("masked_select", lambda x, mask: np.array([x[p] for p in np.ndindex(*mask.shape) if mask[p]]).reshape(-1, *x.shape[mask.ndim :]), masks),
+    public("masked_select", masked, masks),
     public("tril", lower, triangles),
     public("triu", upper, triangles),
     public("diagonal", lambda x, offset=0, dim1=0, dim2=1: np.diagonal(x, offset, dim1, dim2), diagonals),

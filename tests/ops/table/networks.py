@@ -7,7 +7,7 @@ import numpy as np
 import chainrule as cr
 
 from .reductions import log_softmax
-from .row import Sample, distinct, normal, of_primitive, product, public, uniform
+from .row import Sample, distinct, elementwise, normal, of_primitive, product, public, uniform
 
 # ---- normalisation ---------------------------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ def pair_samples(**choices):
         for params in product(reduction=REDUCTIONS, **choices):
             for shape in [(2, 3), (), (4,)]:
                 joint = distinct(rng, 2, *shape)
-                yield Sample((joint[0], joint[1]), params)
+                yield Sample((joint[0, ...], joint[1, ...]), params)
         yield Sample((distinct(rng, 0, 2), distinct(rng, 0, 2)), {"reduction": "sum"})
 
     return make
@@ -291,6 +291,7 @@ ROWS = [
     public("cross_entropy", classified(log_softmax), class_samples(), label="classes"),
     public("cross_entropy", soft_cross_entropy, probability_samples, label="probabilities"),
     public("nll_loss", classified(list), class_samples(smoothing=())),
+    elementwise("bounded_log", lambda x: max(math.log(x), -100.0), (0.1, 3.0)),
     public("binary_cross_entropy", bce, binary_samples(0.05, 0.95)),
     public("binary_cross_entropy_with_logits", bce_logits, binary_samples(-3, 3, positive=True), function=lambda x, t, weight=None, pos_weight=None, reduction="mean": cr.binary_cross_entropy_with_logits(x, t, weight, reduction, pos_weight)),
 ]

@@ -70,7 +70,7 @@ BORDERS = [(1, 2), (2, 1, 1, 0), (0, 0, 1, 1)]
 
 ROWS = [
     of_primitive("sum_to", lambda x, shape: adjoint_of_broadcast(x, shape), samples(*[((X,), {"shape": s}) for s in [(3, 2), (2,), (1, 3, 1), (2, 1, 2), (1,), (), X]], (((4, 0, 3),), {"shape": (1, 3)}), (((0, 3),), {"shape": (3,)}), (((),), {"shape": ()}))),
-    of_primitive("broadcast_view", lambda x, shape: np.ones(shape) * x, samples((((3, 1),), {"shape": (2, 3, 2)}), (((),), {"shape": (2, 2)}), (((1, 2),), {"shape": (0, 2)}), (((2,),), {"shape": (2,)}))),
+    of_primitive("broadcast_view", lambda x, shape: np.ones(shape) * x, samples((((0, 1),), {"shape": (0, 3)}), (((3, 1),), {"shape": (2, 3, 2)}), (((),), {"shape": (2, 2)}), (((1, 2),), {"shape": (0, 2)}), (((2,),), {"shape": (2,)}))),
     of_primitive("reshape_view", lambda x, shape: np.array(x.ravel().tolist()).reshape(shape), samples(((X,), {"shape": (3, 4)}), ((POINT,), {"shape": (1, 1)}), ((EMPTY,), {"shape": (3, 0)}), (((1,),), {"shape": ()}))),
     of_primitive("permute_view", lambda x, dims: np.einsum(x, list(range(x.ndim)), list(dims)), samples(((X,), {"dims": (2, 0, 1)}), ((X,), {"dims": (1, 2, 0)}), ((POINT,), {"dims": ()}), ((EMPTY,), {"dims": (1, 0)}))),
     of_primitive("flip_view", lambda x, dims: x[tuple(slice(None, None, -1) if d in dims else slice(None) for d in range(x.ndim))], samples(((X,), {"dims": (0, 2)}), ((X,), {"dims": (1,)}), ((POINT,), {"dims": ()}), ((EMPTY,), {"dims": (0, 1)}))),
@@ -90,7 +90,7 @@ ROWS = [
     public("movedim", np.moveaxis, samples(((X,), {"source": 0, "destination": -1}), ((X,), {"source": (0, 1), "destination": (2, 0)}))),
     public("moveaxis", np.moveaxis, samples(((X,), {"source": 2, "destination": 0}))),
     public("t", np.transpose, samples((((2, 3),), {}), ((Y,), {}), ((POINT,), {}))),
-    public("squeeze", lambda x, **d: np.squeeze(x, d.get("dim") if d.get("dim") != 1 else None), samples((((1, 3, 1),), {}), (((1, 3, 1),), {"dim": 0}), (((1, 3, 1),), {"dim": (0, 2)}), (((2, 3),), {"dim": 1}), ((POINT,), {}))),
+    public("squeeze", lambda x, **d: np.squeeze(x, d.get("dim") if d.get("dim") != 1 else None), samples((((1, 3, 1),), {}), (((1, 3, 1),), {"dim": 0}), (((1, 3, 1),), {"dim": (0, 2)}), (((1, 1),), {"dim": ()}), (((2, 3),), {"dim": 1}), ((POINT,), {}))),
     public("unsqueeze", lambda x, dim: np.expand_dims(x, dim), samples(*[(((2, 3),), {"dim": d}) for d in (0, 1, -1)], ((POINT,), {"dim": 0}), ((EMPTY,), {"dim": 2}))),
     public("expand_dims", lambda x, axis: np.expand_dims(x, axis), samples((((2, 3),), {"axis": 1}))),
     public("cat", lambda *xs, dim=0: np.concatenate(xs, dim), samples((((2, 3), (1, 3)), {}), (((2, 3), (2, 1), (2, 2)), {"dim": -1}), (((0, 3), (2, 3)), {}), (((2,),), {})), function=several(cr.cat)),
@@ -103,7 +103,7 @@ ROWS = [
     public("roll", lambda x, shifts, dims=None: np.roll(x, shifts, dims), samples(((X,), {"shifts": 1}), ((X,), {"shifts": (1, -2), "dims": (0, 1)}), ((X,), {"shifts": 5, "dims": 2}), ((EMPTY,), {"shifts": 2, "dims": 0}))),
     public("repeat", lambda x, repeats: np.tile(x, repeats), samples((((2, 3),), {"repeats": (2, 2)}), (((2, 3),), {"repeats": (2, 1, 3)}), (((2,),), {"repeats": (0,)}), ((POINT,), {"repeats": (3,)})), function=lambda x, repeats: x.repeat(*repeats)),
     public("tile", lambda x, dims: np.tile(x, dims), samples((((2, 3),), {"dims": (2,)}), (((2,),), {"dims": (2, 3)})), function=lambda x, dims: cr.tile(x, *dims)),
-    public("repeat_interleave", lambda x, repeats, dim=None: np.repeat(x, repeats, dim), samples((((2, 3),), {"repeats": 2}), (((2, 3),), {"repeats": 3, "dim": 0}), (((2, 3),), {"repeats": 2, "dim": -1}), (((2,),), {"repeats": 0}))),
+    public("repeat_interleave", lambda x, repeats, dim=None: np.repeat(x, repeats, dim), samples((((2, 3),), {"repeats": 2}), (((2, 3),), {"repeats": 3, "dim": 0}), (((2, 3),), {"repeats": 2, "dim": -1}), (((2,),), {"repeats": 0}), (((2, 3),), {"repeats": [2, 0, 1], "dim": 1}), (((2, 2),), {"repeats": np.array([1, 2, 0, 3])}))),
     public("pad", placed, samples(*[((X,), {"pad": w, "value": 0.5}) for w in WIDTHS], ((Y,), {"pad": (-1, 2)}), (((2, 4),), {"pad": (-1, -1, 1, 0)}), ((EMPTY,), {"pad": (1, 1, 1, 1)})), label="constant"),
     *[public("pad", placed, samples(*[(((1, 3, 4),), {"pad": w, "mode": mode}) for w in BORDERS], ((Y,), {"pad": (2, 1), "mode": mode})), label=mode) for mode in ("reflect", "replicate", "circular")],
     public("sum_to", lambda x, shape: adjoint_of_broadcast(x, shape), samples(((X,), {"shape": (1, 2)})), label="public"),

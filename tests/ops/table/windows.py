@@ -122,6 +122,7 @@ TRANSPOSED2D = layers(
     ((1, 2, 3, 2), (2, 3, 2, 3), {}),
     ((1, 2, 3, 2), (2, 1, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
     ((2, 3, 3), (2, 1, 2, 2), {"groups": 2, "dilation": 2}),
+    ((1, 1, 2, 2), (1, 1, 2, 3), {"padding": (1, 2), "dilation": 3, "output_padding": (2, 1)}),
     ((1, 1, 2, 3), (1, 2, 2, 2), {"stride": (3, 1), "padding": (0, 1), "output_padding": (2, 0)}),
     transposed=True,
 )

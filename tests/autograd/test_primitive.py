@@ -1,0 +1,372 @@
+"""Primitives that users declare: everything that ours can do, and clear refusals."""
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.autograd import REGISTRY, Primitive, primitive
+
+f64 = cr.float64
+
+
+@pytest.fixture(autouse=True)
+def registry_as_it_was():
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def cube():
+    @primitive(elementwise=True, formula="x^3", flops=2)
+    def cube(k, x):
+        """The cube."""
+        return k.multiply(k.multiply(x, x), x)
+
+    @cube.vjp("x", formula=r"3 x^2 \bar o")
+    def cube_dx(g, x):
+        return g * (3 * x * x)
+
+    return cube
+
+
+def product():
+    @primitive(elementwise=True)
+    def product(k, x, y):
+        return x * y
+
+    @product.vjp("x")
+    def product_dx(g, y):
+        return g * y
+
+    @product.vjp("y")
+    def product_dy(g, x):
+        return g * x
+
+    return product
+
+
+def test_one_input():
+    f = cube()
+    cr.check_grads(f, [cr.randn(3, 2, dtype=f64)], order=4)
+    assert REGISTRY["cube"] is f and isinstance(f, Primitive) and f.differentiable
+    assert f.__name__ == "cube" and f.__doc__ == "The cube." and repr(f) == "<primitive cube(x)>"
+    assert f.formula == "x^3" and f.rules[0].formula == r"3 x^2 \bar o"
+    assert f.cost([(4, 2)], [(4, 2)]) == (16, 64)
+    y = f(cr.ones(2, requires_grad=True))
+    assert y.grad_fn.name == "cube" and y.grad_fn.primitive is f
+
+
+def test_two_inputs_broadcast_and_gradients_are_summed_back():
+    f = product()
+    for a, b in [((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 2)), ((1, 1, 1), (2,)), ((0, 3), (3,)), ((2, 0), (1,))]:
+        x, y = cr.randn(*a, dtype=f64), cr.randn(*b, dtype=f64)
+        cr.check_grads(f, [x, y])
+        x.requires_grad_(), y.requires_grad_()
+        gx, gy = cr.autograd.grad(f(x, y).sum(), [x, y])
+        assert gx.shape == a and gy.shape == b
+
+
+def test_what_goes_in_may_be_mixed():
+    f = product()
+    x = cr.tensor([1.0, 2.0], requires_grad=True)
+    for other in (2, 2.0, np.array([2.0, 2.0], np.float32), [2.0, 2.0], cr.tensor([2, 2]), np.float32(2), True + True):
+        assert f(x, other).tolist() == f(other, x).tolist() == [2, 4]
+        assert f(x, other).requires_grad and f(x, other).dtype == cr.float32
+    raw = f(np.ones(2), np.ones(2))
+    assert type(raw) is np.ndarray
+    assert type(f(np.ones(()), 2)) is np.ndarray
+    assert isinstance(f(2.0, 3.0), cr.Tensor)
+
+
+def test_integers_become_floats_where_declared():
+    @primitive(elementwise=True, floating=True)
+    def root(k, x):
+        return k.sqrt(x)
+
+    assert root(cr.tensor([4, 9])).tolist() == [2, 3]
+    assert root(cr.tensor([4, 9])).dtype == cr.float32
+
+
+def test_only_what_the_rules_name_is_kept():
+    f = product()
+    x, y = cr.ones(2, requires_grad=True), cr.ones(2)
+    assert [v is not None for v in f(x, y).grad_fn.kept[:3]] == [False, True, False]
+    assert [v is not None for v in f(y, x).grad_fn.kept[:3]] == [True, False, False]
+    assert [v is not None for v in f(x, x).grad_fn.kept[:3]] == [True, True, False]
+
+
+def test_one_rule_for_several_inputs():
+    @primitive
+    def swap_sum(k, x, y):
+        return x + 2 * y
+
+    @swap_sum.vjp("x", "y")
+    def both(g):
+        return g, g * 2
+
+    cr.check_grads(swap_sum, [cr.randn(2, dtype=f64), cr.randn(2, dtype=f64)])
+    x = cr.ones(2, requires_grad=True)
+    swap_sum(cr.ones(2), x).sum().backward()
+    assert x.grad.tolist() == [2, 2]
+
+
+def test_several_outputs():
+    @primitive(outputs=3)
+    def powers(k, x):
+        return x, x * x, k.argsort(x)
+
+    @powers.vjp("x")
+    def powers_dx(g, x):
+        return g[0] + g[1] * x * 2
+
+    x = cr.tensor([2.0, 1.0], dtype=f64, requires_grad=True)
+    a, b, order = powers(x)
+    assert a.requires_grad and b.requires_grad and not order.requires_grad
+    assert a.grad_fn is b.grad_fn
+    b.sum().backward(retain_graph=True)
+    assert x.grad.tolist() == [4, 2]
+    (a * b).sum().backward()
+    assert x.grad.tolist() == [4 + 12, 2 + 3]
+    cr.check_grads(lambda x: powers(x)[:2], [x.detach()])
+    assert [type(v) for v in powers(np.array([2.0, 1.0]))] == [np.ndarray] * 3
+
+
+def test_scratch_is_kept_for_the_rule_and_hidden_from_the_user():
+    @primitive(scratch=True)
+    def centred(k, x):
+        mean = x.mean()
+        return x - mean, mean
+
+    @centred.vjp("x")
+    def centred_dx(g, scratch):
+        seen.append(float(scratch))
+        return g - g.mean()
+
+    seen = []
+    x = cr.tensor([1.0, 3.0], requires_grad=True)
+    y = centred(x)
+    assert y.tolist() == [-1, 1]
+    assert centred(np.array([1.0, 3.0])).tolist() == [-1, 1]
+    y.backward(cr.tensor([1.0, 0.0]))
+    assert seen == [2.0] and x.grad.tolist() == [0.5, -0.5]
+
+
+def test_any_number_of_inputs():
+    @primitive
+    def total(k, *xs, weight):
+        return weight * sum(xs)
+
+    @total.vjp("xs")
+    def total_dxs(g, xs_shape, *, weight):
+        return tuple(g * weight for _ in xs_shape)
+
+    xs = [cr.randn(2, dtype=f64) for _ in range(4)]
+    cr.check_grads(lambda *xs: total(*xs, weight=3.0), xs)
+    x = cr.ones(2, requires_grad=True)
+    total(cr.ones(2), x, cr.ones(2), x, weight=2.0).sum().backward()
+    assert x.grad.tolist() == [4, 4]
+
+
+def test_metadata_shapes_and_missing_inputs():
+    @primitive
+    def affine(k, x, w, b, *, power):
+        out = x[0] * w**power
+        return out if b is None else out + b
+
+    @affine.vjp("x")
+    def affine_dx(g, x_shape, w, *, power):
+        assert x_shape == (3,)
+        return cr.autograd.spread_at(g * w**power, index=(0,), shape=x_shape)
+
+    @affine.vjp("w")
+    def affine_dw(g, x, w, *, power):
+        return g * x[0] * power * w ** (power - 1)
+
+    @affine.vjp("b")
+    def affine_db(g, *, power):
+        return g
+
+    x, w, b = cr.randn(3, dtype=f64), cr.tensor(1.5, dtype=f64), cr.tensor(0.5, dtype=f64)
+    cr.check_grads(lambda x, w, b: affine(x, w, b, power=3), [x, w, b])
+    cr.check_grads(lambda x, w: affine(x, w, None, power=3), [x, w])
+
+
+def test_constants_keep_their_dtype_and_get_no_gradient():
+    @primitive(constant=("index",))
+    def pick(k, x, index):
+        assert index.dtype == np.int64
+        return x[index]
+
+    @pick.vjp("x")
+    def pick_dx(g, x_shape, index):
+        return cr.autograd.spread_at(
+            g, index=(np.asarray(index if isinstance(index, np.ndarray) else index.array),), shape=x_shape
+        )
+
+    cr.check_grads(lambda x: pick(x, [0, 0, 2]), [cr.randn(3, dtype=f64)])
+
+
+def test_a_fused_twin_runs_when_nothing_is_recorded():
+    ran = []
+
+    @primitive
+    def tripled(k, x):
+        return x * 3
+
+    @tripled.vjp("x")
+    def tripled_dx(g):
+        ran.append("composed")
+        return g * 3
+
+    @tripled.fused_vjp("x")
+    def tripled_fused(k, g):
+        ran.append("fused")
+        return k.multiply(g, 3)
+
+    x = cr.tensor([1.0, 2.0], requires_grad=True)
+    tripled(x).sum().backward()
+    y = (x * x).sum()
+    z = tripled(y)
+    z.backward()  # a 0-d gradient is an array there too
+    cr.autograd.grad(tripled(x).sum(), [x], create_graph=True)
+    assert ran == ["fused", "fused", "composed"]
+
+
+def test_an_input_that_a_rule_declines():
+    @primitive
+    def first(k, x, y):
+        return x + 0 * y
+
+    @first.vjp("x", "y")
+    def first_d(g):
+        return g, None
+
+    x, y = cr.ones(2, requires_grad=True), cr.ones(2, requires_grad=True)
+    first(x, y).sum().backward()
+    assert x.grad.tolist() == [1, 1] and y.grad is None
+
+
+def test_primitives_without_rules_are_not_recorded():
+    @primitive
+    def rounded(k, x):
+        return k.round(x)
+
+    assert not rounded.differentiable
+    assert not rounded(cr.ones(2, requires_grad=True)).requires_grad
+
+
+# ---- refused ---------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_names_in_rules():
+    f = cube()
+    with pytest.raises(TypeError, match=r"cube\.vjp: 'z' is not an input; the inputs are x"):
+        f.vjp("z")(lambda g: g)
+    with pytest.raises(
+        TypeError, match=r"cube: the rule <lambda> asks for 'y'; a rule may ask for x, out, scratch, x_shape"
+    ):
+        f.vjp("x")(lambda g, y: g)
+    with pytest.raises(TypeError, match=r"declared\.constant: 'index' is not an input; the inputs are x"):
+
+        @primitive(constant=("index",))
+        def declared(k, x):
+            return x
+
+
+def test_gradients_of_a_wrong_shape():
+    @primitive
+    def doubled(k, x):
+        return x * 2
+
+    @doubled.vjp("x")
+    def doubled_dx(g):
+        return g[0] * 2
+
+    x = cr.ones(3, requires_grad=True)
+    for walk in (
+        lambda: doubled(x).sum().backward(),
+        lambda: cr.autograd.grad(doubled(x).sum(), [x], create_graph=True),
+        lambda: doubled(x * 1).sum().backward(),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=r"doubled: the rule for 'x' returned a gradient of shape \(\), but the input had shape \(3,\)",
+        ):
+            walk()
+    assert x.grad is None
+
+
+def test_a_wrong_number_of_gradients():
+    @primitive
+    def pair(k, x, y):
+        return x + y
+
+    @pair.vjp("x", "y")
+    def pair_d(g):
+        return (g,)
+
+    x = cr.ones(3, requires_grad=True)
+    with pytest.raises(
+        ValueError, match="pair: the rule pair_d returned 1 gradients for 2 inputs; return one for each, None for no"
+    ):
+        pair(x, x).sum().backward()
+
+
+def test_an_input_without_a_rule():
+    @primitive
+    def scaled(k, x, by):
+        return x * by
+
+    @scaled.vjp("x")
+    def scaled_dx(g, by):
+        return g * by
+
+    x = cr.ones(2, requires_grad=True)
+    scaled(x, cr.ones(2)).sum().backward()
+    with pytest.raises(
+        NotImplementedError,
+        match=r"scaled: input 'by' requires grad, but there is no rule for it.*@scaled\.vjp\('by'\)",
+    ):
+        scaled(x, x)
+    with pytest.raises(NotImplementedError, match="no rule for it"):
+        scaled(cr.ones(2), x)
+
+
+def test_inputs_that_are_no_arrays():
+    f = product()
+    x = cr.ones(2)
+    for wrong in (object(), {"a": 1}, len):
+        with pytest.raises(
+            TypeError, match=rf"product: received {type(wrong).__name__} .* as an input; an operation takes tensors"
+        ):
+            f(x, wrong)
+    with pytest.raises(TypeError, match="product: received complex 1j as an input"):
+        f(x, 1j)
+    with pytest.raises(TypeError, match="product: received str 'text' as an input"):
+        f(x, "text")
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        f(x)
+
+
+def test_kernel_complaints_carry_what_was_received():
+    f = product()
+    with pytest.raises(
+        ValueError,
+        match=r"product: shape \(2,\) of float32, shape \(3,\) of float32 do not broadcast; .*use reshape or unsqueeze to",
+    ):
+        f(cr.ones(2), cr.ones(3))
+
+    @primitive
+    def indexed(k, x, *, at):
+        return x[at]
+
+    with pytest.raises(IndexError, match=r"indexed: index 9 is out of bounds .*\(received shape \(2,\) of float32\)"):
+        indexed(cr.ones(2), at=9)
+
+    @primitive
+    def polite(k, x):
+        raise ValueError("polite: received what it did not want")
+
+    with pytest.raises(ValueError, match="^polite: received what it did not want$"):
+        polite(cr.ones(2))

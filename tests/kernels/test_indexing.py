@@ -1,0 +1,57 @@
+"""index_add and scatter_add: repeated indices, every axis, and indices that are not there."""
+
+import numpy as np
+import pytest
+
+from chainrule.kernels import cpu
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64"])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_index_add(axis, dtype, rng, path):
+    shape, index = (4, 5, 3), rng.integers(0, 3, 7)
+    src_shape = [7 if i == axis % 3 else size for i, size in enumerate(shape)]
+    src = rng.integers(-5, 5, src_shape).astype(dtype)
+    expected = np.zeros(shape, dtype)
+    for i, place in enumerate(index):
+        np.moveaxis(expected, axis, 0)[place] += np.moveaxis(src, axis, 0)[i]
+    out = cpu.index_add(shape, axis, index, src)
+    np.testing.assert_array_equal(out, expected)
+    assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_scatter_add(axis, dtype, rng, path):
+    shape, index = (4, 5, 4), rng.integers(0, 4, (3, 5, 2))
+    src = rng.integers(-5, 5, (4, 6, 3)).astype(dtype)
+    expected = np.zeros(shape, dtype)
+    for at in np.ndindex(index.shape):
+        to = list(at)
+        to[axis] = index[at]
+        expected[tuple(to)] += src[at]
+    np.testing.assert_array_equal(cpu.scatter_add(shape, axis, index, src), expected)
+
+
+def test_a_million_equal_indices(path):
+    index, src = np.zeros(1_000_000, np.int64), np.ones((1_000_000, 1), np.float32)
+    assert cpu.index_add((2, 1), 0, index, src).tolist() == [[1_000_000], [0]]
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+@pytest.mark.parametrize("name", ["index_add", "scatter_add"])
+def test_index_outside(name, wrong, path):
+    message = rf"index {wrong} is outside axis 0 of shape \(3,\): it must lie in 0\.\.2"
+    with pytest.raises(IndexError, match=message):
+        getattr(cpu, name)((3,), 0, np.array([0, wrong]), np.ones(2))
+
+
+def test_nothing_and_views(path, rng):
+    assert not cpu.index_add((3, 2), 0, np.zeros(0, np.int64), np.zeros((0, 2))).any()
+    assert not cpu.scatter_add((3, 2), 1, np.zeros((3, 0), np.int64), np.zeros((3, 0))).any()
+    assert cpu.index_add((3, 0), 0, np.array([1]), np.zeros((1, 0))).shape == (3, 0)
+    src, index = rng.normal(size=(4, 6)).T[::-1], np.arange(12)[::2] % 3
+    expected = np.zeros((3, 4))
+    for i, place in enumerate(index):
+        expected[place] += src[i]
+    np.testing.assert_allclose(cpu.index_add((3, 4), 0, index, src), expected)

@@ -1,0 +1,137 @@
+"""The one place that deals with Numba: lazy, optional, cached where a folder can be written; and the arrays it gets."""
+
+import os
+import subprocess
+import sys
+from pickle import UnpicklingError
+
+import numpy as np
+import pytest
+
+from chainrule.kernels import cpu, for_array
+from chainrule.kernels.cpu import layout
+from chainrule.kernels.cpu.exponential import exp
+from chainrule.kernels.cpu.jit import Loop, has_numba, jit
+
+CONVOLVE = """
+import sys, numpy as np
+from chainrule.kernels import cpu
+assert "numba" not in sys.modules
+out = cpu.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), None,
+                 stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
+assert (out == 9).all()
+print("numba" in sys.modules)
+"""
+
+
+def run(script, **environment):
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: there is no import to watch")
+def test_numba_is_imported_by_the_first_loop():
+    assert run(CONVOLVE) == "True"
+
+
+def test_without_numba():
+    assert run(CONVOLVE, CHAINRULE_NUMBA="0") == "False"
+    hidden = (
+        "import importlib.util as u\nfind = u.find_spec\nu.find_spec = lambda n: None if n == 'numba' else find(n)\n"
+    )
+    assert run(hidden + CONVOLVE) == "False"
+
+
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: nothing is compiled")
+def test_without_a_folder_for_the_cache(monkeypatch):
+    import numba
+
+    compile_loop, tried = numba.njit, []
+
+    def njit(*arguments, cache=False, **options):
+        if "nogil" in options:  # ours; Numba's own library is compiled by the same function
+            tried.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_loop(*arguments, **options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    loop = Loop(lambda x: x + 1, None, set())
+    assert loop.compiled(1) == 2 and tried == [True, False]
+
+
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: nothing is compiled")
+@pytest.mark.parametrize("error", [OSError("no space left on device"), EOFError(), UnpicklingError()])
+def test_a_cache_that_cannot_be_read_or_written(error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Loop, "use_numba", True)
+    loop = Loop(lambda x: x + 1, None, set())
+    loop.compiled = fail
+    assert loop(1) == 2 and loop(2) == 3
+
+
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: there is no cache")
+def test_a_damaged_cache_is_passed_over(tmp_path):
+    assert run(CONVOLVE, NUMBA_CACHE_DIR=str(tmp_path)) == "True"
+    damaged = list(tmp_path.rglob("*.nbi"))
+    assert damaged
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:20])
+    assert run(CONVOLVE, NUMBA_CACHE_DIR=str(tmp_path)) == "True"
+
+
+def test_a_loop_keeps_its_name_and_both_its_sides(monkeypatch):
+    @jit(lambda x: "twin")
+    def loop(x):
+        return x
+
+    assert loop.__name__ == "loop"
+    monkeypatch.setattr(Loop, "use_numba", False)
+    assert loop(1) == "twin"
+
+
+def test_the_inlined_exponential(path, rng):
+    @jit(lambda x, out: np.exp(x, out=out))
+    def loop(x, out):
+        for i in range(len(x)):
+            out[i] = exp(x[i])
+
+    x = np.concatenate([rng.uniform(-708, 709, 20_000), rng.normal(size=20_000), [0.0, -0.0, 1.0, -708.0, np.nan]])
+    out = np.empty_like(x)
+    loop(x, out)
+    np.testing.assert_allclose(out, np.exp(x), rtol=5e-16)
+    low = np.array([-np.inf, -1e300, -800.0])
+    loop(low, out[:3])
+    assert not out[:3].any()
+
+
+def test_compact_copies_only_where_needed():
+    x = np.arange(6.0).reshape(2, 3)
+    assert layout.compact(x) is x
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    for other in x.T, x[::-1], x[:, ::2], frozen, x.astype(">f8"), np.broadcast_to(x, (2, 2, 3)):
+        out = layout.compact(other)
+        assert out.flags.c_contiguous and out.flags.writeable and out.dtype.isnative
+        np.testing.assert_array_equal(out, other)
+    assert layout.compact(x, np.dtype("float32")).dtype == np.float32
+
+
+def test_for_array():
+    assert for_array(np.ones(2)) is cpu
+    for x, name in ([1.0], "builtins.list"), (np.float64(1), "numpy.float64"), (np.ma.ones(2), "MaskedArray"):
+        with pytest.raises(
+            TypeError, match=f"no kernels for an array of type .*{name.split('.')[-1]}.*np.asarray first"
+        ):
+            for_array(x)
+
+
+def test_numpy_under_numpys_names():
+    assert cpu.add is np.add and cpu.concatenate is np.concatenate and cpu.sum is not np.sum
+    with pytest.raises(AttributeError, match="no_such_function"):
+        cpu.no_such_function  # noqa: B018
+    with pytest.raises(AttributeError, match="_private"):
+        cpu._private  # noqa: B018

@@ -1,0 +1,98 @@
+"""Batch and layer normalisation against sums done number by number; the adjoints against differences."""
+
+import numpy as np
+import oracles
+import pytest
+
+from chainrule.kernels import cpu
+from chainrule.kernels.cpu import normalization
+
+TOLERANCE = {"float64": dict(rtol=1e-11, atol=1e-11), "float32": dict(rtol=2e-5, atol=2e-6)}
+AFFINE = {"plain": (False, False), "weight": (True, False), "bias": (False, True), "both": (True, True)}
+
+
+def affine(rng, name, shape, dtype):
+    return (rng.normal(size=shape).astype(dtype) if wanted else None for wanted in AFFINE[name])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 7), (3, 2, 4, 5)])
+def test_batch_norm(shape, name, dtype, rng, path):
+    x = (rng.normal(size=shape) * 3 + 2).astype(dtype)
+    weight, bias = affine(rng, name, shape[1], dtype)
+    out, *statistics = cpu.batch_norm(x, weight, bias, eps=1e-3)
+    for ours, theirs in zip((out, *statistics), oracles.batch_norm(x, weight, bias, eps=1e-3), strict=True):
+        np.testing.assert_allclose(ours, theirs, **TOLERANCE[dtype])
+        assert ours.dtype == x.dtype
+    if dtype == "float64":
+        mean, _, rstd = statistics
+        g, ones = rng.normal(size=shape), np.ones(shape[1])
+        scale, shift = ones if weight is None else weight, np.zeros(shape[1]) if bias is None else bias
+        gx, gweight, gbias = cpu.batch_norm_backward(g, x, weight, mean, rstd)
+        f = lambda x, w, b: oracles.batch_norm(x, w, b, eps=1e-3)[0]
+        np.testing.assert_allclose(gx, oracles.derivative(lambda x: f(x, scale, shift), x, g), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            gweight, oracles.derivative(lambda w: f(x, w, shift), scale, g), rtol=1e-6, atol=1e-7
+        )
+        np.testing.assert_allclose(gbias, oracles.derivative(lambda b: f(x, scale, b), shift, g), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("shape, axes", [((4, 6), 1), ((6,), 1), ((2, 3, 4), 2), ((2, 3, 5), 1), ((3, 2, 2, 2), 3)])
+def test_layer_norm(shape, axes, name, dtype, rng, path):
+    x = (rng.normal(size=shape) * 3 + 2).astype(dtype)
+    weight, bias = affine(rng, name, shape[-axes:], dtype)
+    out, mean, rstd = cpu.layer_norm(x, weight, bias, axes=axes, eps=1e-3)
+    expected = oracles.layer_norm(x, weight, bias, axes=axes, eps=1e-3)
+    for ours, theirs in zip((out, mean, rstd), expected, strict=True):
+        np.testing.assert_allclose(ours.reshape(theirs.shape), theirs, **TOLERANCE[dtype])
+        assert ours.dtype == x.dtype
+    if dtype == "float64":
+        g = rng.normal(size=shape)
+        scale = np.ones(shape[-axes:]) if weight is None else weight
+        gx, gweight, gbias = cpu.layer_norm_backward(g, x, weight, mean, rstd, axes=axes)
+        f = lambda x, w: oracles.layer_norm(x, w, None, axes=axes, eps=1e-3)[0]
+        np.testing.assert_allclose(gx, oracles.derivative(lambda x: f(x, scale), x, g), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(gweight, oracles.derivative(lambda w: f(x, w), scale, g), rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(gbias, g.reshape(-1, *shape[-axes:]).sum(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_small_variance_about_a_large_mean(dtype, rng, path):
+    x = (1e8 + rng.normal(size=(64, 2, 50))).astype("float64") if dtype == "float64" else None
+    x = rng.normal(size=(64, 2, 50)).astype(dtype) + np.asarray(1e4, dtype) if x is None else x
+    out, mean, var, _ = cpu.batch_norm(x, None, None, eps=1e-5)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((0, 2)), rtol=1e-7)
+    np.testing.assert_allclose(var, exact.var((0, 2)), rtol=1e-5)
+    assert abs(float(out.std()) - 1) < 1e-3
+    assert cpu.layer_norm(x, None, None, axes=1, eps=1e-5)[0].std() == pytest.approx(1, rel=1e-3)
+
+
+def test_half_and_layouts(rng, path):
+    x = rng.normal(size=(4, 6, 3)).astype("float16").T
+    out, mean, _, _ = cpu.batch_norm(x, None, None, eps=1e-5)
+    assert out.dtype == mean.dtype == np.float16
+    np.testing.assert_allclose(out, oracles.batch_norm(x)[0], rtol=2e-3, atol=2e-3)
+
+
+def test_no_rows(path):
+    out, mean, rstd = cpu.layer_norm(np.zeros((0, 4)), None, None, axes=1, eps=1e-5)
+    assert out.shape == (0, 4) and mean.shape == rstd.shape == (0, 1)
+    gx, gweight, gbias = cpu.layer_norm_backward(out, out, None, mean, rstd, axes=1)
+    assert gx.shape == (0, 4) and not gweight.any() and not gbias.any()
+
+
+def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
+    monkeypatch.setattr(normalization, "_GRAIN", 1)
+    threads(4)
+    x, weight = rng.normal(size=(33, 20)).astype("float32"), rng.normal(size=20).astype("float32")
+    runs = set()
+    for _ in range(200):
+        _, mean, rstd = cpu.layer_norm(x, weight, weight, axes=1, eps=1e-5)
+        runs.add(b"".join(a.tobytes() for a in cpu.layer_norm_backward(x, x, weight, mean, rstd, axes=1)))
+        _, mean, _, rstd = cpu.batch_norm(x, weight, weight, eps=1e-5)
+        runs.add(b"".join(a.tobytes() for a in cpu.batch_norm_backward(x, x, weight, mean, rstd)))
+    assert len(runs) == 2

@@ -1,0 +1,138 @@
+"""Optimiser updates: five steps each against torch.optim's formulas, run by PyTorch where it is installed."""
+
+import numpy as np
+import pytest
+
+from chainrule.kernels import cpu
+from chainrule.kernels.cpu import optim
+
+COMMON = dict(lr=0.1, weight_decay=0.0, maximize=False)
+
+
+def states(param, names):
+    return {name: np.zeros_like(param) for name in names}
+
+
+def sgd(param, grad, state, step, *, momentum=0.0, dampening=0.0, nesterov=False, **common):
+    options = dict(momentum=momentum, dampening=dampening, nesterov=nesterov, first=step == 1)
+    cpu.sgd_(param, grad, state.setdefault("buf", np.zeros_like(param)) if momentum else None, **common, **options)
+
+
+def adam(param, grad, state, step, *, betas=(0.9, 0.99), amsgrad=False, decoupled=False, **common):
+    m, v, vmax = (state.setdefault(name, np.zeros_like(param)) for name in ("m", "v", "vmax"))
+    options = dict(beta1=betas[0], beta2=betas[1], eps=1e-8, decoupled=decoupled, step=step)
+    cpu.adam_(param, grad, m, v, vmax if amsgrad else None, **common, **options)
+
+
+def adagrad(param, grad, state, step, *, initial_accumulator_value=0.0, **common):
+    acc = state.setdefault("acc", np.full_like(param, initial_accumulator_value))
+    cpu.adagrad_(param, grad, acc, eps=1e-10, **common)
+
+
+def adadelta(param, grad, state, step, *, rho=0.9, **common):
+    averages = [state.setdefault(name, np.zeros_like(param)) for name in ("square", "delta")]
+    cpu.adadelta_(param, grad, *averages, rho=rho, eps=1e-6, **common)
+
+
+def rmsprop(param, grad, state, step, *, alpha=0.9, momentum=0.0, centered=False, **common):
+    square, buf, mean = (state.setdefault(name, np.zeros_like(param)) for name in ("square", "buf", "mean"))
+    arrays = square, buf if momentum else None, mean if centered else None
+    cpu.rmsprop_(param, grad, *arrays, alpha=alpha, eps=1e-8, momentum=momentum, **common)
+
+
+CASES = [  # update, PyTorch's class, options as PyTorch names them
+    (sgd, "SGD", {}),
+    (sgd, "SGD", dict(weight_decay=0.1, maximize=True)),
+    (sgd, "SGD", dict(momentum=0.9)),
+    (sgd, "SGD", dict(momentum=0.9, dampening=0.3, weight_decay=0.1)),
+    (sgd, "SGD", dict(momentum=0.9, nesterov=True, maximize=True)),
+    (adam, "Adam", {}),
+    (adam, "Adam", dict(weight_decay=0.1, betas=(0.8, 0.95), maximize=True)),
+    (adam, "Adam", dict(amsgrad=True)),
+    (adam, "AdamW", dict(weight_decay=0.1)),
+    (adam, "AdamW", dict(weight_decay=0.1, amsgrad=True, maximize=True)),
+    (adagrad, "Adagrad", {}),
+    (adagrad, "Adagrad", dict(weight_decay=0.1, initial_accumulator_value=0.5, maximize=True)),
+    (adadelta, "Adadelta", {}),
+    (adadelta, "Adadelta", dict(rho=0.7, weight_decay=0.1, maximize=True)),
+    (rmsprop, "RMSprop", dict(alpha=0.9)),
+    (rmsprop, "RMSprop", dict(alpha=0.9, momentum=0.8, weight_decay=0.1)),
+    (rmsprop, "RMSprop", dict(alpha=0.9, centered=True, momentum=0.5, maximize=True)),
+]
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 3e-5)])
+@pytest.mark.parametrize("update, name, options", CASES, ids=lambda c: c if isinstance(c, str) else "")
+def test_five_steps_of_pytorch(update, name, options, dtype, tolerance, torch, rng, path):
+    start, grads = rng.normal(size=(3, 4)).astype(dtype), rng.normal(size=(5, 3, 4)).astype(dtype)
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    defaults = COMMON if name != "AdamW" else COMMON | dict(weight_decay=0.01)
+    optimiser = getattr(torch.optim, name)([theirs], **defaults | options, foreach=False)
+    for group in optimiser.param_groups:
+        group["eps"] = {"Adagrad": 1e-10, "Adadelta": 1e-6}.get(name, 1e-8)
+        if name.startswith("Adam") and "betas" not in options:
+            group["betas"] = (0.9, 0.99)
+    param, state = start.copy(), {}
+    options = defaults | options | (dict(decoupled=True) if name == "AdamW" else {})
+    for step, grad in enumerate(grads, 1):
+        kept = grad.copy()
+        update(param, grad, state, step, **options)
+        theirs.grad = torch.tensor(grad)
+        optimiser.step()
+        np.testing.assert_allclose(param, theirs.detach().numpy(), rtol=tolerance, atol=tolerance)
+        np.testing.assert_array_equal(grad, kept)
+
+
+def test_adam_by_hand(path):
+    param, grad, m, v = np.array([1.0]), np.array([0.5]), np.zeros(1), np.zeros(1)
+    options = dict(lr=0.1, beta1=0.9, beta2=0.999, eps=0.0, weight_decay=0.0, decoupled=False, maximize=False)
+    cpu.adam_(param, grad, m, v, None, step=1, **options)
+    assert m[0] == pytest.approx(0.05) and v[0] == pytest.approx(0.00025)
+    assert param[0] == pytest.approx(0.9)  # the first step is lr long whatever the gradient
+
+
+@pytest.mark.parametrize(
+    "lay", [lambda x: x.T, lambda x: x[::-1], lambda x: np.repeat(x, 2, 0)[::2], np.asfortranarray]
+)
+def test_written_whatever_the_layout(lay, rng, path):
+    plain, grad = rng.normal(size=(4, 4)), rng.normal(size=(4, 4))
+    strange, buf = lay(plain.copy()), lay(np.zeros((4, 4)))
+    expected = strange - 0.1 * grad
+    options = dict(momentum=0.9, dampening=0.0, nesterov=False, first=True)
+    cpu.sgd_(strange, grad, buf, **COMMON, **options)
+    np.testing.assert_allclose(strange, expected)
+    np.testing.assert_allclose(buf, grad)
+
+
+def test_half_precision_is_computed_in_single(path):
+    param, grad = np.ones(3, np.float16), np.full(3, 1e-4, np.float16)
+    m, v = np.zeros(3, np.float16), np.zeros(3, np.float16)
+    options = dict(lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, maximize=False)
+    cpu.adam_(param, grad, m, v, None, step=1, **options)
+    np.testing.assert_allclose(param, 0.9, rtol=2e-3)
+
+
+def test_a_first_step_ignores_what_the_buffer_held(path):
+    param, buf = np.zeros(2), np.full(2, np.nan)
+    options = dict(momentum=0.9, dampening=0.5, nesterov=False, first=True)
+    cpu.sgd_(param, np.ones(2), buf, **COMMON, **options)
+    assert buf.tolist() == [1, 1] and param.tolist() == [-0.1, -0.1]
+
+
+def test_empty_and_zero_dimensional(path):
+    options = dict(momentum=0.0, dampening=0.0, nesterov=False, first=True)
+    cpu.sgd_(np.zeros((0, 3)), np.zeros((0, 3)), None, **COMMON, **options)
+    scalar = np.array(1.0)
+    cpu.sgd_(scalar, np.array(2.0), None, **COMMON, **options)
+    assert scalar == pytest.approx(0.8)
+
+
+def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
+    monkeypatch.setattr(optim, "_GRAIN", 10)
+    threads(4)
+    start, grad, runs = rng.normal(size=100).astype("float32"), rng.normal(size=100).astype("float32"), set()
+    for _ in range(200):
+        param, state = start.copy(), {}
+        adam(param, grad, state, 1, **COMMON)
+        runs.add(param.tobytes())
+    assert len(runs) == 1

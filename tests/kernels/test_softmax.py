@@ -1,0 +1,121 @@
+"""Softmax, its logarithm and cross entropy: against scalar loops, differences, and numbers that would overflow."""
+
+from importlib import import_module
+
+import numpy as np
+import oracles
+import pytest
+from scipy import special
+
+from chainrule.kernels import cpu
+
+softmax = import_module("chainrule.kernels.cpu.softmax")  # the package's attribute is the function
+
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 2e-3}
+AXES = [((5, 7), -1), ((5, 7), 0), ((2, 3, 4), 1), ((2, 3, 4), -3), ((), 0), ((0, 3), 1), ((3, 0), 1), ((3, 0), 0)]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape, axis", AXES)
+def test_forward(shape, axis, dtype, rng, path):
+    x = np.asarray(rng.normal(size=shape) * 5, dtype)
+    tolerance = dict(rtol=0, atol=10 * TOLERANCE[dtype])
+    for ours, theirs in (cpu.softmax, special.softmax), (cpu.log_softmax, special.log_softmax):
+        out = ours(x, axis)
+        assert out.shape == x.shape and out.dtype == x.dtype and type(out) is np.ndarray and out.flags.c_contiguous
+        if x.size:
+            np.testing.assert_allclose(out, theirs(x.astype(np.float64), axis if shape else None), **tolerance)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_backward(name, axis, rng, path):
+    x, g = rng.normal(size=(2, 2, 3, 4))
+    forward, backward = getattr(cpu, name), getattr(cpu, f"{name}_backward")
+    expected = oracles.derivative(lambda x: getattr(special, name)(x, axis), x, g)
+    np.testing.assert_allclose(backward(g, forward(x, axis), axis), expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e4, 1e30])
+def test_extremes(scale, dtype, path):
+    x = np.array([[scale, 0, -scale], [-scale, -scale, -scale], [-np.inf, 0, 0], [800, 0, -800]], dtype)
+    expected = [[1, 0, 0], [1 / 3] * 3, [0, 0.5, 0.5], [1, 0, 0]]
+    np.testing.assert_allclose(cpu.softmax(x, 1), expected, rtol=1e-6)
+    np.testing.assert_allclose(cpu.log_softmax(x, 1)[0], [0, -scale, -2 * scale], rtol=1e-6)
+    np.testing.assert_allclose(cpu.logsumexp(x, 1)[[0, 2, 3]], [scale, np.log(2), 800], rtol=1e-6)
+
+
+def test_rows_without_an_answer_are_nan(path):
+    x = np.array([[np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf]])
+    for function in cpu.softmax, cpu.log_softmax:
+        out = function(x, 1)
+        assert np.isnan(out[[0, 2]]).all() and np.isnan(out[1, 0])
+
+
+@pytest.mark.parametrize("axis", [0, (0, 2), (0, 1, 2), -1])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_logsumexp(axis, keepdims, rng):
+    x = rng.normal(size=(2, 3, 4))
+    out = cpu.logsumexp(x, axis, keepdims)
+    np.testing.assert_allclose(out, special.logsumexp(x, axis, keepdims=keepdims), rtol=1e-13)
+    assert type(out) is np.ndarray
+
+
+def test_logsumexp_of_infinities_and_of_nothing():
+    assert cpu.logsumexp(np.array([-np.inf, -np.inf]), 0) == -np.inf
+    assert cpu.logsumexp(np.array([np.inf, 0]), 0) == np.inf
+    assert cpu.logsumexp(np.zeros((2, 0)), 1).tolist() == [-np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("extra", [(), (3,), (2, 2)])
+def test_cross_entropy(extra, weighted, smoothing, dtype, rng, path):
+    logits, target = rng.normal(size=(4, 5, *extra)).astype(dtype), rng.integers(0, 5, (4, *extra))
+    weight = rng.random(5).astype(dtype) if weighted else None
+    target.reshape(-1)[1] = -7
+    arguments = target, weight, -7, smoothing
+    loss, log_probabilities = cpu.cross_entropy(logits, *arguments)
+    tolerance = dict(rtol=1e-4, atol=1e-5) if dtype == "float32" else dict(rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(loss, oracles.cross_entropy(logits, *arguments), **tolerance)
+    np.testing.assert_allclose(log_probabilities, special.log_softmax(logits.astype(np.float64), 1), **tolerance)
+    g = rng.normal(size=loss.shape).astype(dtype)
+    expected = oracles.derivative(lambda x: oracles.cross_entropy(x, *arguments), logits.astype(np.float64), g)
+    out = cpu.cross_entropy_backward(g, log_probabilities, *arguments)
+    np.testing.assert_allclose(out, expected, **tolerance)
+    assert loss.dtype == out.dtype == logits.dtype
+
+
+def test_cross_entropy_agrees_with_pytorch(torch, rng, path):
+    logits, target, weight = rng.normal(size=(6, 4)), np.array([0, 3, 1, -100, 2, 2]), rng.random(4)
+    theirs = torch.nn.functional.cross_entropy(
+        torch.tensor(logits), torch.tensor(target), torch.tensor(weight), label_smoothing=0.2, reduction="none"
+    )
+    np.testing.assert_allclose(cpu.cross_entropy(logits, target, weight, -100, 0.2)[0], theirs.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [-1, 5])
+def test_target_outside_the_classes(wrong):
+    logits, target = np.zeros((2, 5)), np.array([0, wrong])
+    message = (
+        rf"target {wrong} is not a class of logits with 5 classes: targets must lie in 0\.\.4 or equal ignore_index"
+    )
+    with pytest.raises(IndexError, match=message):
+        cpu.cross_entropy(logits, target, None, -100, 0.0)
+    with pytest.raises(IndexError, match=message):
+        cpu.cross_entropy_backward(np.ones(2), logits, target, None, -100, 0.0)
+
+
+def test_no_items(path):
+    loss, log_probabilities = cpu.cross_entropy(np.zeros((0, 3)), np.zeros(0, np.int64), None, -100, 0.1)
+    assert loss.shape == (0,) and log_probabilities.shape == (0, 3)
+    assert cpu.cross_entropy_backward(loss, log_probabilities, np.zeros(0, np.int64), None, -100, 0.1).shape == (0, 3)
+
+
+def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
+    monkeypatch.setattr(softmax, "_GRAIN", 1)
+    threads(3)
+    x = rng.normal(size=(31, 17)).astype("float32")
+    assert len({cpu.softmax_backward(x, cpu.softmax(x, 1), 1).tobytes() for _ in range(200)}) == 1
