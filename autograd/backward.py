@@ -109,8 +109,8 @@ def _keep(retain_graph, create_graph) -> bool:
 def _wanted(who, tensor):
     if not isinstance(tensor, Tensor) or not tensor._live:
         raise RuntimeError(
-            f"{who}: an input {'of shape ' + str(tensor.shape) if isinstance(tensor, Tensor) else repr(tensor)} does not "
-            "require grad, so nothing about it was recorded; create it with requires_grad=True"
+            f"{who}: an input {'of shape ' + str(tensor.shape) if isinstance(tensor, Tensor) else repr(tensor)} does "
+            "not require grad, so nothing about it was recorded; create it with requires_grad=True"
         )
     return tensor._edge or tensor
 
@@ -140,7 +140,8 @@ def _seed(who, output, gradient) -> Tensor:
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient))
     if gradient.shape != output.shape:
         raise ValueError(
-            f"{who}: the gradient has shape {gradient.shape} but the output has shape {output.shape}; they must be equal"
+            f"{who}: the gradient has shape {gradient.shape} but the output has shape {output.shape}; they must be "
+            "equal"
         )
     if gradient.dtype is output.dtype:
         return gradient
@@ -213,7 +214,7 @@ def _walk_plainly(order, table, ours, keep) -> None:
 
 
 def _walk_carefully(order, table, ours, keep, wanted, create_graph, anomaly) -> dict:
-    """Only the nodes on the way to the `wanted` edges (None: all), recording if `create_graph`, looking for NaN if `anomaly`."""
+    """Only the nodes on the way to the `wanted` edges (None: all); recorded if `create_graph`, checked if `anomaly`."""
     needed = None if wanted is None else _on_the_way(order, wanted)
     targets = set(wanted or ())
     captured = table if wanted is None else {}
@@ -329,8 +330,9 @@ def _pull(node, kept, g, table, ours, needed, targets, create_graph, anomaly) ->
             at = range(len(edges)) if plan.primitive.variadic else wrt
             if not isinstance(got, (tuple, list)) or len(got) != len(at):
                 raise ValueError(
-                    f"{node.name}: the rule {function.__name__} returned {len(got) if isinstance(got, (tuple, list)) else 1} "
-                    f"gradients for {len(at)} inputs; return one for each, None for no gradient"
+                    f"{node.name}: the rule {function.__name__} returned "
+                    f"{len(got) if isinstance(got, (tuple, list)) else 1} gradients for {len(at)} inputs; return one "
+                    "for each, None for no gradient"
                 )
         for i, gradient in zip(at, got, strict=True):
             edge = edges[i] if i < len(edges) else None
@@ -382,15 +384,15 @@ def _tied(edge, value):
 
 
 def _fitted(node, i, edge, gradient):
-    """The gradient in the shape of the input that it belongs to: summed over broadcast axes for elementwise primitives."""
+    """The gradient in the shape of its input: of elementwise primitives, the sum over the axes that were broadcast."""
     shape = edge.shape if type(edge) is Node else _shape_at(edge)
     if gradient.shape == shape:
         return gradient
     primitive = node.plan.primitive
     if not primitive.elementwise:
         raise ValueError(
-            f"{primitive.name}: the rule for '{primitive.inputs[min(i, len(primitive.inputs) - 1)]}' returned a gradient of "
-            f"shape {gradient.shape}, but the input had shape {shape}; mend the rule"
+            f"{primitive.name}: the rule for '{primitive.inputs[min(i, len(primitive.inputs) - 1)]}' returned a "
+            f"gradient of shape {gradient.shape}, but the input had shape {shape}; mend the rule"
         )
     return sum_to(gradient, shape=shape)
 
@@ -419,8 +421,8 @@ def _check_unwritten(node) -> None:
             if line:
                 raise RuntimeError(
                     f"{node.name}: a value that its derivative needs was changed in place after it was recorded. "
-                    f"Recorded at: {node.line}. Changed at: {line}. Compute a new tensor there (x = x + y instead of x += y), "
-                    "or change a clone()"
+                    f"Recorded at: {node.line}. Changed at: {line}. Compute a new tensor there (x = x + y instead of "
+                    "x += y), or change a clone()"
                 )
 
 
@@ -502,7 +504,7 @@ def _accumulate(leaf, gradients, create_graph, given) -> None:
         leaf._grad = _owned(gradients, leaf, create_graph, given)
     elif create_graph or have._live or not have.array.flags.writeable:
         gradient = gradients.pop(leaf)
-        leaf._grad = have + (gradient if create_graph else result(gradient))
+        leaf._grad = have + (gradient if create_graph else result(as_ndarray(gradient)))
     else:
         have.array += gradients.pop(leaf)
         writes.note(have.array, recorded=False)

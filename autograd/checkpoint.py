@@ -59,7 +59,7 @@ class _Again:
         self.kept: list = []
 
     def __call__(self, node):
-        """Run the function again and give `node` what it kept; the rest of the run waits in `self.kept` for the others."""
+        """Run the function again and give `node` what it kept; the others' values wait in `self.kept`."""
         at = self.place[node.seq]
         if not self.kept or self.kept[at] is None:
             self.kept = self._run()
@@ -71,8 +71,9 @@ class _Again:
             changed = writes.since(x.array, self.start)
             if changed:
                 raise RuntimeError(
-                    f"checkpoint: an argument or parameter of shape {x.shape} was changed in place before backward could run the "
-                    f"function again. Recorded at: {place(self.code, self.lasti)}. Changed at: {changed}. Call backward first, or change a clone()"
+                    f"checkpoint: an argument or parameter of shape {x.shape} was changed in place before backward "
+                    f"could run the function again. Recorded at: {place(self.code, self.lasti)}. Changed at: "
+                    f"{changed}. Call backward first, or change a clone()"
                 )
         start, previous, random = next_seq(), state.get(), default_generator.get_state()
         state.set(self.state)
@@ -87,8 +88,9 @@ class _Again:
         recorded = [(node.name, node.shape) for node in nodes]
         if recorded != self.recorded:
             raise RuntimeError(
-                f"checkpoint: the second run recorded {len(recorded)} operations where the first recorded {len(self.recorded)}, "
-                "or others; the function must do the same each time (no state of its own, no data-dependent path that changed)"
+                f"checkpoint: the second run recorded {len(recorded)} operations where the first recorded "
+                f"{len(self.recorded)}, or others; the function must do the same each time (no state of its own, no "
+                "data-dependent path that changed)"
             )
         return [node.kept if node.kept is not None else _inner(node) for node in nodes]
 

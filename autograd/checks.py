@@ -33,7 +33,8 @@ def check_grads(
     for i in varied:
         if inputs[i].dtype != np.float64:
             raise TypeError(
-                f"check_grads: input {i} has dtype {inputs[i].dtype}, in which differences have too few digits; pass float64"
+                f"check_grads: input {i} has dtype {inputs[i].dtype}, in which differences have too few digits; pass "
+                "float64"
             )
     if not varied:
         raise TypeError("check_grads: no input is a floating tensor; there is nothing to vary")
@@ -89,7 +90,7 @@ def _gradient_function(f, varied, cotangents):
 
     def slopes(*inputs):
         leaves = [
-            x if not (i in varied) or x.requires_grad else x.detach().requires_grad_() for i, x in enumerate(inputs)
+            x if i not in varied or x.requires_grad else x.detach().requires_grad_() for i, x in enumerate(inputs)
         ]
         return _slopes(_outputs(f, leaves), [leaves[i] for i in varied], cotangents, create_graph=True)
 
@@ -107,7 +108,7 @@ def _worst(value, points, i, slope, eps, level, analytic, numeric) -> str:
     place = np.unravel_index(np.argmax(np.where(np.isnan(off), np.inf, off)), off.shape) if slope.size else ()
     where = tuple(int(p) for p in place)
     return (
-        f"check_grads: derivative of order {level}, input {i}: along a random direction the rule gives {analytic:.8g} and "
-        f"differences give {numeric:.8g}; most off is element {where}: {slope[place]:.8g} by the rule, {numbers[place]:.8g} by "
-        "differences; mend the rule, or move the input away from a kink"
+        f"check_grads: derivative of order {level}, input {i}: along a random direction the rule gives {analytic:.8g} "
+        f"and differences give {numeric:.8g}; most off is element {where}: {slope[place]:.8g} by the rule, "
+        f"{numbers[place]:.8g} by differences; mend the rule, or move the input away from a kink"
     )

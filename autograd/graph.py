@@ -19,8 +19,8 @@ class Node:
 
     `plan` says which primitive and rules; `edges` holds, per input, what the input came from: None (a constant), a leaf
     Tensor, a Node, or (Node, i) for output i of a primitive with several; `kept` the values that the rules need, None
-    once they are released; `shape` the shape of the result, or one (shape, dtype) per output; `seq` the order of making;
-    `code` and `lasti` the place in the user's program that made it, which `line` puts into words.
+    once released; `shape` the shape of the result, or one (shape, dtype) per output; `seq` the order of making; `code`
+    and `lasti` the place in the user's program that made it, which `line` puts into words.
 
     >>> y = cr.ones(3, requires_grad=True) * 2
     >>> y.grad_fn.name, y.grad_fn.shape
@@ -74,7 +74,8 @@ class SideTable:
         """Append `item` to the list of `key`."""
         entry = self._entries.get(id(key))
         if entry is None:
-            forget = weakref.ref(key, lambda _, at=id(key), entries=self._entries: entries.pop(at, None))
+            at, entries = id(key), self._entries
+            forget = weakref.ref(key, lambda _: entries.pop(at, None))
             entry = self._entries[id(key)] = (forget, [])
         entry[1].append(item)
 
@@ -166,7 +167,7 @@ class Writes:
         return entry[0] if entry else 0
 
     def since(self, value, seq: int) -> str | None:
-        """The line of a write to `value`'s memory after `seq`. `value`: an array, a weak reference to an owner, or other."""
+        """The line of a write to the memory of `value` (an array, or a weak reference to an owner) after `seq`."""
         if type(value) is weakref.ref:
             entry = self._log.get(id(value()))
             return place(*entry[2]) if entry and entry[1] > seq else None

@@ -74,7 +74,7 @@ def _in_place(name, op):
         return write(self, op(operand, *[operand if a is self else a for a in args], **kwargs))
 
     method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"The result of the operation without the underscore, written into this tensor; returns self."
+    method.__doc__ = "The result of the operation without the underscore, written into this tensor; returns self."
     return method
 
 
@@ -141,8 +141,8 @@ def _setitem(self, index, value):
         np.broadcast_to(value.array, np.shape(place))
     except ValueError:
         raise ValueError(
-            f"setitem: a value of shape {value.shape} does not fit the place of shape {np.shape(place)} in shape {self.shape}; "
-            "make it broadcastable"
+            f"setitem: a value of shape {value.shape} does not fit the place of shape {np.shape(place)} in shape "
+            f"{self.shape}; make it broadcastable"
         ) from None
     if not self.array.flags.writeable:
         raise RuntimeError("a write in place to read-only memory (an expanded or imported array); use t.clone() first")
@@ -166,20 +166,22 @@ METHODS = {
     **{
         name: getattr(reductions, name)
         for name in (
-            "sum mean var std prod cumsum amax amin argmax argmin max min all any logsumexp softmax log_softmax norm argsort sort topk"
+            "sum mean var std prod cumsum amax amin argmax argmin max min all any logsumexp softmax log_softmax norm "
+            "argsort sort topk"
         ).split()
     },
     **{
         name: getattr(shape, name)
         for name in (
-            "expand expand_as broadcast_to reshape flatten unflatten permute transpose swapaxes movedim moveaxis t squeeze "
-            "unsqueeze narrow split chunk unbind flip roll repeat tile repeat_interleave"
+            "expand expand_as broadcast_to reshape flatten unflatten permute transpose swapaxes movedim moveaxis t "
+            "squeeze unsqueeze narrow split chunk unbind flip roll repeat tile repeat_interleave"
         ).split()
     },
     **{
         name: getattr(indexing, name)
         for name in (
-            "index_select index_add gather take_along_dim scatter_add scatter masked_fill masked_select tril triu diagonal diag nonzero"
+            "index_select index_add gather take_along_dim scatter_add scatter masked_fill masked_select tril triu "
+            "diagonal diag nonzero"
         ).split()
     },
     **{name: getattr(linalg, name) for name in ("matmul", "mm", "bmm", "mv", "dot", "outer", "trace")},

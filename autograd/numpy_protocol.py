@@ -100,14 +100,16 @@ def array_ufunc(self, ufunc, method, *inputs, out=None, **options):
     """`Tensor.__array_ufunc__`: the chainrule operation of the same name."""
     if out is not None:
         raise TypeError(
-            f"np.{ufunc.__name__}(…, out=…) with a Tensor: the write could not be recorded; leave out= away and use the result"
+            f"np.{ufunc.__name__}(…, out=…) with a Tensor: the write could not be recorded; leave out= away and use "
+            "the result"
         )
     if method == "reduce" and ufunc.__name__ in _REDUCTIONS:
         return _REDUCTIONS[ufunc.__name__](*inputs, options.get("axis", 0), keepdim=options.get("keepdims", False))
     op = _UFUNCS.get(ufunc.__name__) or getattr(elementwise, ufunc.__name__, None)
     if method != "__call__" or op is None or options:
+        called = ufunc.__name__ + ("" if method == "__call__" else f".{method}")
         raise TypeError(
-            f"np.{ufunc.__name__}{'' if method == '__call__' else '.' + method}{' with ' + ', '.join(options) if options else ''} "
+            f"np.{called}{' with ' + ', '.join(options) if options else ''} "
             "is not defined for a Tensor; use chainrule's functions, or t.detach().numpy() to compute without a graph"
         )
     return op(*[x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in inputs])
@@ -118,8 +120,8 @@ def array_function(self, function, types, args, kwargs):
     ours = _FUNCTIONS.get(function)
     if ours is None:
         raise TypeError(
-            f"np.{function.__name__} is not defined for a Tensor; use chainrule's functions, or t.detach().numpy() to compute "
-            "without a graph"
+            f"np.{function.__name__} is not defined for a Tensor; use chainrule's functions, or t.detach().numpy() to "
+            "compute without a graph"
         )
     if kwargs.pop("out", None) is not None:
         raise TypeError(

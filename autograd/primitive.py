@@ -5,7 +5,7 @@
         return k.multiply(x, y)
 
     @multiply.vjp("x", formula=r"\\bar o\\,y")
-    def multiply_dx(g, y):                       # naming y is what keeps y alive for backward, only if x needs a gradient
+    def multiply_dx(g, y):                       # naming y keeps y alive for backward, if x needs a gradient
         return g * y
 
 A rule's parameter names declare what is kept: an input by its name, the result as `out`, the forward's extra results as
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What one primitive does for one pattern of inputs that require gradients; made once and looked up from then on."""
+    """What one primitive does for one pattern of inputs that require gradients; made once, then looked up."""
 
     primitive: Primitive
     keep: tuple[bool, ...]  # of (inputs…, out, scratch, shapes)
@@ -201,10 +201,7 @@ class Primitive:
         scratch = None
         if self.scratch:
             out, scratch = out
-        if self.outputs > 1:
-            out = tuple([as_ndarray(o) for o in out])
-        else:
-            out = as_ndarray(out)
+        out = tuple([as_ndarray(o) for o in out]) if self.outputs > 1 else as_ndarray(out)
         record, anomaly, _, scope, _ = state.get()
         if record and self.rules:
             live = tuple([isinstance(x, Tensor) and x._live for x in inputs])
@@ -251,8 +248,8 @@ class Primitive:
         for i, on in enumerate(live):
             if on and not self.variadic and i not in ruled:
                 raise NotImplementedError(
-                    f"{self.name}: input '{self.inputs[i]}' requires grad, but there is no rule for it; declare one with "
-                    f"@{self.name}.vjp('{self.inputs[i]}'), or name it in constant=, or pass it detached"
+                    f"{self.name}: input '{self.inputs[i]}' requires grad, but there is no rule for it; declare one "
+                    f"with @{self.name}.vjp('{self.inputs[i]}'), or name it in constant=, or pass it detached"
                 )
         on = (
             (lambda rule: any(live))
@@ -329,8 +326,8 @@ getframe = sys._getframe
 state_get = state.get
 
 
-# The two functions below are the path of nearly every small operation; their length is what saves the calls, arguments and
-# look-ups that would cost as much as the arithmetic. What they do is what `Primitive._apply` does.
+# The two functions below are the path of nearly every small operation; their length is what saves the calls, arguments
+# and look-ups that would cost as much as the arithmetic. What they do is what `Primitive._apply` does.
 
 
 def _short_one(self):
@@ -469,7 +466,7 @@ def primitive(
 
     elementwise: the inputs broadcast, and the engine sums their gradients back to shape. outputs: how many results.
     view: the result looks at the input's memory. floating: integers are converted to floats first. constant: names of
-    inputs that have no derivative and keep their dtype (indices, masks). scratch: the forward returns (result, scratch).
+    inputs that have no derivative and keep their dtype (indices, masks). scratch: the forward gives (result, scratch).
     direct: the forward is nothing but the kernel of the same name. promote: bring the inputs to their common dtype.
     formula: LaTeX of the result. flops: per element of the result, or a function of the input shapes and `out`.
 
@@ -597,8 +594,8 @@ def _checked(self, x):
     if isinstance(x, (np.ndarray, np.generic, list, tuple)):
         return as_array(x)
     raise TypeError(
-        f"{self.name}: received {type(x).__name__} {x!r} as an input; an operation takes tensors, arrays, nested lists and "
-        "numbers"
+        f"{self.name}: received {type(x).__name__} {x!r} as an input; an operation takes tensors, arrays, nested "
+        "lists and numbers"
     )
 
 
@@ -608,13 +605,13 @@ def _checked(self, x):
 def _complain(self, error, arrays):
     """Raise the kernel's complaint with what was received and, for shapes that do not broadcast, the fix."""
     text = str(error)
-    if text.startswith(f"{self.name}:"):
+    if text.startswith((f"{self.name}:", f"{self.name.partition('_')[0]}:")):
         raise error
     described = ", ".join(_one(a) for a in arrays if a is not None)
     if "broadcast" in text and self.elementwise:
         raise ValueError(
-            f"{self.name}: {described} do not broadcast; aligned at the right, each pair of sizes must be equal or hold a 1; "
-            "use reshape or unsqueeze to align them"
+            f"{self.name}: {described} do not broadcast; aligned at the right, each pair of sizes must be equal or "
+            "hold a 1; use reshape or unsqueeze to align them"
         ) from error
     raise type(error)(f"{self.name}: {text} (received {described})") from error
 

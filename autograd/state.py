@@ -1,7 +1,7 @@
 """What the current thread of execution is doing: recording a graph or not, looking for NaN, inside which module.
 
-All of it lives in one immutable `State` in one `ContextVar`, so threads, coroutines and contexts never see one another's
-choices, and the path that every operation takes reads a single variable.
+All of it lives in one immutable `State` in one `ContextVar`, so threads, coroutines and contexts never see the choices
+of others, and the path that every operation takes reads a single variable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class State(NamedTuple):
-    """`record` the graph? `anomaly`: check every value? `inference`: are results barred from graphs? `scope`: module path.
+    """`record` the graph? `anomaly`: check every value? `inference`: bar results from graphs? `scope`: the module path.
 
     `entered`: the context manager that made this state and the state to return to, so that one manager may serve many
     threads and tasks at once.
@@ -49,8 +49,8 @@ class StateContext:
     def __call__(self, function):
         if inspect.isasyncgenfunction(function):
             raise TypeError(
-                f"{type(self).__name__}: received the asynchronous generator {function.__name__}, whose body shares the state of "
-                "its consumer; use a with block inside it that no yield interrupts"
+                f"{type(self).__name__}: received the asynchronous generator {function.__name__}, whose body shares "
+                "the state of its consumer; use a with block inside it that no yield interrupts"
             )
         if inspect.iscoroutinefunction(function):
             return self._decorate_coroutine(function)

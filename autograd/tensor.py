@@ -69,8 +69,8 @@ def supported(dtype: np.dtype) -> np.dtype:
     """`dtype` in native byte order; TypeError if no tensor can have it."""
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         raise TypeError(
-            f"received the dtype {dtype}; tensors hold float16, float32, float64, signed and unsigned integers of 8 to 64 "
-            "bits, or bool; convert the data first, e.g. with .astype('float32')"
+            f"received the dtype {dtype}; tensors hold float16, float32, float64, signed and unsigned integers of 8 "
+            "to 64 bits, or bool; convert the data first, e.g. with .astype('float32')"
         )
     return dtype.newbyteorder("=")
 
@@ -104,8 +104,8 @@ def _from_python(data) -> np.ndarray:
         array = np.array(data)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"could not make an array of {_short(data)}: {error}; nested lists must have equal lengths, and tensors that "
-            "require gradients are joined by cr.stack"
+            f"could not make an array of {_short(data)}: {error}; nested lists must have equal lengths, and tensors "
+            "that require gradients are joined by cr.stack"
         ) from None
     if array.dtype == object:
         raise TypeError(f"could not make a tensor of {_short(data)}: its items are not numbers; pass numbers or arrays")
@@ -126,8 +126,8 @@ def _short(value, limit: int = 60) -> str:
 class Tensor(TensorMethods):
     """An n-dimensional array that remembers how it was computed.
 
-    Made by `cr.tensor`, the factories (`cr.zeros` …) and by operations. Arithmetic, indexing and methods follow PyTorch's
-    names and NumPy's broadcasting.
+    Made by `cr.tensor`, the factories (`cr.zeros` …) and by operations. Arithmetic, indexing and methods follow
+    PyTorch's names and NumPy's broadcasting.
 
     >>> x = cr.tensor([1.0, 2.0, 3.0], requires_grad=True)
     >>> y = (x ** 2).sum()
@@ -230,7 +230,8 @@ class Tensor(TensorMethods):
     def _one(self, wanted: str):
         if self.array.size != 1:
             raise ValueError(
-                f"{wanted} of a tensor of shape {self.shape}: only one element has one value; use .all(), .any() or .sum() first"
+                f"{wanted} of a tensor of shape {self.shape}: only one element has one value; use .all(), .any() or "
+                ".sum() first"
             )
         return self.array.reshape(())[()]
 
@@ -284,8 +285,8 @@ class Tensor(TensorMethods):
         """
         if self._live:
             raise RuntimeError(
-                f"__dlpack__ of a tensor of shape {self.shape} that requires grad: the other library would compute without "
-                "recording; pass t.detach()"
+                f"__dlpack__ of a tensor of shape {self.shape} that requires grad: the other library would compute "
+                "without recording; pass t.detach()"
             )
         return self.array.__dlpack__(**options)
 
@@ -308,8 +309,8 @@ class Tensor(TensorMethods):
             return
         if self.grad_fn is not None:
             raise RuntimeError(
-                f"data was assigned to a tensor of shape {self.shape} that an operation computed; assign to a leaf, or make a "
-                "new tensor"
+                f"data was assigned to a tensor of shape {self.shape} that an operation computed; assign to a leaf, "
+                "or make a new tensor"
             )
         if self._live and array.dtype.kind != "f":
             raise TypeError(
@@ -444,8 +445,8 @@ class Tensor(TensorMethods):
     def __deepcopy__(self, memo):
         if self._edge is not None and self._live:
             raise RuntimeError(
-                f"deepcopy of a tensor of shape {self.shape} that an operation computed: a copy of the value cannot share "
-                "the graph; use t.detach().clone(), or copy the leaves"
+                f"deepcopy of a tensor of shape {self.shape} that an operation computed: a copy of the value cannot "
+                "share the graph; use t.detach().clone(), or copy the leaves"
             )
         copy = type(self).__new__(type(self))
         copy.array, copy._edge, copy._live = self.array.copy(), self._edge, self._live
@@ -526,8 +527,8 @@ def write(tensor: Tensor, new: Tensor) -> Tensor:
     # One reference more is the view's own. With others, another tensor looks at the same memory.
     if new._live and owner is not tensor.array and getrefcount(owner) > ALONE + 1:
         raise RuntimeError(
-            f"a recorded write into a view (shape {tensor.shape}): the tensor that it looks at could not follow; write to the "
-            "whole tensor, e.g. base[index] = value, or use t.clone() first"
+            f"a recorded write into a view (shape {tensor.shape}): the tensor that it looks at could not follow; "
+            "write to the whole tensor, e.g. base[index] = value, or use t.clone() first"
         )
     if new._live and new.dtype is not tensor.dtype:
         new = new.to(tensor.dtype)
@@ -546,13 +547,13 @@ def check_writable(tensor: Tensor, operation: str) -> None:
         return
     if tensor._live and tensor._edge is None:
         raise RuntimeError(
-            f"{operation} on a leaf of shape {tensor.shape} that requires grad: the graph would lose the leaf's own value; "
-            "wrap it in `with cr.no_grad():`, or compute a new tensor"
+            f"{operation} on a leaf of shape {tensor.shape} that requires grad: the graph would lose the leaf's own "
+            "value; wrap it in `with cr.no_grad():`, or compute a new tensor"
         )
     if tensor.array.base is not None and tensor._live and root(tensor.array) is not tensor.array:
         raise RuntimeError(
-            f"{operation} on a view (shape {tensor.shape}) inside a graph: the tensor that it looks at could not follow; "
-            "write to the whole tensor, e.g. base[index] = value, or use t.clone() first"
+            f"{operation} on a view (shape {tensor.shape}) inside a graph: the tensor that it looks at could not "
+            "follow; write to the whole tensor, e.g. base[index] = value, or use t.clone() first"
         )
 
 

@@ -49,7 +49,7 @@ def _finish(variables) -> None:
 
 
 def _call(who, f, args, kwargs, at):
-    """f's result, the variables that stand for the arguments at `at`, and whether an outer graph runs through the call."""
+    """f's result, the variables in place of the arguments at `at`, and whether an outer graph runs through the call."""
     for i in at:
         if not -len(args) <= i < len(args):
             raise IndexError(f"{who}: argnums={i} but the function was called with {len(args)} positional arguments")
@@ -80,7 +80,8 @@ def _one_tensor(who, out):
 def _scalar(who, out):
     if _one_tensor(who, out).numel() != 1:
         raise ValueError(
-            f"{who}: the function returned shape {out.shape}; a gradient is that of one number; reduce it, or use jacobian"
+            f"{who}: the function returned shape {out.shape}; a gradient is that of one number; reduce it, or use "
+            "jacobian"
         )
     return out
 
@@ -120,7 +121,8 @@ def value_and_grad(f, argnums=0, has_aux: bool = False):
         out, variables, nested = _call("value_and_grad", f, args, kwargs, _positions(argnums))
         if has_aux and not (isinstance(out, tuple) and len(out) == 2):
             raise TypeError(
-                f"value_and_grad: with has_aux=True the function must return (value, aux); it returned {type(out).__name__}"
+                "value_and_grad: with has_aux=True the function must return (value, aux); it returned "
+                f"{type(out).__name__}"
             )
         value, aux = out if has_aux else (out, None)
         slopes = _pull(_scalar("value_and_grad", value), variables, None, create_graph=nested)
@@ -229,7 +231,7 @@ def jacobian(f, argnums=0):
 
 
 def hessian(f, argnums: int = 0):
-    """The function that returns the matrix of second derivatives of f (which returns one number), (*argument, *argument).
+    """The function that returns the second derivatives of f (which returns one number): (*argument, *argument).
 
     >>> cr.hessian(lambda x: (x ** 3).sum())(cr.tensor([1.0, 2.0])).tolist()
     [[6.0, 0.0], [0.0, 12.0]]
@@ -238,7 +240,7 @@ def hessian(f, argnums: int = 0):
 
 
 def hvp(f, primals, tangents):
-    """(f, H·v): the product of f's second-derivative matrix with a vector, without forming the matrix (Pearlmutter 1994).
+    """(f, H·v): the product of the matrix of second derivatives with a vector, without the matrix (Pearlmutter 1994).
 
     For several primals, H is that of all of them together.
 

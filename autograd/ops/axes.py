@@ -16,7 +16,9 @@ def numpy_names(function):
         for theirs, ours in _ALIASES.items():
             if theirs in kwargs:
                 if ours in kwargs:
-                    raise TypeError(f"{function.__name__}: received both {ours}= and {theirs}=, which mean the same; pass one")
+                    raise TypeError(
+                        f"{function.__name__}: received both {ours}= and {theirs}=, which mean the same; pass one"
+                    )
                 kwargs[ours] = kwargs.pop(theirs)
         return function(*args, **kwargs)
 
@@ -29,7 +31,11 @@ def spread_names(name):
     def decorate(function):
         @functools.wraps(function)
         def named(x, *sizes, **kwargs):
-            return function(x, kwargs.pop(name), **kwargs) if name in kwargs and not sizes else function(x, *sizes, **kwargs)
+            return (
+                function(x, kwargs.pop(name), **kwargs)
+                if name in kwargs and not sizes
+                else function(x, *sizes, **kwargs)
+            )
 
         return named
 

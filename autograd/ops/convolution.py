@@ -1,6 +1,6 @@
 """Convolutions (cross-correlations, as in all deep-learning libraries) in one and two dimensions, and their transposes.
 
-The convolution and its two adjoints are three primitives, each the others' derivative; so all orders of derivative exist.
+The convolution and its two adjoints are three primitives, each the others' derivative: all orders of derivative exist.
 A one-dimensional convolution is a two-dimensional one over a height of 1.
 """
 
@@ -56,7 +56,9 @@ def conv2d_input_dw(gbar, g, w_shape, *, input_size, **geometry):
 
 @primitive(formula=r"g * x", flops=lambda g, x, out, **_: 2 * math.prod(g) * math.prod(out[1:]))
 def conv2d_weight(k, g, x, *, kernel_size, stride, padding, dilation, groups):
-    return k.conv2d_weight(g, x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return k.conv2d_weight(
+        g, x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 @conv2d_weight.vjp("g", formula=r"\bar o * x")
@@ -82,7 +84,8 @@ def _check(who, input, weight, bias, channels, spatial, groups):
         )
     if groups < 1 or weight.shape[0] % groups or channels % groups:
         raise ValueError(
-            f"{who}: groups={groups} must be at least 1 and divide the channels; the input has {channels} and the weight "
+            f"{who}: groups={groups} must be at least 1 and divide the channels; the input has {channels} and "
+            "the weight "
             f"{weight.shape[0]} in its first dimension"
         )
 
@@ -113,7 +116,8 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
         return reshape_first(conv2d(reshape(input, (1, *input.shape)), weight, bias, stride, padding, dilation, groups))
     if input.shape[1] != weight.shape[1] * groups:
         raise ValueError(
-            f"conv2d: the input of shape {input.shape} has {input.shape[1]} channels, but the weight of shape {weight.shape} "
+            f"conv2d: the input of shape {input.shape} has {input.shape[1]} channels, but the weight of shape "
+            f"{weight.shape} "
             f"with groups={groups} expects {weight.shape[1] * groups}; change in_channels or the input"
         )
     _check_bias("conv2d", bias, weight.shape[0])
@@ -127,7 +131,9 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
 
 def _check_bias(who, bias, channels):
     if bias is not None and bias.shape != (channels,):
-        raise ValueError(f"{who}: the bias has shape {bias.shape}; it must be ({channels},), one number for each output channel")
+        raise ValueError(
+            f"{who}: the bias has shape {bias.shape}; it must be ({channels},), one number for each output channel"
+        )
 
 
 def reshape_first(x):
@@ -148,12 +154,15 @@ def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
         return reshape_first(conv1d(reshape(input, (1, *input.shape)), weight, bias, stride, padding, dilation, groups))
     if input.shape[1] != weight.shape[1] * groups:
         raise ValueError(
-            f"conv1d: the input of shape {input.shape} has {input.shape[1]} channels, but the weight of shape {weight.shape} "
+            f"conv1d: the input of shape {input.shape} has {input.shape[1]} channels, but the weight of shape "
+            f"{weight.shape} "
             f"with groups={groups} expects {weight.shape[1] * groups}; change in_channels or the input"
         )
     if not isinstance(padding, str):
         padding = (0, _pair(padding, "padding", least=0)[1])
-    out = conv2d(_tall(input), _tall(weight), bias, _pair(stride, "stride"), padding, _pair(dilation, "dilation"), groups)
+    out = conv2d(
+        _tall(input), _tall(weight), bias, _pair(stride, "stride"), padding, _pair(dilation, "dilation"), groups
+    )
     return _flat(out)
 
 
@@ -177,12 +186,11 @@ def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_paddi
     _check("conv_transpose2d", input, weight, bias, input.shape[-3] if input.ndim > 2 else 0, 2, groups)
     if input.ndim == 3:
         batched = reshape(input, (1, *input.shape))
-        return reshape_first(
-            conv_transpose2d(batched, weight, bias, stride, padding, output_padding, groups, dilation)
-        )
+        return reshape_first(conv_transpose2d(batched, weight, bias, stride, padding, output_padding, groups, dilation))
     if input.shape[1] != weight.shape[0]:
         raise ValueError(
-            f"conv_transpose2d: the input of shape {input.shape} has {input.shape[1]} channels, but the weight of shape "
+            f"conv_transpose2d: the input of shape {input.shape} has {input.shape[1]} channels, but the weight "
+            "of shape "
             f"{weight.shape} expects {weight.shape[0]}; change in_channels or the input"
         )
     _check_bias("conv_transpose2d", bias, weight.shape[1] * groups)
@@ -201,7 +209,9 @@ def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_paddi
     )
     # output_padding cuts less off at the far ends; what lies beyond the reach of the filters there is 0.
     beyond = tuple(max(more - after, 0) for more, (_, after) in zip(output_padding, padding, strict=True))
-    padding = tuple((before, max(after - more, 0)) for more, (before, after) in zip(output_padding, padding, strict=True))
+    padding = tuple(
+        (before, max(after - more, 0)) for more, (before, after) in zip(output_padding, padding, strict=True)
+    )
     reached = tuple(n - far for n, far in zip(size, beyond, strict=True))
     out = conv2d_input(
         input, weight, input_size=reached, stride=stride, padding=padding, dilation=dilation, groups=groups
@@ -221,9 +231,7 @@ def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_paddi
     _check("conv_transpose1d", input, weight, bias, input.shape[-2] if input.ndim > 1 else 0, 1, groups)
     if input.ndim == 2:
         batched = reshape(input, (1, *input.shape))
-        return reshape_first(
-            conv_transpose1d(batched, weight, bias, stride, padding, output_padding, groups, dilation)
-        )
+        return reshape_first(conv_transpose1d(batched, weight, bias, stride, padding, output_padding, groups, dilation))
     padding, output_padding = (0, _pair(padding, "padding", 0)[1]), (0, _pair(output_padding, "output_padding", 0)[1])
     stride, dilation = _pair(stride, "stride"), _pair(dilation, "dilation")
     return _flat(conv_transpose2d(_tall(input), _tall(weight), bias, stride, padding, output_padding, groups, dilation))

@@ -13,7 +13,7 @@ from ..tensor import Tensor, is_number
 
 
 def _one(name, title, formula, derivative, rule, at, value, flops=1, floating=True):
-    """Declare y = name(x). `rule(g, x | out)` is the derivative rule; `at` and `value` are the docstring's worked example."""
+    """Declare y = name(x). `rule(g, x | out)` is its derivative; `at` and `value` are the docstring's example."""
 
     def forward(k, x):
         return getattr(k, name)(x)
@@ -32,19 +32,42 @@ def _one(name, title, formula, derivative, rule, at, value, flops=1, floating=Tr
 
 
 exp = _one("exp", "The exponential", r"e^x", r"\bar o\,e^x", lambda g, out: g * out, 1.0, 2.7183, 8)
-exp2 = _one("exp2", "Two to the power x", r"2^x", r"\bar o\,2^x \ln 2", lambda g, out: g * out * math.log(2), 3.0, 8.0, 8)
+exp2 = _one(
+    "exp2", "Two to the power x", r"2^x", r"\bar o\,2^x \ln 2", lambda g, out: g * out * math.log(2), 3.0, 8.0, 8
+)
 expm1 = _one(
-    "expm1", "The exponential minus one, exact near 0", r"e^x - 1", r"\bar o\,e^x", lambda g, out: g * (out + 1), 1.0, 1.7183, 8
+    "expm1",
+    "The exponential minus one, exact near 0",
+    r"e^x - 1",
+    r"\bar o\,e^x",
+    lambda g, out: g * (out + 1),
+    1.0,
+    1.7183,
+    8,
 )
 log = _one("log", "The natural logarithm", r"\ln x", r"\bar o / x", lambda g, x: g / x, 2.0, 0.6931, 8)
 log1p = _one(
-    "log1p", "The logarithm of 1 + x, exact near 0", r"\ln(1 + x)", r"\bar o / (1 + x)", lambda g, x: g / (x + 1), 1.0, 0.6931, 8
+    "log1p",
+    "The logarithm of 1 + x, exact near 0",
+    r"\ln(1 + x)",
+    r"\bar o / (1 + x)",
+    lambda g, x: g / (x + 1),
+    1.0,
+    0.6931,
+    8,
 )
 log2 = _one(
     "log2", "The binary logarithm", r"\log_2 x", r"\bar o / (x \ln 2)", lambda g, x: g / (x * math.log(2)), 8.0, 3.0, 8
 )
 log10 = _one(
-    "log10", "The decimal logarithm", r"\log_{10} x", r"\bar o / (x \ln 10)", lambda g, x: g / (x * math.log(10)), 100.0, 2.0, 8
+    "log10",
+    "The decimal logarithm",
+    r"\log_{10} x",
+    r"\bar o / (x \ln 10)",
+    lambda g, x: g / (x * math.log(10)),
+    100.0,
+    2.0,
+    8,
 )
 sqrt = _one("sqrt", "The square root", r"\sqrt{x}", r"\bar o / (2\sqrt{x})", lambda g, out: g / (out * 2), 9.0, 3.0)
 square = _one("square", "The square", r"x^2", r"2x\,\bar o", lambda g, x: g * (x * 2), 3.0, 9.0, floating=False)
@@ -52,13 +75,34 @@ reciprocal = _one("reciprocal", "One over x", r"1/x", r"-\bar o / x^2", lambda g
 sin = _one("sin", "The sine (x in radians)", r"\sin x", r"\bar o \cos x", lambda g, x: g * cos(x), 0.5, 0.4794, 10)
 cos = _one("cos", "The cosine (x in radians)", r"\cos x", r"-\bar o \sin x", lambda g, x: -g * sin(x), 0.5, 0.8776, 10)
 tan = _one(
-    "tan", "The tangent (x in radians)", r"\tan x", r"\bar o (1 + \tan^2 x)", lambda g, out: g * (out * out + 1), 0.5, 0.5463, 12
+    "tan",
+    "The tangent (x in radians)",
+    r"\tan x",
+    r"\bar o (1 + \tan^2 x)",
+    lambda g, out: g * (out * out + 1),
+    0.5,
+    0.5463,
+    12,
 )
 arcsin = _one(
-    "arcsin", "The inverse sine", r"\arcsin x", r"\bar o / \sqrt{1 - x^2}", lambda g, x: g / sqrt(1 - x * x), 0.5, 0.5236, 12
+    "arcsin",
+    "The inverse sine",
+    r"\arcsin x",
+    r"\bar o / \sqrt{1 - x^2}",
+    lambda g, x: g / sqrt(1 - x * x),
+    0.5,
+    0.5236,
+    12,
 )
 arccos = _one(
-    "arccos", "The inverse cosine", r"\arccos x", r"-\bar o / \sqrt{1 - x^2}", lambda g, x: -g / sqrt(1 - x * x), 0.5, 1.0472, 12
+    "arccos",
+    "The inverse cosine",
+    r"\arccos x",
+    r"-\bar o / \sqrt{1 - x^2}",
+    lambda g, x: -g / sqrt(1 - x * x),
+    0.5,
+    1.0472,
+    12,
 )
 arctan = _one(
     "arctan", "The inverse tangent", r"\arctan x", r"\bar o / (1 + x^2)", lambda g, x: g / (x * x + 1), 1.0, 0.7854, 12
@@ -66,7 +110,14 @@ arctan = _one(
 sinh = _one("sinh", "The hyperbolic sine", r"\sinh x", r"\bar o \cosh x", lambda g, x: g * cosh(x), 1.0, 1.1752, 12)
 cosh = _one("cosh", "The hyperbolic cosine", r"\cosh x", r"\bar o \sinh x", lambda g, x: g * sinh(x), 1.0, 1.5431, 12)
 tanh = _one(
-    "tanh", "The hyperbolic tangent", r"\tanh x", r"\bar o (1 - \tanh^2 x)", lambda g, out: g * (1 - out * out), 1.0, 0.7616, 12
+    "tanh",
+    "The hyperbolic tangent",
+    r"\tanh x",
+    r"\bar o (1 - \tanh^2 x)",
+    lambda g, out: g * (1 - out * out),
+    1.0,
+    0.7616,
+    12,
 )
 arcsinh = _one(
     "arcsinh",
@@ -151,15 +202,30 @@ absolute = _one(
 )
 # Steps: flat wherever they have a derivative at all, so it is 0, as in PyTorch.
 sign = _one("sign", "The sign, 0 at 0", r"\operatorname{sign} x", "0", lambda g: g * 0, -3.0, -1.0, floating=False)
-floor = _one("floor", "The largest integer not above x", r"\lfloor x \rfloor", "0", lambda g: g * 0, 1.7, 1.0, floating=False)
-ceil = _one("ceil", "The smallest integer not below x", r"\lceil x \rceil", "0", lambda g: g * 0, 1.2, 2.0, floating=False)
-round = _one(
-    "round", "The nearest integer, halves to the even one", r"\lfloor x \rceil", "0", lambda g: g * 0, 2.5, 2.0, floating=False
+floor = _one(
+    "floor", "The largest integer not above x", r"\lfloor x \rfloor", "0", lambda g: g * 0, 1.7, 1.0, floating=False
 )
-trunc = _one("trunc", "x without its fraction", r"\operatorname{trunc} x", "0", lambda g: g * 0, -1.7, -1.0, floating=False)
+ceil = _one(
+    "ceil", "The smallest integer not below x", r"\lceil x \rceil", "0", lambda g: g * 0, 1.2, 2.0, floating=False
+)
+round = _one(
+    "round",
+    "The nearest integer, halves to the even one",
+    r"\lfloor x \rceil",
+    "0",
+    lambda g: g * 0,
+    2.5,
+    2.0,
+    floating=False,
+)
+trunc = _one(
+    "trunc", "x without its fraction", r"\operatorname{trunc} x", "0", lambda g: g * 0, -1.7, -1.0, floating=False
+)
 isnan = _one("isnan", "Whether x is not a number", r"[x \ne x]", "", None, 1.0, False, floating=False)
 isinf = _one("isinf", "Whether x is infinite", r"[|x| = \infty]", "", None, 1.0, False, floating=False)
-isfinite = _one("isfinite", "Whether x is neither infinite nor NaN", r"[|x| < \infty]", "", None, 1.0, True, floating=False)
+isfinite = _one(
+    "isfinite", "Whether x is neither infinite nor NaN", r"[|x| < \infty]", "", None, 1.0, True, floating=False
+)
 logical_not = _one("logical_not", "Whether x is 0", r"[x = 0]", "", None, 1.0, False, floating=False)
 
 
@@ -184,7 +250,9 @@ def bitwise_not(x):
     tensor([False,  True])
     """
     if x.dtype.kind == "f":
-        raise TypeError(f"bitwise_not: received a tensor of {x.dtype}; bits are those of integers and bools; convert it first")
+        raise TypeError(
+            f"bitwise_not: received a tensor of {x.dtype}; bits are those of integers and bools; convert it first"
+        )
     return Tensor(np.invert(x.array))
 
 
@@ -444,7 +512,7 @@ bitwise_xor = _compare("bitwise_xor", "The bits set in exactly one", r"x \oplus 
 
 @primitive(elementwise=True, constant=("condition",), formula=r"c\;?\;x : y")
 def where(k, condition, x, y):
-    """x where `condition` holds, else y, broadcasting; a NaN in the branch not taken reaches neither value nor gradient.
+    """x where `condition` holds, else y, broadcasting; a NaN in the branch not taken reaches no value and no gradient.
 
     >>> cr.where(cr.tensor([True, False]), cr.tensor([1.0, 2.0]), 0)
     tensor([1., 0.])

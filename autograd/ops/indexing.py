@@ -13,7 +13,7 @@ from .elementwise import where
 
 
 def _plain(who, x, index):
-    """The index with tensors replaced by arrays, checked: every item an int, slice, None, ellipsis, or int or bool array."""
+    """The index with arrays for tensors, checked: every item an int, slice, None, ellipsis, or int or bool array."""
     items = index if isinstance(index, tuple) else (index,)
     made = []
     for item in items:
@@ -24,12 +24,14 @@ def _plain(who, x, index):
         if isinstance(item, np.ndarray):
             if item.dtype.kind not in "iub":
                 raise IndexError(
-                    f"{who}: received an index of dtype {item.dtype}; indices are integers or bools; convert it with .long()"
+                    f"{who}: received an index of dtype {item.dtype}; indices are integers or bools; convert it "
+                    "with .long()"
                 )
             item = item if item.ndim or item.dtype.kind == "b" else int(item)
         elif not (item is None or item is Ellipsis or isinstance(item, (int, np.integer, slice, bool, np.bool_))):
             raise IndexError(
-                f"{who}: received {item!r} as an index of a tensor of shape {x.shape}; pass integers, slices, None, ..., or "
+                f"{who}: received {item!r} as an index of a tensor of shape {x.shape}; pass integers, slices, "
+                "None, ..., or "
                 "integer or bool tensors"
             )
         made.append(item)
@@ -45,7 +47,9 @@ def _read(x, index):
         return x[index]
     except IndexError as error:
         shown = ", ".join(f"array of shape {i.shape}" if isinstance(i, np.ndarray) else repr(i) for i in index)
-        raise IndexError(f"getitem: {error}; received x[{shown}] for shape {x.shape}; stay inside each dimension") from None
+        raise IndexError(
+            f"getitem: {error}; received x[{shown}] for shape {x.shape}; stay inside each dimension"
+        ) from None
 
 
 @primitive(view=True, formula=r"x[i]", flops=0)
@@ -139,7 +143,8 @@ def with_item(x, index, value):
         np.broadcast_to(value.array, np.shape(place))
     except ValueError:
         raise ValueError(
-            f"setitem: a value of shape {value.shape} does not fit the place of shape {np.shape(place)} in shape {x.shape}; "
+            f"setitem: a value of shape {value.shape} does not fit the place of shape {np.shape(place)} in "
+            f"shape {x.shape}; "
             "make it broadcastable"
         ) from None
     return setitem_copy(x, value, index=index)
@@ -159,10 +164,14 @@ def _indices(who, index, n, dim) -> np.ndarray:
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{who}: received an index of dtype {array.dtype}; it must hold integers; convert it with .long()")
+        raise TypeError(
+            f"{who}: received an index of dtype {array.dtype}; it must hold integers; convert it with .long()"
+        )
     if array.size and (array.min() < -n or array.max() >= n):
         worst = int(array.max()) if array.max() >= n else int(array.min())
-        raise IndexError(f"{who}: index {worst} is outside dimension {dim} of size {n}; indices go from {-n} to {n - 1}")
+        raise IndexError(
+            f"{who}: index {worst} is outside dimension {dim} of size {n}; indices go from {-n} to {n - 1}"
+        )
     return np.where(array < 0, array + n, array) if array.size and array.min() < 0 else array
 
 
@@ -213,7 +222,9 @@ def index_add(x, dim: int, index, source, alpha: float = 1):
     index = _indices("index_add", index, x.shape[dim], dim)
     wanted = x.shape[:dim] + (index.size,) + x.shape[dim + 1 :]
     if source.shape != wanted:
-        raise ValueError(f"index_add: the source has shape {source.shape}; for {index.size} indices along {dim} it must be {wanted}")
+        raise ValueError(
+            f"index_add: the source has shape {source.shape}; for {index.size} indices along {dim} it must be {wanted}"
+        )
     source = source if alpha == 1 else source * alpha
     return x + add_slices(source, result(index.reshape(-1)), dim=dim, size=x.shape[dim])
 
@@ -240,9 +251,12 @@ def scatter_along_dg(g, index, *, dim, shape):
 
 
 def _check_index_shape(who, index, shape, dim):
-    if index.ndim != len(shape) or any(i > n for d, (i, n) in enumerate(zip(index.shape, shape, strict=True)) if d != dim):
+    if index.ndim != len(shape) or any(
+        i > n for d, (i, n) in enumerate(zip(index.shape, shape, strict=True)) if d != dim
+    ):
         raise ValueError(
-            f"{who}: the index has shape {index.shape}, which does not fit shape {shape}: as many dimensions, and no larger "
+            f"{who}: the index has shape {index.shape}, which does not fit shape {shape}: as many dimensions, "
+            "and no larger "
             f"except along dim {dim}"
         )
 
@@ -262,7 +276,7 @@ def gather(x, dim: int, index):
 
 
 def take_along_dim(x, indices, dim=None):
-    """`gather` with broadcasting of the other dimensions (NumPy's take_along_axis); without dim, of the flattened tensors.
+    """`gather` with broadcasting of the other dimensions (NumPy's take_along_axis); without dim, all flattened.
 
     >>> cr.take_along_dim(cr.tensor([[1.0, 2.0], [3.0, 4.0]]), cr.tensor([[0]]), 1)
     tensor([[1.],
@@ -274,7 +288,9 @@ def take_along_dim(x, indices, dim=None):
         return gather(flatten(x), 0, flatten(indices))
     dim = _dim("take_along_dim", dim, x)
     if indices.ndim != x.ndim:
-        raise ValueError(f"take_along_dim: received shapes {x.shape} and {indices.shape}; they must have equally many dimensions")
+        raise ValueError(
+            f"take_along_dim: received shapes {x.shape} and {indices.shape}; they must have equally many dimensions"
+        )
     rest = np.broadcast_shapes(kept_shape(x.shape, (dim,)), kept_shape(indices.shape, (dim,)))
     shape, wanted = ((*rest[:dim], n, *rest[dim + 1 :]) for n in (x.shape[dim], indices.shape[dim]))
     return gather(broadcast_to(x, shape), dim, result(np.broadcast_to(indices.array, wanted)))
@@ -358,7 +374,9 @@ def _triangle(name, side, condition):
 
     def function(x, diagonal: int = 0):
         if x.ndim < 2:
-            raise ValueError(f"{name}: received shape {x.shape}; a triangle is that of a matrix (at least 2 dimensions)")
+            raise ValueError(
+                f"{name}: received shape {x.shape}; a triangle is that of a matrix (at least 2 dimensions)"
+            )
         return made(x, diagonal=diagonal)
 
     function.__name__ = function.__qualname__ = name
@@ -427,7 +445,7 @@ def one_hot(x, num_classes: int = -1):
 
 
 def embedding(input, weight, padding_idx: int | None = None):
-    """The rows of `weight` (V, D) at the integers of `input` (any shape S): (*S, D). The row padding_idx gets no gradient.
+    """The rows of `weight` (V, D) at the integers of `input` (shape S): (*S, D). The row padding_idx gets no gradient.
 
     >>> cr.embedding(cr.tensor([1, 1]), cr.tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor([[3., 4.],

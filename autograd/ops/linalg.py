@@ -59,14 +59,17 @@ def matmul(x, y):
         out = matmul(x, unsqueeze(y, 1))
         return reshape(out, out.shape[:-1])
     if y.ndim == 2 and x.ndim > 2:
-        return reshape(matmul_batched(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[-1])) if math.prod(
-            x.shape
-        ) else matmul_batched(x, y)
+        return (
+            reshape(matmul_batched(reshape(x, (-1, x.shape[-1])), y), (*x.shape[:-1], y.shape[-1]))
+            if math.prod(x.shape)
+            else matmul_batched(x, y)
+        )
     try:
         np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     except ValueError:
         raise ValueError(
-            f"matmul: the leading dimensions of {x.shape} and {y.shape} do not broadcast; each pair must be equal or hold a 1"
+            f"matmul: the leading dimensions of {x.shape} and {y.shape} do not broadcast; each pair must be "
+            "equal or hold a 1"
         ) from None
     return matmul_batched(x, y)
 
@@ -74,13 +77,16 @@ def matmul(x, y):
 def _of_rank(name, ranks, text):
     def function(x, y):
         if (x.ndim, y.ndim) != ranks:
-            raise ValueError(f"{name}: received shapes {x.shape} and {y.shape}; it multiplies {text}; matmul takes all ranks")
+            raise ValueError(
+                f"{name}: received shapes {x.shape} and {y.shape}; it multiplies {text}; matmul takes all ranks"
+            )
         return matmul(x, y)
 
     function.__name__ = function.__qualname__ = name
     shapes = {"mm": ("2, 3", "3, 4"), "bmm": ("5, 2, 3", "5, 3, 4"), "mv": ("2, 3", "3"), "dot": ("3", "3")}[name]
     answer = {"mm": "(2, 4)", "bmm": "(5, 2, 4)", "mv": "(2,)", "dot": "()"}[name]
-    function.__doc__ = f"The product of {text}.\n\n    >>> cr.{name}(cr.ones({shapes[0]}), cr.ones({shapes[1]})).shape\n    {answer}\n    "
+    example = f">>> cr.{name}(cr.ones({shapes[0]}), cr.ones({shapes[1]})).shape\n    {answer}"
+    function.__doc__ = f"The product of {text}.\n\n    {example}\n    "
     return function
 
 
@@ -131,7 +137,8 @@ def linear(input, weight, bias=None):
     """
     if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         raise ValueError(
-            f"linear: received weight {weight.shape} and bias {getattr(bias, 'shape', None)}; they must be (out, in) and (out,)"
+            f"linear: received weight {weight.shape} and bias {getattr(bias, 'shape', None)}; they must be "
+            "(out, in) and (out,)"
         )
     if not input.ndim or input.shape[-1] != weight.shape[1]:
         raise ValueError(
@@ -193,7 +200,9 @@ def einsum(equation: str, *operands):
     for name, x in zip(labels, operands, strict=True):
         for c, n in zip(name, x.shape, strict=True):
             if sizes.get(c, 1) != 1 and n not in (1, sizes[c]):
-                raise ValueError(f"einsum: label '{c}' of {equation!r} has sizes {sizes[c]} and {n}; they must be equal")
+                raise ValueError(
+                    f"einsum: label '{c}' of {equation!r} has sizes {sizes[c]} and {n}; they must be equal"
+                )
             sizes[c] = max(sizes.get(c, 1), n) if n else 0
     for i, name in enumerate(labels):
         labels[i], operands[i] = _without_ones(name, operands[i], sizes)
@@ -218,7 +227,8 @@ def _parsed(equation, operands):
     for i, (name, n) in enumerate(zip(labels, extra, strict=True)):
         if n < 0 or (n and "..." not in name):
             raise ValueError(
-                f"einsum: '{name}' of {equation!r} names {len(name)} dimensions and operand {i} has shape {operands[i].shape}; "
+                f"einsum: '{name}' of {equation!r} names {len(name)} dimensions and operand {i} has shape "
+                f"{operands[i].shape}; "
                 "write one label for each dimension, or ..."
             )
         labels[i] = name.replace("...", dots[len(dots) - n :] if n else "")
@@ -242,7 +252,7 @@ def _without_ones(name, x, sizes):
 
 
 def _split_diagonals(labels, operands, letters, used, sizes):
-    """A label repeated within an operand is replaced by two, tied by an identity matrix: its derivative is then ordinary."""
+    """A label repeated within an operand becomes two, tied by an identity matrix: its derivative is then ordinary."""
     for i in range(len(labels)):
         for c in sorted(set(labels[i])):
             while labels[i].count(c) > 1:
@@ -278,12 +288,17 @@ def tensordot(x, y, dims=2):
     left, right = ([d % v.ndim for d in ds] for ds, v in zip(dims, (x, y), strict=True))
     if [x.shape[d] for d in left] != [y.shape[d] for d in right]:
         raise ValueError(
-            f"tensordot: dimensions {left} of shape {x.shape} and {right} of shape {y.shape} do not have equal sizes in order; "
+            f"tensordot: dimensions {left} of shape {x.shape} and {right} of shape {y.shape} do not have equal "
+            "sizes in order; "
             "name pairs of dimensions of equal size"
         )
     rest_x = [d for d in range(x.ndim) if d not in left]
     rest_y = [d for d in range(y.ndim) if d not in right]
     n = math.prod(x.shape[d] for d in left)
-    rows = reshape(permute(x, (*rest_x, *left)), (-1, n)) if n else reshape(permute(x, (*rest_x, *left)), (math.prod(x.shape[d] for d in rest_x), 0))
+    rows = (
+        reshape(permute(x, (*rest_x, *left)), (-1, n))
+        if n
+        else reshape(permute(x, (*rest_x, *left)), (math.prod(x.shape[d] for d in rest_x), 0))
+    )
     columns = reshape(permute(y, (*right, *rest_y)), (n, math.prod(y.shape[d] for d in rest_y)))
     return reshape(matmul(rows, columns), tuple(x.shape[d] for d in rest_x) + tuple(y.shape[d] for d in rest_y))

@@ -8,7 +8,7 @@ from ..primitive import primitive
 from ..tensor import Tensor, result
 from .elementwise import absolute, exp, maximum, softplus, where
 from .reductions import log_softmax, mean, sum
-from .shape import movedim, reshape, unsqueeze
+from .shape import reshape, unsqueeze
 
 
 def _reduced(loss, reduction, count=None):
@@ -25,7 +25,8 @@ def _alike(who, input, target):
     target = target if isinstance(target, Tensor) else Tensor(target)
     if input.shape != target.shape:
         raise ValueError(
-            f"{who}: the input has shape {input.shape} and the target {target.shape}; they must be equal, lest the loss "
+            f"{who}: the input has shape {input.shape} and the target {target.shape}; they must be equal, lest "
+            "the loss "
             "broadcast unseen; reshape one of them"
         )
     return target
@@ -141,7 +142,9 @@ def _class_weight(who, weight, scores):
         return None
     weight = weight if isinstance(weight, Tensor) else Tensor(weight)
     if weight.shape != (scores.shape[1],):
-        raise ValueError(f"{who}: the weight has shape {weight.shape}; it must be ({scores.shape[1]},), one for each class")
+        raise ValueError(
+            f"{who}: the weight has shape {weight.shape}; it must be ({scores.shape[1]},), one for each class"
+        )
     return weight.detach().to(scores.dtype)
 
 
@@ -159,7 +162,8 @@ def _class_target(who, input, scores, target, ignore_index):
     if known.size and (known.min() < 0 or known.max() >= scores.shape[1]):
         worst = int(known.min()) if known.min() < 0 else int(known.max())
         raise IndexError(
-            f"{who}: target class {worst} is outside the {scores.shape[1]} classes of the input of shape {input.shape}; "
+            f"{who}: target class {worst} is outside the {scores.shape[1]} classes of the input of shape "
+            f"{input.shape}; "
             f"classes go from 0 to {scores.shape[1] - 1}"
         )
     return result(array)
@@ -176,7 +180,8 @@ def _weight_of(target, weight, ignore_index, dtype):
 def _cross_entropy_soft(input, scores, target, weight, reduction, label_smoothing):
     if target.shape != input.shape:
         raise ValueError(
-            f"cross_entropy: probabilities of shape {target.shape} were given for an input of shape {input.shape}; they must "
+            f"cross_entropy: probabilities of shape {target.shape} were given for an input of shape "
+            f"{input.shape}; they must "
             "be equal; class numbers are integers"
         )
     target = reshape(target, scores.shape)
@@ -236,7 +241,8 @@ def binary_cross_entropy(input, target, weight=None, reduction: str = "mean"):
     target = _alike("binary_cross_entropy", input, target)
     if input.array.size and not (input.array.min() >= 0 and input.array.max() <= 1):
         raise ValueError(
-            f"binary_cross_entropy: the input holds {input.array.min()} to {input.array.max()}; probabilities lie in [0, 1]; "
+            f"binary_cross_entropy: the input holds {input.array.min()} to {input.array.max()}; probabilities "
+            "lie in [0, 1]; "
             "use binary_cross_entropy_with_logits for scores"
         )
     loss = -(target * bounded_log(input) + (1 - target) * bounded_log(1 - input))

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..primitive import primitive
 from ..random import default_generator
-from ..state import state
-from ..tensor import Tensor, note_write, result
+from ..tensor import note_write, result
 from .elementwise import rsqrt
 from .reductions import mean_over, sum_over, var_over
 from .shape import reshape
@@ -95,7 +94,8 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     for name, value in named.items():
         if value is not None and value.shape != (channels,):
             raise ValueError(
-                f"batch_norm: {name} has shape {value.shape}, but the input of shape {input.shape} has {channels} channels; "
+                f"batch_norm: {name} has shape {value.shape}, but the input of shape {input.shape} has "
+                f"{channels} channels; "
                 f"it must be ({channels},)"
             )
     if not training:
@@ -135,7 +135,9 @@ def _last(ndim, axes):
     return tuple(range(ndim - axes, ndim))
 
 
-@layer_norm_last.vjp("x", formula=r"\tfrac1\sigma (\gamma\bar o - \overline{\gamma\bar o} - y\,\overline{\gamma\bar o y})")
+@layer_norm_last.vjp(
+    "x", formula=r"\tfrac1\sigma (\gamma\bar o - \overline{\gamma\bar o} - y\,\overline{\gamma\bar o y})"
+)
 def layer_norm_last_dx(g, x, weight, *, axes, eps):
     dims = _last(x.ndim, axes)
     return _normalised_dx(g if weight is None else g * weight, *_moments(x, dims, eps), dims)
@@ -163,7 +165,7 @@ def layer_norm_last_fused(k, g, x, weight, scratch, *, axes, eps):
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
-    """γ ⊙ (x − μ)/√(σ² + ε) + β with μ, σ² over the last dimensions, whose sizes normalized_shape names (Ba et al. 2016).
+    """γ ⊙ (x − μ)/√(σ² + ε) + β with μ, σ² over the last dimensions, of sizes normalized_shape (Ba et al. 2016).
 
     Shapes: input (…, *normalized_shape); weight and bias normalized_shape.
 
@@ -186,7 +188,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 
 def dropout(input, p: float = 0.5, training: bool = True, *, generator=None):
-    """Each element kept with probability 1 − p and scaled by 1/(1 − p), else 0 (Srivastava et al. 2014); x if not training.
+    """Each element kept with probability 1 − p and scaled by 1/(1 − p), else 0 (Srivastava et al. 2014).
 
     >>> cr.dropout(cr.ones(4), 0.5, training=False)
     tensor([1., 1., 1., 1.])

@@ -116,10 +116,13 @@ def _window(kernel_size, stride, padding, pair=geometry.pair):
     """The window as pairs; PyTorch's default stride is the window itself."""
     kernel_size = pair(kernel_size, "kernel_size")
     stride = kernel_size if stride is None else pair(stride, "stride")
-    top, left = geometry.pair(padding, "padding", least=0) if pair is geometry.pair else (0, _pair(padding, "padding", 0)[1])
+    top, left = (
+        geometry.pair(padding, "padding", least=0) if pair is geometry.pair else (0, _pair(padding, "padding", 0)[1])
+    )
     if top * 2 > kernel_size[0] or left * 2 > kernel_size[1]:
         raise ValueError(
-            f"padding={padding!r} is more than half of kernel_size={kernel_size}: some window would hold nothing but padding; "
+            f"padding={padding!r} is more than half of kernel_size={kernel_size}: some window would hold "
+            "nothing but padding; "
             "pad less"
         )
     return kernel_size, stride, ((top, top), (left, left))
@@ -132,7 +135,9 @@ def _fits(x, window, dilation=(1, 1), ceil_mode=False):
     )
 
 
-def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False, return_indices: bool = False):
+def max_pool2d(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False, return_indices: bool = False
+):
     """The largest value of each window; padding counts as −∞. Of equal values the first gets the gradient.
 
     Shapes: (N, C, H, W) or (C, H, W) → (N, C, H', W'), H' = ⌊(H + 2p − d(k − 1) − 1)/s⌋ + 1 (⌈…⌉ in ceil_mode). The
@@ -154,7 +159,9 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     return (values, indices) if return_indices else values
 
 
-def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False, return_indices: bool = False):
+def max_pool1d(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False, return_indices: bool = False
+):
     """The largest value of each window of a sequence, as `max_pool2d` in one dimension: (N, C, L) → (N, C, L').
 
     >>> cr.max_pool1d(cr.tensor([[[1.0, 3.0, 2.0, 0.0]]]), 2).tolist()
@@ -176,7 +183,13 @@ def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
 
 
 def avg_pool2d(
-    input, kernel_size, stride=None, padding=0, ceil_mode: bool = False, count_include_pad: bool = True, divisor_override=None
+    input,
+    kernel_size,
+    stride=None,
+    padding=0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override=None,
 ):
     """The mean of each window; count_include_pad says whether the padding's zeros count as elements.
 
@@ -185,7 +198,9 @@ def avg_pool2d(
     >>> cr.avg_pool2d(cr.arange(16.0).reshape(1, 1, 4, 4), 2).tolist()
     [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
-    return _average("avg_pool2d", input, 2, _window(kernel_size, stride, padding), ceil_mode, count_include_pad, divisor_override)
+    return _average(
+        "avg_pool2d", input, 2, _window(kernel_size, stride, padding), ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode: bool = False, count_include_pad: bool = True):
@@ -194,12 +209,16 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode: bool = Fal
     >>> cr.avg_pool1d(cr.tensor([[[1.0, 3.0, 2.0, 0.0]]]), 2).tolist()
     [[[2.0, 1.0]]]
     """
-    return _average("avg_pool1d", input, 1, _window(kernel_size, stride, padding, _pair), ceil_mode, count_include_pad, None)
+    return _average(
+        "avg_pool1d", input, 1, _window(kernel_size, stride, padding, _pair), ceil_mode, count_include_pad, None
+    )
 
 
 def _average(who, input, spatial, window, ceil_mode, count_include_pad, divisor_override):
     if divisor_override == 0:
-        raise ValueError(f"{who}: received divisor_override=0; a sum cannot be divided by it; pass another number or None")
+        raise ValueError(
+            f"{who}: received divisor_override=0; a sum cannot be divided by it; pass another number or None"
+        )
 
     def pool(x):
         x = _tall(x) if spatial == 1 else x

@@ -29,7 +29,9 @@ def _count(shape, dim) -> int:
 def _floating(who, x):
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.dtype.kind != "f":
-        raise TypeError(f"{who}: received a tensor of dtype {x.dtype}; it is defined for floating tensors; use x.float() first")
+        raise TypeError(
+            f"{who}: received a tensor of dtype {x.dtype}; it is defined for floating tensors; use x.float() first"
+        )
     return x
 
 
@@ -249,7 +251,9 @@ def values_dtype(x):
 
 def _something(who, x, dims):
     if builtins.any(x.shape[d] == 0 for d in dims):
-        raise ValueError(f"{who}: received shape {x.shape}, which has nothing along dimension {dims}; an extreme needs one element")
+        raise ValueError(
+            f"{who}: received shape {x.shape}, which has nothing along dimension {dims}; an extreme needs one element"
+        )
 
 
 amax_over, amax = _extreme_over("amax", "largest value", r"\max x")
@@ -299,7 +303,8 @@ def _extreme(name, over_all, where_first, pairwise):
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"The {name}imum of all (ties share the gradient), or (values, indices) along `dim` (the first of equals gets it);\n"
+        f"The {name}imum of all (ties share the gradient), or (values, indices) along `dim` (the first of "
+        "equals gets it);\n"
         f"    with a second tensor, the elementwise `{name}imum`.\n\n"
         f"    >>> cr.{name}(cr.tensor([[1.0, 5.0], [3.0, 2.0]]), 1).indices\n"
         f"    tensor({'[1, 0]' if name == 'max' else '[0, 1]'})\n    "
@@ -318,7 +323,8 @@ def _truth(name, word):
         return Tensor(np.asarray(getattr(np, name)(x.array, axis=axis, keepdims=keepdim)))
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Whether {word} along `dim` is nonzero.\n\n    >>> cr.tensor([0, 1]).{name}().item()\n    {name == 'any'}\n    "
+    example = f">>> cr.tensor([0, 1]).{name}().item()\n    {name == 'any'}"
+    function.__doc__ = f"Whether {word} along `dim` is nonzero.\n\n    {example}\n    "
     return function
 
 
@@ -335,7 +341,7 @@ def logsumexp_over(k, x, *, dim, keepdim):
 
 @logsumexp_over.vjp("x", formula=r"\bar o\,e^{x_i} / \textstyle\sum_j e^{x_j}")
 def logsumexp_over_dx(g, x, *, dim, keepdim):
-    """The softmax of x, which e^{x − y} is only as long as y keeps the digits of the sum's logarithm (0 for nothing but −inf)."""
+    """The softmax of x (0 for nothing but −inf). It is e^{x − y} too, but a large y has lost the digits of ln Σ."""
     values = x.array if isinstance(x, Tensor) else x
     top = values.max(axis=dim, keepdims=True, initial=-math.inf)
     weights = exp(x - where(absolute(top) == math.inf, 0, top))
@@ -425,7 +431,7 @@ def norm2_over_dx(g, x, out, *, dim, keepdim):
 
 @numpy_names
 def norm(x, p="fro", dim=None, keepdim: bool = False):
-    """The p-norm (Σ|x|ᵖ)^{1/p} over `dim`; p may be "fro" (2), inf, −inf or 0 (count). The 2-norm's derivative is 0 at 0.
+    """The p-norm (Σ|x|ᵖ)^{1/p} over `dim`; p may be "fro" (2), ±inf or 0 (a count). The 2-norm's derivative is 0 at 0.
 
     >>> cr.tensor([3.0, 4.0]).norm().item()
     5.0
@@ -493,6 +499,8 @@ def topk(x, k: int, dim: int = -1, largest: bool = True, sorted: bool = True):
     if not x.ndim:
         raise ValueError("topk: received a 0-d tensor, which has no dimension to choose along; use x.reshape(1)")
     if not 0 <= k <= x.shape[dim]:
-        raise ValueError(f"topk: received k={k} for {x.shape[dim]} elements along dimension {dim}; pass 0 to {x.shape[dim]}")
+        raise ValueError(
+            f"topk: received k={k} for {x.shape[dim]} elements along dimension {dim}; pass 0 to {x.shape[dim]}"
+        )
     at = argsort(x, dim, descending=largest)[(slice(None),) * dim + (slice(0, k),)]
     return Extreme(gather(x, dim, at), at)

@@ -32,7 +32,13 @@ def sum_to_dx(g, x_shape, *, shape):
 
 @primitive(view=True, formula=r"\operatorname{broadcast}(x)", flops=0)
 def broadcast_view(k, x, *, shape):
-    return k.broadcast_to(x, shape)
+    try:
+        return k.broadcast_to(x, shape)
+    except ValueError:
+        raise ValueError(
+            f"broadcast: shape {x.shape} does not broadcast to {shape}; aligned at the right, each size must be "
+            "equal or 1"
+        ) from None
 
 
 @broadcast_view.vjp("x", formula=r"\sum \bar o")
@@ -58,7 +64,9 @@ def expand(x, *shape):
     """
     shape = sizes("expand", shape)
     if len(shape) < x.ndim:
-        raise ValueError(f"expand: received {len(shape)} sizes {shape} for shape {x.shape}; give a size for each dimension")
+        raise ValueError(
+            f"expand: received {len(shape)} sizes {shape} for shape {x.shape}; give a size for each dimension"
+        )
     old = (1,) * (len(shape) - x.ndim) + x.shape
     return broadcast_to(x, tuple(o if n == -1 else n for n, o in zip(shape, old, strict=True)))
 
@@ -109,7 +117,8 @@ def reshape(x, *shape):
         raise ValueError(f"reshape: received the shape {wanted}; sizes are at least 0, and at most one may be -1")
     if (-1 not in wanted and known != count) or (-1 in wanted and (known == 0 or count % known)):
         raise ValueError(
-            f"reshape: shape {x.shape} has {count} elements and cannot become {wanted}; the products of the sizes must be equal"
+            f"reshape: shape {x.shape} has {count} elements and cannot become {wanted}; the products of the "
+            "sizes must be equal"
         )
     return reshape_view(x, shape=wanted)
 
@@ -191,7 +200,9 @@ def movedim(x, source, destination):
     source = [one_dim("movedim", d, x.ndim) for d in source]
     destination = [one_dim("movedim", d, x.ndim) for d in destination]
     if len(set(source)) != len(source) or len(set(destination)) != len(source):
-        raise ValueError(f"movedim: received {source} to {destination}; name as many destinations as sources, each once")
+        raise ValueError(
+            f"movedim: received {source} to {destination}; name as many destinations as sources, each once"
+        )
     order = [d for d in range(x.ndim) if d not in source]
     for to, which in sorted(zip(destination, source, strict=True)):
         order.insert(to, which)
@@ -273,6 +284,12 @@ def cat(tensors, dim: int = 0):
     """
     tensors = _several("cat", tensors)
     dim = one_dim("cat", dim, np.ndim(tensors[0]))
+    if len({np.shape(x)[:dim] + np.shape(x)[dim + 1 :] for x in tensors}) > 1 or len({x.ndim for x in tensors}) > 1:
+        raise ValueError(
+            f"cat: received tensors of shapes {', '.join(str(x.shape) for x in tensors)}; they must be equal "
+            "except along "
+            f"dimension {dim}; reshape them, or stack them along a new dimension"
+        )
     return concatenate(*tensors, dim=dim)
 
 
@@ -286,7 +303,10 @@ def stack(tensors, dim: int = 0):
     tensors = _several("stack", tensors)
     shapes = {np.shape(x) for x in tensors}
     if len(shapes) > 1:
-        raise ValueError(f"stack: received tensors of shapes {', '.join(map(str, sorted(shapes)))}; they must be equal; cat joins others")
+        raise ValueError(
+            f"stack: received tensors of shapes {', '.join(map(str, sorted(shapes)))}; they must be equal; cat "
+            "joins others"
+        )
     return cat([unsqueeze(x, dim) for x in tensors], one_dim("stack", dim, tensors[0].ndim + 1))
 
 
@@ -312,8 +332,10 @@ def narrow(x, dim: int, start: int, length: int):
     """
     dim = one_dim("narrow", dim, x.ndim)
     start = start + x.shape[dim] if start < 0 else start
-    if not (0 <= start and 0 <= length and start + length <= x.shape[dim]):
-        raise IndexError(f"narrow: start={start}, length={length} leave dimension {dim} of shape {x.shape}; stay inside it")
+    if not (start >= 0 and length >= 0 and start + length <= x.shape[dim]):
+        raise IndexError(
+            f"narrow: start={start}, length={length} leave dimension {dim} of shape {x.shape}; stay inside it"
+        )
     return x[_along(dim, start, start + length)]
 
 
@@ -329,7 +351,9 @@ def split(x, split_size_or_sections, dim: int = 0):
     if isinstance(split_size_or_sections, (tuple, list)):
         parts = list(split_size_or_sections)
         if sum(parts) != n or any(p < 0 for p in parts):
-            raise ValueError(f"split: the sections {parts} do not add up to the {n} of dimension {dim}; make them do so")
+            raise ValueError(
+                f"split: the sections {parts} do not add up to the {n} of dimension {dim}; make them do so"
+            )
     else:
         if split_size_or_sections <= 0:
             raise ValueError(f"split: received a piece size of {split_size_or_sections}; it must be at least 1")
@@ -412,7 +436,9 @@ def repeat(x, *repeats):
     """
     repeats = sizes("repeat", repeats)
     if len(repeats) < x.ndim or any(n < 0 for n in repeats):
-        raise ValueError(f"repeat: received {repeats} for shape {x.shape}; pass a count of at least 0 for each dimension")
+        raise ValueError(
+            f"repeat: received {repeats} for shape {x.shape}; pass a count of at least 0 for each dimension"
+        )
     shape = (1,) * (len(repeats) - x.ndim) + x.shape
     doubled = tuple(n for size in shape for n in (1, size))
     wide = tuple(n for pair in zip(repeats, shape, strict=True) for n in pair)
@@ -432,7 +458,7 @@ def tile(x, *dims):
 
 @numpy_names
 def repeat_interleave(x, repeats, dim=None):
-    """Each element (or slice along `dim`) repeated next to itself (NumPy's repeat); `repeats` is a number, or one for each.
+    """Each element (or slice along `dim`) repeated next to itself, by one number or one for each (NumPy's repeat).
 
     >>> cr.tensor([1, 2]).repeat_interleave(2)
     tensor([1, 1, 2, 2])
@@ -471,7 +497,8 @@ def pad(x, pad, mode: str = "constant", value: float = 0.0):
     widths = sizes("pad", (tuple(pad),))
     if len(widths) % 2 or len(widths) > 2 * x.ndim:
         raise ValueError(
-            f"pad: received {widths} for shape {x.shape}; pass a pair (before, after) for each padded dimension, last first"
+            f"pad: received {widths} for shape {x.shape}; pass a pair (before, after) for each padded "
+            "dimension, last first"
         )
     pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + [widths[i : i + 2] for i in range(len(widths) - 2, -1, -2)]
     if mode == "constant":
@@ -491,8 +518,14 @@ def _border(mode, n, before, after) -> np.ndarray:
     limit = {"reflect": n - 1, "replicate": math.inf if n else 0, "circular": n}.get(mode)
     if limit is None:
         raise ValueError(f"pad: received mode={mode!r}; it can be 'constant', 'reflect', 'replicate' or 'circular'")
-    if before > limit or after > limit or min(before, after) < 0:
-        raise ValueError(f"pad: {mode} by ({before}, {after}) needs a dimension larger than {n}; pad less, or use 'constant'")
+    if min(before, after) < 0:
+        raise ValueError(
+            f"pad: {mode} by ({before}, {after}): only 'constant' takes negative widths; cut with x[...] first"
+        )
+    if before > limit or after > limit:
+        raise ValueError(
+            f"pad: {mode} by ({before}, {after}) needs a dimension larger than {n}; pad less, or use 'constant'"
+        )
     if mode == "replicate":
         return places.clip(0, n - 1)
     if mode == "circular":

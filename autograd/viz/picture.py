@@ -83,7 +83,7 @@ def _graphviz():
 
 
 def draw(output, names: dict | None = None) -> Picture:
-    """The graph that computed `output` (a tensor or several): leaves blue, constants grey, operations yellow, results green.
+    """The graph that computed `output` (tensors): leaves blue, constants grey, operations yellow, results green.
 
     Edges point the way the data flowed; operations carry their module path, all boxes their shapes. `names` maps names
     to leaf tensors (e.g. `dict(model.named_parameters())`).

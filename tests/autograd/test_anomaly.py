@@ -32,11 +32,10 @@ def told(call, *parts):
 def test_in_forward():
     x = cr.tensor([1.0, 0.0, -1.0], dtype=f64, requires_grad=True)
     with cr.detect_anomaly():
-        where = here()
         told(
             lambda: cr.log(x),
             "the result of log holds the first Inf, at index (1,)",
-            "recorded at " + where[:-1],
+            f"recorded at {__file__}:",
             "shape (3,) of float64",
         )
 
@@ -46,7 +45,7 @@ def test_in_forward_without_a_graph():
         told(
             lambda: cr.ones(2) / cr.tensor([1.0, 0.0]),
             "the result of divide holds the first Inf, at index (1,)",
-            f"recorded at {here()}",
+            f"recorded at {__file__}:",
         )
         told(lambda: cr.tensor(0.0) / 0, "holds the first NaN, at index ()")
         with cr.no_grad():
@@ -101,7 +100,7 @@ def test_inherited_nan():
     x = cr.tensor([np.nan], dtype=f64, requires_grad=True)
     with cr.detect_anomaly():
         told(lambda: x * 2, "the result of multiply holds the first NaN", "an input held one already")
-        assert "already" not in told(lambda: cr.log(x.detach() * 0 if False else cr.zeros(1)))
+        assert "already" not in told(lambda: cr.log(cr.zeros(1)))
 
 
 def test_several_results_and_integers():

@@ -103,6 +103,23 @@ def test_a_missing_sum_over_a_broadcast_axis_is_caught():
         cr.check_grads(add_row, [cr.ones(3, 2, dtype=f64), cr.ones(2, dtype=f64)])
 
 
+def test_a_transposed_weight_is_caught():
+    @cr.primitive
+    def product(k, x, w):
+        return x @ w
+
+    @product.vjp("x")
+    def product_dx(g, w):
+        return g @ w
+
+    @product.vjp("w")
+    def product_dw(g, x):
+        return x.T @ g
+
+    with pytest.raises(cr.GradientError, match="input 0"):
+        cr.check_grads(product, [cr.randn(3, 3, dtype=f64), cr.randn(3, 3, dtype=f64)])
+
+
 def test_a_stale_buffer_is_caught():
     buffer = np.zeros(3)
 

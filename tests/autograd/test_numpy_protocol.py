@@ -26,7 +26,8 @@ UNARY = (
 ).split()
 POSITIVE = "log log1p log2 log10".split()
 BINARY = (
-    "add subtract multiply divide true_divide maximum minimum power float_power remainder floor_divide logaddexp arctan2"
+    "add subtract multiply divide true_divide maximum minimum power float_power remainder floor_divide logaddexp "
+    "arctan2"
 ).split()
 COMPARISONS = "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor".split()
 

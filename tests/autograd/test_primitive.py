@@ -353,7 +353,7 @@ def test_kernel_complaints_carry_what_was_received():
     f = product()
     with pytest.raises(
         ValueError,
-        match=r"product: shape \(2,\) of float32, shape \(3,\) of float32 do not broadcast; .*use reshape or unsqueeze to",
+        match=r"product: shape \(2,\) of float32, shape \(3,\) of float32 do not broadcast; .*use reshape or",
     ):
         f(cr.ones(2), cr.ones(3))
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import chainrule as cr
 
@@ -543,6 +545,52 @@ def test_a_wrong_seed_leaves_the_graph_walkable():
         with pytest.raises((ValueError, RuntimeError)):
             y.backward(wrong)
     y.backward(cr.ones(2, dtype=f64))
+
+
+def test_several_outputs_at_once():
+    x = leaf(1.0, 2.0)
+    cr.autograd.backward([x * x, x.sum()], [np.array([1.0, 10.0]), None])
+    assert x.grad.tolist() == [2 + 1, 40 + 1]
+
+
+# ---- drawn graphs ----------------------------------------------------------------------------------------------------
+
+STEPS = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "square": lambda a, b: a * a,
+    "scale": lambda a, b: 0.5 * a + 1,
+    "sum": lambda a, b: a.sum() * b,
+    "flip": lambda a, b: a[::-1] if isinstance(a, np.ndarray) else a.flip(0),
+    "mean of rows": lambda a, b: a * b.mean(),
+    "divide": lambda a, b: a / (b * b + 2),
+}
+
+
+@given(st.data())
+def test_drawn_graphs_against_complex_steps(data):
+    """f′(x)·u = Im f(x + ihu) / h to the last digits, by NumPy alone; values are used any number of times."""
+    steps = data.draw(
+        st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 99), st.integers(0, 99)), max_size=14)
+    )
+    x, w, u = np.random.default_rng(data.draw(st.integers(0, 999))).uniform(-1, 1, (3, 3))
+
+    def f(x, w):
+        values = [x, w]
+        for name, i, j in steps:
+            values.append(STEPS[name](values[i % len(values)], values[j % len(values)]))
+        return (values[-1] + values[len(values) // 2]).sum()
+
+    a, b = leaf(x), leaf(w)
+    loss = f(a, b)
+    got = cr.autograd.grad(loss, [a, b], retain_graph=True, materialize_grads=True)
+    expected = [np.imag(f(x + 1e-30j * u, w + 0j)) / 1e-30, np.imag(f(x + 0j, w + 1e-30j * u)) / 1e-30]
+    for g, value in zip(got, expected, strict=True):
+        np.testing.assert_allclose((g.numpy() * u).sum(), value, rtol=1e-9, atol=1e-9)
+    loss.backward()
+    for g, t in zip(got, (a, b), strict=True):
+        assert (t.grad is None and not g.numpy().any()) or np.array_equal(t.grad.numpy(), g.numpy())
 
 
 def test_repeated_runs_are_bit_equal(rng):

@@ -2,9 +2,10 @@
 
 
 def pytest_terminal_summary(terminalreporter):
-    wanted = "samples of PyTorch compared"
-    counts = [n for report in terminalreporter.stats.get("passed", []) for name, n in report.user_properties if name == wanted]
+    passed = terminalreporter.stats.get("passed", [])
+    counts = [n for report in passed for name, n in report.user_properties if name == "samples of PyTorch compared"]
     if counts:
         terminalreporter.write_line(
-            f"parity: {sum(counts)} samples of {len(counts)} operations agree with PyTorch in value, gradient and second gradient"
+            f"parity: {sum(counts)} samples of {len(counts)} operations agree with PyTorch "
+            "in value, gradient and second gradient"
         )

@@ -38,6 +38,10 @@ def live(out):
     return [y for y in outputs(out) if y.requires_grad]
 
 
+def floating(out):
+    return [y for y in outputs(out) if y.dtype.kind == "f"]
+
+
 def cotangents(rng, out):
     return [cr.tensor(np.asarray(rng.standard_normal(y.shape)).astype(y.dtype)) for y in live(out)]
 
@@ -101,13 +105,13 @@ def float16(row, rng):
 def derivative(row, rng):
     """First and second derivatives against differences. The mean of nothing and the like (NaN, infinity) have none.
 
-    The results are bent, y + y²/10, so that their gradients depend on the inputs: a rule must be differentiable in g too.
+    The results are bent, y + y²/10, so that g depends on the inputs: a rule must be differentiable in g too.
     """
     for sample, context in drawn(row, rng):
         with context:
             if sample.varied and all(np.isfinite(value).all() for value in row.expected(sample)):
                 call = row.call(sample)
-                bent = lambda *xs, call=call: [y * (y * 0.1 + 1) for y in outputs(call(*xs)) if y.dtype.kind == "f"]
+                bent = lambda *xs, call=call: [y * (y * 0.1 + 1) for y in floating(call(*xs))]
                 cr.check_grads(bent, row.leaves(sample), order=2, seed=int(rng.integers(1 << 30)))
 
 
@@ -147,9 +151,9 @@ def partial(row, rng):
             seeds = cotangents(rng, out)
             for i, expected in enumerate(gradients(call, leaves, seeds)):
                 alone = [leaf if j == i else leaf.detach() for j, leaf in enumerate(leaves)]
-                depends = [y.requires_grad for y in outputs(call(*alone)) if y.dtype.kind == "f"]
-                own = [s for s, on in zip(seeds, depends, strict=True) if on]
-                (got,) = gradients(lambda x, i=i, alone=alone: call(*alone[:i], x, *alone[i + 1 :]), [leaves[i]], own)
+                result = outputs(call(*alone))
+                own = [s for s, y in zip(seeds, floating(result), strict=True) if y.requires_grad]
+                (got,) = cr.autograd.grad(live(result), [leaves[i]], own, materialize_grads=True)
                 close(got, expected.numpy(), 1e-10)
 
 
@@ -168,10 +172,10 @@ def aliased(row, rng):
                 continue
             seeds = cotangents(rng, out)
             expected = sum(g.numpy() for g in gradients(call, copies, seeds))
-            (got,) = gradients(lambda x: call(*[x] * len(at)), [x], seeds)
-            close(got, expected, 1e-10)
-            (got,) = gradients(lambda x: call(*[x] * len(at)), [x], seeds, create_graph=True)
-            close(got, expected, 1e-10)
+            same = lambda x, call=call, n=len(at): call(*[x] * n)
+            for create_graph in (False, True):
+                (got,) = gradients(same, [x], seeds, create_graph=create_graph)
+                close(got, expected, 1e-10)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -262,7 +266,7 @@ def inside(row, rng):
                 laid = [cr.as_tensor(layout(s.array)) for s in seeds]
                 for got, value in zip(gradients(call, leaves, laid), expected, strict=True):
                     close(got, value.numpy(), 1e-10, layout.__name__)
-            scaled = lambda *xs: [y * 0.5 for y in live(call(*[x * 2 for x in xs]))]
+            scaled = lambda *xs, call=call: [y * 0.5 for y in live(call(*[x * 2 for x in xs]))]
             halves = [cr.tensor(x.detach().numpy() / 2, requires_grad=True) for x in leaves]
             for got, value in zip(gradients(scaled, halves, seeds), expected, strict=True):
                 close(got, value.numpy(), 1e-10, "between two products")
@@ -273,7 +277,7 @@ def inside(row, rng):
 
 
 def unshared(row, rng):
-    """No two gradients share memory, nor one with an input, a result or the user's cotangent; nothing given is changed."""
+    """No gradient shares memory with another, an input, a result or the user's cotangent; nothing given is changed."""
     for sample, context in drawn(row, rng):
         with context:
             before = [None if x is None else x.copy() for x in sample.inputs]
@@ -289,7 +293,9 @@ def unshared(row, rng):
                 made = [leaf.grad.array for leaf in leaves if leaf.grad is not None]
                 functional = cr.autograd.grad(live(out), leaves, seeds, allow_unused=True)
                 made += [g.array for g in functional if g is not None]
-            others = [x for x in sample.inputs if x is not None] + [s.array for s in seeds] + [y.array for y in outputs(out)]
+            others = (
+                [x for x in sample.inputs if x is not None] + [s.array for s in seeds] + [y.array for y in outputs(out)]
+            )
             for one, two in [*itertools.combinations(made, 2), *itertools.product(made, others)]:
                 assert not np.shares_memory(one, two)
             for x, y in zip(sample.inputs, before, strict=True):
@@ -297,7 +303,9 @@ def unshared(row, rng):
             for s, k in zip(seeds, kept, strict=True):
                 assert np.array_equal(s.numpy(), k), "the cotangent was changed"
             for y, k in zip(outputs(out), results, strict=True):
-                assert np.array_equal(y.detach().numpy(), k, equal_nan=k.dtype.kind == "f"), "a result was changed by backward"
+                assert np.array_equal(y.detach().numpy(), k, equal_nan=k.dtype.kind == "f"), (
+                    "a result was changed by backward"
+                )
 
 
 # ---- broadcasting ----------------------------------------------------------------------------------------------------
@@ -315,7 +323,17 @@ def drawn_shapes(rng, arity):
     return shapes
 
 
-FIXED_SHAPES = [((), ()), ((3,), ()), ((), (2, 3)), ((1,), ()), ((2, 1), (1, 3)), ((0,), (1,)), ((0, 3), (1, 3)), ((1, 1), ()), ((2, 0), (0,))]
+FIXED_SHAPES = [
+    ((), ()),
+    ((3,), ()),
+    ((), (2, 3)),
+    ((1,), ()),
+    ((2, 1), (1, 3)),
+    ((0,), (1,)),
+    ((0, 3), (1, 3)),
+    ((1, 1), ()),
+    ((2, 0), (0,)),
+]
 
 
 def broadcasting(row, rng, draws=12):

@@ -8,17 +8,20 @@ import numpy as np
 
 def conv_size(size, kernel, stride, padding, dilation):
     return tuple(
-        (n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+        (n + sum(p) - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
     )
 
 
 def taps(x_shape, w_shape, size, stride, padding, dilation, groups):
-    """(place in out, place in x, place in w) of every product of a cross-correlation to `size`, in any number of axes."""
+    """(place in out, place in x, place in w) of every product of a cross-correlation to `size`, for any axes."""
     per = w_shape[0] // groups
     for n, o, c in itertools.product(range(x_shape[0]), range(w_shape[0]), range(w_shape[1])):
         channel = o // per * w_shape[1] + c
         for at, tap in itertools.product(np.ndindex(*size), np.ndindex(*w_shape[2:])):
-            place = tuple(i * s - p[0] + k * d for i, s, p, k, d in zip(at, stride, padding, tap, dilation, strict=True))
+            place = tuple(
+                i * s - p[0] + k * d for i, s, p, k, d in zip(at, stride, padding, tap, dilation, strict=True)
+            )
             if all(0 <= p < m for p, m in zip(place, x_shape[2:], strict=True)):
                 yield (n, o, *at), (n, channel, *place), (o, c, *tap)
 
@@ -99,11 +102,16 @@ def sizes(places):
 
 
 def divided(found, count_include_pad, divisor_override):
-    return [(at, places, divisor_override or (counted if count_include_pad else len(places))) for at, places, counted in found]
+    return [
+        (at, places, divisor_override or (counted if count_include_pad else len(places)))
+        for at, places, counted in found
+    ]
 
 
 def avg_pool(x, *, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
-    found = divided(windows(x.shape[2:], kernel_size, stride, padding, ceil_mode=ceil_mode), count_include_pad, divisor_override)
+    found = divided(
+        windows(x.shape[2:], kernel_size, stride, padding, ceil_mode=ceil_mode), count_include_pad, divisor_override
+    )
     out = np.zeros((*x.shape[:2], *sizes(at for at, *_ in found)))
     for n in np.ndindex(*x.shape[:2]):
         for at, places, count in found:

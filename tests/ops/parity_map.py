@@ -5,24 +5,26 @@ import chainrule.nn.functional as F
 
 #: op_db's name is that of our function, or of a Tensor's method
 SAME = """
-    T __getitem__ __radd__ __rand__  __rmatmul__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rxor__ abs acos acosh add
-    all amax amin any arange argmax argmin argsort asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor bmm
-    bool broadcast_tensors broadcast_to cat ceil chunk clamp clone contiguous cos cosh cumsum diag diagonal div dot double einsum
-    eq erf exp exp2 expand expand_as expm1 eye flatten flip float floor floor_divide full full_like gather ge gt half index_add
-    index_select int isfinite isinf isnan item le lerp linspace log log10 log1p log2 log_softmax logaddexp logical_and logical_not
-    logical_or logical_xor logsumexp long lt mT masked_fill masked_select matmul max maximum mean meshgrid min minimum mm movedim
-    mul mv narrow ne neg new_full new_ones new_zeros nonzero norm ones ones_like outer permute pow prod ravel reciprocal remainder
-    repeat repeat_interleave reshape roll round rsqrt scatter scatter_add sigmoid sign sin sinh softmax sort split sqrt square
-    squeeze stack std sub sum t take_along_dim tan tanh tensordot tile topk trace transpose tril triu true_divide trunc unbind
-    unflatten unsqueeze var view where zeros zeros_like
+    T __getitem__ __radd__ __rand__ __rmatmul__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rxor__ abs acos
+    acosh add all amax amin any arange argmax argmin argsort asin asinh atan atan2 atanh bitwise_and bitwise_not
+    bitwise_or bitwise_xor bmm bool broadcast_tensors broadcast_to cat ceil chunk clamp clone contiguous cos
+    cosh cumsum diag diagonal div dot double einsum eq erf exp exp2 expand expand_as expm1 eye flatten flip
+    float floor floor_divide full full_like gather ge gt half index_add index_select int isfinite isinf isnan
+    item le lerp linspace log log10 log1p log2 log_softmax logaddexp logical_and logical_not logical_or
+    logical_xor logsumexp long lt mT masked_fill masked_select matmul max maximum mean meshgrid min minimum mm
+    movedim mul mv narrow ne neg new_full new_ones new_zeros nonzero norm ones ones_like outer permute pow prod
+    ravel reciprocal remainder repeat repeat_interleave reshape roll round rsqrt scatter scatter_add sigmoid
+    sign sin sinh softmax sort split sqrt square squeeze stack std sub sum t take_along_dim tan tanh tensordot
+    tile topk trace transpose tril triu true_divide trunc unbind unflatten unsqueeze var view where zeros
+    zeros_like
 """.split()
 
 #: the same of torch.nn.functional
 FUNCTIONAL = """
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d avg_pool2d batch_norm
-    binary_cross_entropy binary_cross_entropy_with_logits conv1d conv2d conv_transpose1d conv_transpose2d cross_entropy elu
-    embedding gelu hardtanh huber_loss l1_loss layer_norm leaky_relu linear logsigmoid max_pool1d max_pool2d mse_loss nll_loss
-    one_hot pad relu relu6 silu smooth_l1_loss softplus
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d avg_pool2d
+    batch_norm binary_cross_entropy binary_cross_entropy_with_logits conv1d conv2d conv_transpose1d
+    conv_transpose2d cross_entropy elu embedding gelu hardtanh huber_loss l1_loss layer_norm leaky_relu linear
+    logsigmoid max_pool1d max_pool2d mse_loss nll_loss one_hot pad relu relu6 silu smooth_l1_loss softplus
 """.split()
 
 #: where op_db passes its arguments in another order or form than the public function takes them
@@ -32,7 +34,9 @@ ADAPTED = {
     "where": lambda x, condition, other: cr.where(condition, x, other),
     "einsum": lambda operands, equation: cr.einsum(equation, *operands),
     "nn.functional.embedding": lambda weight, index, **options: F.embedding(index, weight, **options),
-    "meshgrid": lambda first, *rest, **options: cr.meshgrid(*(first if isinstance(first, list) else (first, *rest)), **options),
+    "meshgrid": lambda first, *rest, **options: cr.meshgrid(
+        *(first if isinstance(first, list) else (first, *rest)), **options
+    ),
 }
 
 
@@ -61,13 +65,19 @@ REFUSED = {
         "1-tuples for two dimensions: an int or a pair",
     ),
     "nn.functional.batch_norm": (lambda x, args, options: x.ndim < 2, "the input has a channel dimension"),
-    "gather": (lambda x, args, options: not x.ndim or args[1].ndim != x.ndim, "0-d tensors, and empty indices of another rank"),
+    "gather": (
+        lambda x, args, options: not x.ndim or args[1].ndim != x.ndim,
+        "0-d tensors, and empty indices of another rank",
+    ),
     "index_select": (point, "0-d tensors"),
     "index_add": (point, "0-d tensors"),
     "scatter": (point, "0-d tensors"),
     "scatter_add": (point, "0-d tensors"),
     "topk": (point, "0-d tensors"),
-    "cat": (lambda x, args, options: len({t.ndim for t in x}) > 1, "an empty vector joins with nothing of another rank"),
+    "cat": (
+        lambda x, args, options: len({t.ndim for t in x}) > 1,
+        "an empty vector joins with nothing of another rank",
+    ),
     "tensordot": (lambda x, args, options: 1 in x.shape, "broadcasting of contracted dimensions"),
     "norm": (lambda x, args, options: args[:1] in (("nuc",), (0,)), "the nuclear norm; the norm of order 0 is a count"),
     "nn.functional.embedding": (
@@ -75,7 +85,10 @@ REFUSED = {
         "renormalising the weight, in place, in a forward",
     ),
     "repeat_interleave": (has("output_size"), "output_size= is a hint for the GPU"),
-    **{name: (has("memory_format"), "memory formats other than C order") for name in "bool double float half int long".split()},
+    **{
+        name: (has("memory_format"), "memory formats other than C order")
+        for name in "bool double float half int long".split()
+    },
     "std": (lambda x, args, options: args[:1] in ((True,), (False,)), "std(True): pass unbiased=True"),
     "var": (lambda x, args, options: args[:1] in ((True,), (False,)), "var(True): pass unbiased=True"),
 }

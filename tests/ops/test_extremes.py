@@ -59,7 +59,12 @@ def test_gated_units_far_out(function, size, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1e4, 1e30])
 def test_softmax_and_its_logarithm(size, dtype):
-    for values, shares in [([0, size], [0, 1]), ([-size, 0], [0, 1]), ([size, size], [0.5, 0.5]), ([-size, -size], [0.5, 0.5])]:
+    for values, shares in [
+        ([0, size], [0, 1]),
+        ([-size, 0], [0, 1]),
+        ([size, size], [0.5, 0.5]),
+        ([-size, -size], [0.5, 0.5]),
+    ]:
         value, slope = gradient(lambda x: cr.softmax(x, 0), values, dtype)
         np.testing.assert_allclose(value, shares, atol=1e-7)
         np.testing.assert_allclose(slope, 0, atol=1e-7)
@@ -106,7 +111,13 @@ def test_binary_cross_entropy_of_logits(size, dtype):
 
 def test_small_numbers_keep_their_digits():
     """Where 1 + x rounds to 1."""
-    for function, exact in [(cr.log1p, 1e-20), (cr.expm1, 1e-20), (cr.arcsinh, 1e-20), (cr.tanh, 1e-20), (cr.erf, 2e-20 / math.sqrt(math.pi))]:
+    for function, exact in [
+        (cr.log1p, 1e-20),
+        (cr.expm1, 1e-20),
+        (cr.arcsinh, 1e-20),
+        (cr.tanh, 1e-20),
+        (cr.erf, 2e-20 / math.sqrt(math.pi)),
+    ]:
         value, slope = gradient(function, [1e-20], np.float64)
         np.testing.assert_allclose(value, exact, rtol=1e-14)
         np.testing.assert_allclose(slope, exact / 1e-20, rtol=1e-14)

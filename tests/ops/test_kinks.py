@@ -1,5 +1,7 @@
 """Values and derivatives at singular points: ours, PyTorch's, and the page that documents where they differ."""
 
+# ruff: noqa: E501 - a table is read row by row
+
 from __future__ import annotations
 
 import importlib
@@ -227,14 +229,18 @@ def test_the_composed_rules_agree_and_second_derivatives_make_no_nan(kink, torch
         np.testing.assert_allclose(got, expected, rtol=1e-10)
     _, theirs = kink.of(torch, create_graph=True)
     for got, expected in zip(ours, theirs, strict=True):
-        assert not np.isfinite(kink.value).all() or np.isfinite(got[np.isfinite(expected)]).all(), f"ours {got}, PyTorch's {expected}"
+        assert not np.isfinite(kink.value).all() or np.isfinite(got[np.isfinite(expected)]).all(), (
+            f"ours {got}, PyTorch's {expected}"
+        )
 
 
 def test_the_page_shows_our_choices():
     page = PAGE.read_text(encoding="utf-8")
     rows = [row for row in page.splitlines() if row.startswith("| ") and row.count("|") == 5]
     expected = [line(kink, kink.value, kink.gradients) for kink in KINKS]
-    assert [row for row in rows if row in expected] == expected, "docs/derivative-conventions.md: a row is missing or stale"
+    assert [row for row in rows if row in expected] == expected, (
+        "docs/derivative-conventions.md: a row is missing or stale"
+    )
 
 
 def test_the_page_explains_every_difference():

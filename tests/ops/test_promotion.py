@@ -25,7 +25,6 @@ OPERATIONS = {
 }
 
 
-
 #: where ours differ, and why
 DIFFERENCES = {
     ("power", "bool", True): "bool ** True is NumPy's int8; PyTorch keeps bool",
@@ -95,13 +94,18 @@ JOINING = {
 def test_joining(name, torch):
     wrong = []
     for a, b in itertools.product(DTYPES, DTYPES):
-        pairs = [described(m, lambda x, y, m=m: JOINING[name](m, x, y), tensor(m, a, (2,)), tensor(m, b, (2,))) for m in (cr, torch)]
+        pairs = [
+            described(m, lambda x, y, m=m: JOINING[name](m, x, y), tensor(m, a, (2,)), tensor(m, b, (2,)))
+            for m in (cr, torch)
+        ]
         if pairs[0] != pairs[1] and pairs[1][0] != "refused":
             wrong.append((a, b, *pairs))
     assert not wrong, f"{len(wrong)}: {wrong[:40]}"
 
 
-ALONE = "exp sqrt sin sigmoid square abs negative sign floor round relu isnan logical_not reciprocal sum prod amax argmax any cumsum"
+ALONE = """
+    exp sqrt sin sigmoid square abs negative sign floor round relu isnan logical_not reciprocal sum prod amax argmax any cumsum
+"""
 
 
 @pytest.mark.parametrize("name", ALONE.split())
@@ -112,7 +116,11 @@ def test_one_tensor(name, torch):
     for dtype in DTYPES:
         expected = described(torch, lambda x: getattr(torch, theirs)(x, **options), tensor(torch, dtype, (3,)))
         got = described(cr, lambda x: getattr(cr, name)(x, **options), tensor(cr, dtype, (3,)))
-        if (name, dtype) not in DIFFERENCES and expected[0] != "refused" and (got[0] != expected[0] or not np.allclose(got[1], expected[1], rtol=1e-2)):
+        if (
+            (name, dtype) not in DIFFERENCES
+            and expected[0] != "refused"
+            and (got[0] != expected[0] or not np.allclose(got[1], expected[1], rtol=1e-2))
+        ):
             wrong.append((dtype, got, expected))
     assert not wrong, wrong
 
@@ -143,7 +151,12 @@ def test_numbers_take_the_default_dtype(default, torch):
     cr.set_default_dtype(default)
     torch.set_default_dtype(getattr(torch, default))
     try:
-        for make in (lambda m: m.tensor(0.5), lambda m: m.tensor([1, 2.5]), lambda m: m.ones(2), lambda m: m.tensor([1]) * 0.5):
+        for make in (
+            lambda m: m.tensor(0.5),
+            lambda m: m.tensor([1, 2.5]),
+            lambda m: m.ones(2),
+            lambda m: m.tensor([1]) * 0.5,
+        ):
             assert str(make(cr).dtype) == str(make(torch).dtype).removeprefix("torch.")
     finally:
         cr.set_default_dtype(previous)

@@ -126,7 +126,9 @@ ONE = [
         good=away(-1, 1, 0.5),
         params=[{}, {"min_val": -1, "max_val": 0.5}],
     ),
-    elementwise("clamp_numbers", clip, ANY, good=away(-1, 1), params=[{"min": -1, "max": 1}, {"min": None, "max": 1.0}]),
+    elementwise(
+        "clamp_numbers", clip, ANY, good=away(-1, 1), params=[{"min": -1, "max": 1}, {"min": None, "max": 1.0}]
+    ),
     elementwise(
         "clamp",
         clip,
@@ -190,7 +192,9 @@ TWO = [
     elementwise("bitwise_and", operator.and_, BITS, BITS, result=int),
     elementwise("bitwise_or", operator.or_, BITS, BITS, result=int),
     elementwise("bitwise_xor", operator.xor, BITS, BITS, result=int),
-    elementwise("floor_divide", operator.floordiv, BITS, [-2, 1, 3], label="integers", result=int, function=cr.floor_divide),
+    elementwise(
+        "floor_divide", operator.floordiv, BITS, [-2, 1, 3], label="integers", result=int, function=cr.floor_divide
+    ),
     elementwise("remainder", operator.mod, BITS, [-2, 1, 3], label="integers", result=int, function=cr.remainder),
     elementwise("add", operator.add, BITS, BITS, label="integers", result=int, function=cr.add),
     elementwise("power", operator.pow, BITS, [0, 1, 3], label="integers", result=int, function=cr.power),
@@ -329,16 +333,25 @@ THREE = [
 # ---- conversions -----------------------------------------------------------------------------------------------------
 
 CONVERT = [
-    Row("clone", cr.clone, np.array, lambda rng: [Sample((normal(rng, *s),)) for s in [(2, 3), (), (0, 2)]], of="clone", primitive=True),
+    Row(
+        "clone",
+        cr.clone,
+        np.array,
+        lambda rng: [Sample((normal(rng, *s),)) for s in [(2, 3), (), (0, 2)]],
+        of="clone",
+        primitive=True,
+    ),
     Row(
         "cast",
         cr.autograd.REGISTRY["cast"],
         lambda x, dtype, source: x.astype(dtype),
-        lambda rng: [Sample((normal(rng, *s),), {"dtype": np.float64, "source": np.float64}) for s in [(2, 3), (), (0, 2)]],
+        lambda rng: [
+            Sample((normal(rng, *s),), {"dtype": np.float64, "source": np.float64}) for s in [(2, 3), (), (0, 2)]
+        ],
         of="cast",
         primitive=True,
         without={
-            "float32": "the dtype of the result is the metadata's: tests/ops/test_promotion.py casts between all dtypes",
+            "float32": "the dtype of the result is the metadata's; test_promotion.py casts between all dtypes",
             "float16": "the dtype of the result is the metadata's",
         },
     ),

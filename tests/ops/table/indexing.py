@@ -33,7 +33,11 @@ def written(x, value, index):
     return out
 
 
-INTS, MASK, PAIR = np.array([2, 0, 2]), np.array([[True, False, True], [False, False, True], [True] * 3]), np.array([[0, 2], [1, 1]])
+INTS, MASK, PAIR = (
+    np.array([2, 0, 2]),
+    np.array([[True, False, True], [False, False, True], [True] * 3]),
+    np.array([[0, 2], [1, 1]]),
+)
 BASIC = [
     (1,),
     (-1,),
@@ -148,7 +152,14 @@ def indexed(rng, dim, shape, wanted):
     return rng.integers(0, shape[dim], wanted)
 
 
-ALONG = [(0, (3, 4), (5, 4)), (1, (3, 4), (3, 2)), (1, (3, 4), (2, 6)), (0, (3,), (4,)), (0, (3, 2), (0, 2)), (2, SHAPE, (2, 3, 4))]
+ALONG = [
+    (0, (3, 4), (5, 4)),
+    (1, (3, 4), (3, 2)),
+    (1, (3, 4), (2, 6)),
+    (0, (3,), (4,)),
+    (0, (3, 2), (0, 2)),
+    (2, SHAPE, (2, 3, 4)),
+]
 
 
 def gathering(rng):
@@ -165,7 +176,9 @@ def scatter_adding(rng):
     for dim, shape, wanted in ALONG:
         larger = tuple(n + 1 for n in wanted)
         for source in (wanted, larger):
-            yield Sample((distinct(rng, *shape), distinct(rng, *source)), {"dim": dim, "index": indexed(rng, dim, shape, wanted)})
+            yield Sample(
+                (distinct(rng, *shape), distinct(rng, *source)), {"dim": dim, "index": indexed(rng, dim, shape, wanted)}
+            )
 
 
 def once(rng, dim, shape, wanted):
@@ -258,7 +271,9 @@ def classes(rng):
 
 
 def one_hot(x, num_classes=3):
-    return np.array([[float(v == c) for c in range(num_classes)] for v in x.ravel()], int).reshape(*x.shape, num_classes)
+    return np.array([[float(v == c) for c in range(num_classes)] for v in x.ravel()], int).reshape(
+        *x.shape, num_classes
+    )
 
 
 def nonzero(x, as_tuple=False):
@@ -295,7 +310,9 @@ ROWS = [
     public(
         "getitem",
         lambda x, index: x[np.array(index)],
-        lambda rng: [Sample((distinct(rng, 3, 2),), {"index": i}) for i in ([1, 0, 1], [[0], [2]], [True, False, True])],
+        lambda rng: [
+            Sample((distinct(rng, 3, 2),), {"index": i}) for i in ([1, 0, 1], [[0], [2]], [True, False, True])
+        ],
         label="tensor index",
         function=lambda x, index: x[cr.tensor(index)],
     ),
@@ -321,7 +338,11 @@ ROWS = [
     public(
         "take_along_dim",
         lambda x, index, dim: np.take_along_axis(x, index, dim),
-        lambda rng: [Sample((distinct(rng, 3, 4), rng.integers(0, 4, (3, 2))), {"dim": 1}), Sample((distinct(rng, 3, 4), rng.integers(0, 3, (2, 1))), {"dim": 0}), Sample((distinct(rng, 1, 4), rng.integers(0, 4, (3, 2))), {"dim": -1})],
+        lambda rng: [
+            Sample((distinct(rng, 3, 4), rng.integers(0, 4, (3, 2))), {"dim": 1}),
+            Sample((distinct(rng, 3, 4), rng.integers(0, 3, (2, 1))), {"dim": 0}),
+            Sample((distinct(rng, 1, 4), rng.integers(0, 4, (3, 2))), {"dim": -1}),
+        ],
         function=lambda x, index, dim: cr.take_along_dim(x, index, dim),
     ),
     public(
@@ -352,4 +373,3 @@ ROWS = [
     public("one_hot", one_hot, classes),
     public("nonzero", nonzero, sparse),
 ]
-

@@ -29,7 +29,9 @@ def summed(equation, *xs):
 def empty_aware(equation, *xs):
     """`summed`, for which a label of size 0 makes every sum empty."""
     left, out = equation.split("->")
-    sizes = {c: n for name, x in zip(left.split(","), xs, strict=True) for c, n in zip(name, x.shape, strict=True) if n != 1}
+    sizes = {
+        c: n for name, x in zip(left.split(","), xs, strict=True) for c, n in zip(name, x.shape, strict=True) if n != 1
+    }
     return np.zeros([sizes.get(c, 1) for c in out]) if 0 in sizes.values() else summed(equation, *xs)
 
 
@@ -46,12 +48,31 @@ def pairs(*shapes):
 
 
 def einsums(table):
-    return lambda rng: [Sample(tuple(normal(rng, *s) for s in shapes), {"equation": e, "full": full}) for e, full, shapes in table]
+    return lambda rng: [
+        Sample(tuple(normal(rng, *s) for s in shapes), {"equation": e, "full": full}) for e, full, shapes in table
+    ]
 
 
 MATRICES = [((2, 3), (3, 4)), ((3, 3), (3, 3)), ((1, 1), (1, 1)), ((2, 0), (0, 3)), ((0, 3), (3, 2))]
-BATCHES = [((5, 2, 3), (5, 3, 2)), ((2, 3), (4, 3, 2)), ((4, 1, 2, 3), (2, 3, 2)), ((0, 2, 3), (0, 3, 2)), ((2, 1, 2, 2), (1, 3, 2, 2))]
-RANKS = [((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((3,), (2, 3, 2)), ((2, 2, 3), (3,)), ((2, 2, 3), (3, 2)), ((2, 2, 2, 3), (3, 1)), ((0,), (0,)), ((0, 2, 3), (3, 2)), ((2, 0, 3), (3, 2))]
+BATCHES = [
+    ((5, 2, 3), (5, 3, 2)),
+    ((2, 3), (4, 3, 2)),
+    ((4, 1, 2, 3), (2, 3, 2)),
+    ((0, 2, 3), (0, 3, 2)),
+    ((2, 1, 2, 2), (1, 3, 2, 2)),
+]
+RANKS = [
+    ((3,), (3,)),
+    ((3,), (3, 2)),
+    ((2, 3), (3,)),
+    ((3,), (2, 3, 2)),
+    ((2, 2, 3), (3,)),
+    ((2, 2, 3), (3, 2)),
+    ((2, 2, 2, 3), (3, 1)),
+    ((0,), (0,)),
+    ((0, 2, 3), (3, 2)),
+    ((2, 0, 3), (3, 2)),
+]
 
 #: notation, the same written in full, shapes
 NOTATIONS = [
@@ -83,7 +104,13 @@ NOTATIONS = [
     (",ij->ij", ",ij->ij", [(), (2, 3)]),
     ("->", "->", [()]),
 ]
-PLAIN = [n for n in NOTATIONS if n[0] == n[1] and not any(len(set(name)) < len(name) for name in n[0].partition("->")[0].split(",")) and n[2] != [(2, 1), (3, 4)]]
+PLAIN = [
+    n
+    for n in NOTATIONS
+    if n[0] == n[1]
+    and not any(len(set(name)) < len(name) for name in n[0].partition("->")[0].split(","))
+    and n[2] != [(2, 1), (3, 4)]
+]
 
 
 def linear(x, w, b=None):
@@ -123,7 +150,9 @@ ROWS = [
     public("dot", matmul, pairs(((3,), (3,)), ((0,), (0,)))),
     public("outer", lambda x, y: summed("i,j->ij", x, y), pairs(((2,), (3,)), ((1,), (1,)))),
     public("linear", linear, lines((4,), (2, 3), (), (0,), (2, 0))),
-    public("trace", lambda x: summed("ii->", x[: min(x.shape), : min(x.shape)]), pairs(((3, 3),), ((2, 4),), ((1, 1),))),
+    public(
+        "trace", lambda x: summed("ii->", x[: min(x.shape), : min(x.shape)]), pairs(((3, 3),), ((2, 4),), ((1, 1),))
+    ),
     public(
         "tensordot",
         tensordot,

@@ -77,7 +77,9 @@ def reduced(losses, reduction, count=None):
     if reduction == "none":
         return losses
     total = math.fsum(np.ravel(losses))
-    return np.asarray(total if reduction == "sum" else total / (losses.size if count is None else count) if losses.size else math.nan)
+    return np.asarray(
+        total if reduction == "sum" else total / (losses.size if count is None else count) if losses.size else math.nan
+    )
 
 
 def pointwise(loss):
@@ -155,7 +157,9 @@ SCORES = [((4, 3), (4,)), ((3,), ()), ((2, 3, 2), (2, 2)), ((2, 2, 2, 2), (2, 2,
 
 def class_samples(smoothing=(0.0, 0.2), logs=False):
     def make(rng):
-        for params in product(reduction=REDUCTIONS, label_smoothing=smoothing) if smoothing else product(reduction=REDUCTIONS):
+        for params in (
+            product(reduction=REDUCTIONS, label_smoothing=smoothing) if smoothing else product(reduction=REDUCTIONS)
+        ):
             for scores, items in SCORES:
                 classes = scores[1] if len(scores) > 1 else scores[0]
                 target = rng.integers(0, classes, items)
@@ -177,7 +181,10 @@ def items(rng):
     for sample in class_samples()(rng):
         x, target, _ = sample.inputs
         if sample.params["reduction"] == "sum" and x.ndim > 1 and x.size:
-            given = {"ignore_index": sample.params.get("ignore_index", -100), "label_smoothing": sample.params["label_smoothing"]}
+            given = {
+                "ignore_index": sample.params.get("ignore_index", -100),
+                "label_smoothing": sample.params["label_smoothing"],
+            }
             yield Sample(sample.inputs, given, fixed=sample.fixed)
     yield Sample((normal(rng, 0, 3), np.zeros(0, int), None), {"ignore_index": -100, "label_smoothing": 0.0})
 
@@ -239,7 +246,9 @@ def dropped_channels(x, *, p, seed):
 
 
 def drops(*shapes):
-    return lambda rng: [Sample((normal(rng, *s),), {"p": p, "seed": int(rng.integers(99))}) for s in shapes for p in (0.3, 0.5)]
+    return lambda rng: [
+        Sample((normal(rng, *s),), {"p": p, "seed": int(rng.integers(99))}) for s in shapes for p in (0.3, 0.5)
+    ]
 
 
 ROWS = [
@@ -293,5 +302,12 @@ ROWS = [
     public("nll_loss", classified(list), class_samples(smoothing=())),
     elementwise("bounded_log", lambda x: max(math.log(x), -100.0), (0.1, 3.0)),
     public("binary_cross_entropy", bce, binary_samples(0.05, 0.95)),
-    public("binary_cross_entropy_with_logits", bce_logits, binary_samples(-3, 3, positive=True), function=lambda x, t, weight=None, pos_weight=None, reduction="mean": cr.binary_cross_entropy_with_logits(x, t, weight, reduction, pos_weight)),
+    public(
+        "binary_cross_entropy_with_logits",
+        bce_logits,
+        binary_samples(-3, 3, positive=True),
+        function=lambda x, t, weight=None, pos_weight=None, reduction="mean": cr.binary_cross_entropy_with_logits(
+            x, t, weight, reduction, pos_weight
+        ),
+    ),
 ]

@@ -20,7 +20,9 @@ def over(x, dim, keepdim, f, result=float):
     out = np.empty(rest, result)
     for place in np.ndindex(*rest):
         index = iter(place)
-        out[place] = f([v.item() for v in x[tuple(slice(None) if d in dims else next(index) for d in range(x.ndim))].flat])
+        out[place] = f(
+            [v.item() for v in x[tuple(slice(None) if d in dims else next(index) for d in range(x.ndim))].flat]
+        )
     return out.reshape([1 if d in dims else n for d, n in enumerate(x.shape)]) if keepdim else out
 
 
@@ -102,7 +104,6 @@ def over_samples(empty=True, point=True, **choices):
         *[((EMPTY,), {"dim": (2,), **p}) for p in few],
         *([((EMPTY,), {"dim": (1,), **p}) for p in few] if empty else []),
     )
-
 
 
 def line_samples(*params):
@@ -198,7 +199,13 @@ ANY_TRUE = lambda x, dim=None, keepdim=False: over(x, dim, keepdim, any, bool)  
 
 
 def truths(rng):
-    for shape, params in [((2, 3), {}), ((2, 3), {"dim": 1}), ((2, 3), {"dim": (0, 1), "keepdim": True}), ((), {}), ((0, 2), {"dim": 0})]:
+    for shape, params in [
+        ((2, 3), {}),
+        ((2, 3), {"dim": 1}),
+        ((2, 3), {"dim": (0, 1), "keepdim": True}),
+        ((), {}),
+        ((0, 2), {"dim": 0}),
+    ]:
         yield Sample((np.asarray(rng.random(shape) < 0.6),), params)
         yield Sample((np.asarray(rng.integers(0, 2, shape) * 1.5),), params)
 
@@ -212,20 +219,75 @@ ROWS = [
     of_primitive("amin_over", reducing(min), over_samples(empty=False)),
     of_primitive("logsumexp_over", reducing(logsumexp), over_samples()),
     of_primitive("norm2_over", reducing(pnorm), over_samples(empty=False)),
-    of_primitive("prod_last", lambda x: over(x, -1, False, math.prod), both(samples((((2, 3),), {}), ((VECTOR,), {}), (((2, 0),), {}), (((0, 2),), {})), zeros_in(1), zeros_in([1, 2]), zeros_in([0, 1, 3]))),
+    of_primitive(
+        "prod_last",
+        lambda x: over(x, -1, False, math.prod),
+        both(
+            samples((((2, 3),), {}), ((VECTOR,), {}), (((2, 0),), {}), (((0, 2),), {})),
+            zeros_in(1),
+            zeros_in([1, 2]),
+            zeros_in([0, 1, 3]),
+        ),
+    ),
     of_primitive("cumsum_along", lambda x, dim: along(x, dim, lambda v: np.cumsum(v)), line_samples()),
-    of_primitive("softmax_along", lambda x, dim: along(x, dim, softmax), samples(*[((FULL,), {"dim": d}) for d in range(3)], (((0, 3),), {"dim": 1}), (((2, 0),), {"dim": 1}), ((VECTOR,), {"dim": 0}))),
-    of_primitive("log_softmax_along", lambda x, dim: along(x, dim, log_softmax), samples(*[((FULL,), {"dim": d}) for d in range(3)], (((0, 3),), {"dim": 1}), (((2, 0),), {"dim": 1}), ((VECTOR,), {"dim": 0}))),
+    of_primitive(
+        "softmax_along",
+        lambda x, dim: along(x, dim, softmax),
+        samples(
+            *[((FULL,), {"dim": d}) for d in range(3)],
+            (((0, 3),), {"dim": 1}),
+            (((2, 0),), {"dim": 1}),
+            ((VECTOR,), {"dim": 0}),
+        ),
+    ),
+    of_primitive(
+        "log_softmax_along",
+        lambda x, dim: along(x, dim, log_softmax),
+        samples(
+            *[((FULL,), {"dim": d}) for d in range(3)],
+            (((0, 3),), {"dim": 1}),
+            (((2, 0),), {"dim": 1}),
+            ((VECTOR,), {"dim": 0}),
+        ),
+    ),
     public("sum", reducing(math.fsum), public_samples()),
-    public("sum", lambda x, axis, keepdims: over(x, axis, keepdims, math.fsum), samples(((FULL,), {"axis": (0, 1), "keepdims": True})), label="NumPy's names"),
-    public("sum", lambda x: np.asarray(sum(x.ravel().tolist())), lambda rng: [Sample((rng.integers(-9, 9, (3, 2)).astype(d),)) for d in ("int32", "int64", "bool", "uint8")], label="integers"),
+    public(
+        "sum",
+        lambda x, axis, keepdims: over(x, axis, keepdims, math.fsum),
+        samples(((FULL,), {"axis": (0, 1), "keepdims": True})),
+        label="NumPy's names",
+    ),
+    public(
+        "sum",
+        lambda x: np.asarray(sum(x.ravel().tolist())),
+        lambda rng: [Sample((rng.integers(-9, 9, (3, 2)).astype(d),)) for d in ("int32", "int64", "bool", "uint8")],
+        label="integers",
+    ),
     public("mean", reducing(mean), public_samples()),
     public("var", reducing(variance), public_samples(correction=[0, 1, 2])),
     public("var", reducing(variance), public_samples(unbiased=[True, False]), label="unbiased"),
-    public("std", reducing(deviation), samples(*[((FULL,), p) for p in product(dim=[0, (1, 2), [0, 1, 2]], keepdim=[False, True], correction=[0, 1])], ((VECTOR,), {"unbiased": False}), ((EMPTY,), {"dim": 2})), tolerance=1e-11),
+    public(
+        "std",
+        reducing(deviation),
+        samples(
+            *[((FULL,), p) for p in product(dim=[0, (1, 2), [0, 1, 2]], keepdim=[False, True], correction=[0, 1])],
+            ((VECTOR,), {"unbiased": False}),
+            ((EMPTY,), {"dim": 2}),
+        ),
+        tolerance=1e-11,
+    ),
     public("prod", reducing(math.prod), public_samples()),
-    public("prod", lambda x: np.asarray(math.prod(x.ravel().tolist())), lambda rng: [Sample((rng.integers(-9, 9, (3, 2)),))], label="integers"),
-    public("cumsum", lambda x, dim: along(x, dim, lambda v: np.cumsum(v)) if x.ndim else x, both(line_samples(), samples((((),), {"dim": 0})))),
+    public(
+        "prod",
+        lambda x: np.asarray(math.prod(x.ravel().tolist())),
+        lambda rng: [Sample((rng.integers(-9, 9, (3, 2)),))],
+        label="integers",
+    ),
+    public(
+        "cumsum",
+        lambda x, dim: along(x, dim, lambda v: np.cumsum(v)) if x.ndim else x,
+        both(line_samples(), samples((((),), {"dim": 0}))),
+    ),
     public("amax", reducing(max), extremes()),
     public("amin", reducing(min), extremes()),
     public("max", reducing(max), samples(((FULL,), {}), (((),), {})), label="of all"),
@@ -239,11 +301,37 @@ ROWS = [
     public("all", ALL_TRUE, truths),
     public("any", ANY_TRUE, truths),
     public("logsumexp", reducing(logsumexp), public_samples()),
-    public("softmax", lambda x, dim: along(x, dim, softmax) if x.ndim else np.ones(()), both(line_samples(), samples((((),), {"dim": 0})))),
-    public("log_softmax", lambda x, dim: along(x, dim, log_softmax) if x.ndim else np.zeros(()), both(line_samples(), samples((((),), {"dim": 0})))),
+    public(
+        "softmax",
+        lambda x, dim: along(x, dim, softmax) if x.ndim else np.ones(()),
+        both(line_samples(), samples((((),), {"dim": 0}))),
+    ),
+    public(
+        "log_softmax",
+        lambda x, dim: along(x, dim, log_softmax) if x.ndim else np.zeros(()),
+        both(line_samples(), samples((((),), {"dim": 0}))),
+    ),
     *[public("norm", reducing(pnorm), public_samples(empty=False, p=[p]), label=f"p = {p}") for p in P_NORMS],
-    public("norm", reducing(pnorm), public_samples(empty=False, p=[0]), label="p = 0", without={"derivative": "a count: flat wherever it has a derivative"}),
-    public("argsort", lambda x, dim=-1, descending=False: along(x, dim, ordered(descending), int), line_samples({}, {"descending": True})),
+    public(
+        "norm",
+        reducing(pnorm),
+        public_samples(empty=False, p=[0]),
+        label="p = 0",
+        without={"derivative": "a count: flat wherever it has a derivative"},
+    ),
+    public(
+        "argsort",
+        lambda x, dim=-1, descending=False: along(x, dim, ordered(descending), int),
+        line_samples({}, {"descending": True}),
+    ),
     public("sort", sort, both(line_samples({}, {"descending": True}), samples((((),), {})))),
-    public("topk", topk, samples(*[((FULL,), p) for p in product(k=[0, 1, 2], dim=[0, 1], largest=[True, False])], ((VECTOR,), {"k": 4}), (((0, 3),), {"k": 2}))),
+    public(
+        "topk",
+        topk,
+        samples(
+            *[((FULL,), p) for p in product(k=[0, 1, 2], dim=[0, 1], largest=[True, False])],
+            ((VECTOR,), {"k": 4}),
+            (((0, 3),), {"k": 2}),
+        ),
+    ),
 ]

@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """One operation: how to draw its inputs, what it must compute, and which generic checks do not apply, with reasons."""
+    """One operation: how to draw its inputs, what it must compute, which generic checks do not apply, and why."""
 
     name: str
     function: Callable  # of tensors and metadata
@@ -55,7 +55,9 @@ class Row:
 
         def function(*varied):
             given = dict(zip(at, varied, strict=True))
-            inputs = [given[i] if i in given else None if x is None else cr.tensor(x) for i, x in enumerate(sample.inputs)]
+            inputs = [
+                given[i] if i in given else None if x is None else cr.tensor(x) for i, x in enumerate(sample.inputs)
+            ]
             return self.function(*inputs, **sample.params)
 
         return function
@@ -133,7 +135,7 @@ SHAPES[3] = [((2, 3), (3,), (2, 1)), ((), (2,), ()), ((0,), (1,), ())]
 
 
 def elementwise(name, scalar, *domains, good=None, params=({},), label="", result=float, **options) -> Row:
-    """A row whose oracle is a plain loop of `scalar` over Python numbers; each domain is (low, high) or a list of values."""
+    """A row whose oracle is a plain loop of `scalar` over Python numbers; a domain is (low, high) or a list."""
     arity = len(domains)
 
     def one(rng, shape, domain):
@@ -152,12 +154,13 @@ def elementwise(name, scalar, *domains, good=None, params=({},), label="", resul
 
     def oracle(*arrays, **given):
         arrays = np.broadcast_arrays(*arrays)
-        values = [scalar(*(v.item() for v in values), **given) for values in zip(*[a.reshape(-1) for a in arrays], strict=True)]
+        values = [
+            scalar(*(v.item() for v in values), **given)
+            for values in zip(*[a.reshape(-1) for a in arrays], strict=True)
+        ]
         return np.array(values, dtype=result).reshape(arrays[0].shape)
 
     function = options.pop("function", None)
     primitive = name in REGISTRY and function is None and not label
     function = function or REGISTRY.get(name) or getattr(cr.autograd, name)
-    return Row(
-        f"{name} ({label})" if label else name, function, oracle, make, name, primitive, draw, arity, **options
-    )
+    return Row(f"{name} ({label})" if label else name, function, oracle, make, name, primitive, draw, arity, **options)

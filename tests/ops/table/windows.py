@@ -12,7 +12,11 @@ def pair(value):
 
 def geometry(stride=1, padding=0, dilation=1, groups=1):
     """The metadata of the convolution primitives, padding by ((top, bottom), (left, right))."""
-    pads = padding if isinstance(padding[0] if isinstance(padding, tuple) else 0, tuple) else tuple((p, p) for p in pair(padding))
+    pads = (
+        padding
+        if isinstance(padding[0] if isinstance(padding, tuple) else 0, tuple)
+        else tuple((p, p) for p in pair(padding))
+    )
     return {"stride": pair(stride), "padding": pads, "dilation": pair(dilation), "groups": groups}
 
 
@@ -141,7 +145,12 @@ def window(kernel, stride=None, padding=0):
     return {"kernel_size": pair(kernel), "stride": pair(kernel if stride is None else stride), "padding": padding}
 
 
-PLANES = [((2, 2, 4, 4), window(2)), ((1, 2, 5, 6), window((3, 2), (2, 3), 1)), ((1, 1, 5, 5), window(3, 2)), ((1, 1, 4, 3), window((2, 3), 1, (1, 0)))]
+PLANES = [
+    ((2, 2, 4, 4), window(2)),
+    ((1, 2, 5, 6), window((3, 2), (2, 3), 1)),
+    ((1, 1, 5, 5), window(3, 2)),
+    ((1, 1, 4, 3), window((2, 3), 1, (1, 0))),
+]
 
 
 def max_windows(rng):
@@ -166,11 +175,20 @@ def avg_spreads(rng):
     for sample in avg_windows(rng):
         (x,), given = sample.inputs, sample.params
         plane, (kernel, stride, padding) = x.shape[2:], (given[k] for k in ("kernel_size", "stride", "padding"))
-        size = [loops.pool_size(n, k, s, p, 1, given["ceil_mode"]) for n, k, s, p in zip(plane, kernel, stride, padding, strict=True)]
+        size = [
+            loops.pool_size(n, k, s, p, 1, given["ceil_mode"])
+            for n, k, s, p in zip(plane, kernel, stride, padding, strict=True)
+        ]
         yield Sample((normal(rng, *x.shape[:2], *size),), {"input_size": plane, **given})
 
 
-ADAPTIVE = [((2, 1, 4, 4), (2, 2)), ((1, 2, 5, 7), (3, 2)), ((1, 1, 3, 2), (5, 4)), ((1, 1, 4, 3), (1, 1)), ((0, 1, 4, 4), (2, 2))]
+ADAPTIVE = [
+    ((2, 1, 4, 4), (2, 2)),
+    ((1, 2, 5, 7), (3, 2)),
+    ((1, 1, 3, 2), (5, 4)),
+    ((1, 1, 4, 3), (1, 1)),
+    ((0, 1, 4, 4), (2, 2)),
+]
 
 
 def adaptive(rng):
@@ -218,12 +236,29 @@ def spread(value, axes, key):
 
 
 def max_oracle(x, *, kernel_size, stride=None, padding=(0, 0), dilation=(1, 1), ceil_mode=False, return_indices=False):
-    found = loops.max_pool(x, kernel_size=kernel_size, stride=stride or kernel_size, padding=[(p, p) for p in padding], dilation=dilation, ceil_mode=ceil_mode)
+    found = loops.max_pool(
+        x,
+        kernel_size=kernel_size,
+        stride=stride or kernel_size,
+        padding=[(p, p) for p in padding],
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+    )
     return found if return_indices else found[0]
 
 
-def avg_oracle(x, *, kernel_size, stride=None, padding=(0, 0), ceil_mode=False, count_include_pad=True, divisor_override=None):
-    return loops.avg_pool(x, kernel_size=kernel_size, stride=stride or kernel_size, padding=[(p, p) for p in padding], ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor_override=divisor_override)
+def avg_oracle(
+    x, *, kernel_size, stride=None, padding=(0, 0), ceil_mode=False, count_include_pad=True, divisor_override=None
+):
+    return loops.avg_pool(
+        x,
+        kernel_size=kernel_size,
+        stride=stride or kernel_size,
+        padding=[(p, p) for p in padding],
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor_override=divisor_override,
+    )
 
 
 def adaptive_max_oracle(x, *, output_size, return_indices=False):
@@ -239,11 +274,31 @@ def pooled(*given):
     return lambda rng: [Sample((distinct(rng, *shape),), params) for shape, params in given]
 
 
-MAX2D = pooled(((1, 2, 4, 4), {"kernel_size": 2}), ((2, 5, 6), {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1}), ((1, 1, 5, 5), {"kernel_size": 2, "ceil_mode": True, "return_indices": True}), ((1, 1, 6, 6), {"kernel_size": 2, "dilation": (2, 3), "stride": 1}))
-MAX1D = pooled(((1, 2, 6), {"kernel_size": 2}), ((2, 7), {"kernel_size": 3, "stride": 2, "padding": 1, "return_indices": True}), ((1, 1, 8), {"kernel_size": 2, "dilation": 3, "ceil_mode": True, "stride": 2}))
-AVG2D = pooled(((1, 2, 4, 4), {"kernel_size": 2}), ((2, 5, 6), {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1}), ((1, 1, 5, 5), {"kernel_size": 2, "ceil_mode": True, "divisor_override": 7}), ((1, 1, 5, 5), {"kernel_size": 3, "ceil_mode": True, "padding": 1, "count_include_pad": False}))
-AVG1D = pooled(((1, 2, 6), {"kernel_size": 2}), ((2, 7), {"kernel_size": 3, "stride": 2, "padding": 1}), ((1, 1, 6), {"kernel_size": 4, "ceil_mode": True, "padding": 2, "count_include_pad": False, "stride": 3}))
-ADAPT2D = pooled(((1, 2, 4, 5), {"output_size": 2}), ((2, 5, 3), {"output_size": (3, 2)}), ((1, 1, 4, 5), {"output_size": (None, 2)}))
+MAX2D = pooled(
+    ((1, 2, 4, 4), {"kernel_size": 2}),
+    ((2, 5, 6), {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1}),
+    ((1, 1, 5, 5), {"kernel_size": 2, "ceil_mode": True, "return_indices": True}),
+    ((1, 1, 6, 6), {"kernel_size": 2, "dilation": (2, 3), "stride": 1}),
+)
+MAX1D = pooled(
+    ((1, 2, 6), {"kernel_size": 2}),
+    ((2, 7), {"kernel_size": 3, "stride": 2, "padding": 1, "return_indices": True}),
+    ((1, 1, 8), {"kernel_size": 2, "dilation": 3, "ceil_mode": True, "stride": 2}),
+)
+AVG2D = pooled(
+    ((1, 2, 4, 4), {"kernel_size": 2}),
+    ((2, 5, 6), {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1}),
+    ((1, 1, 5, 5), {"kernel_size": 2, "ceil_mode": True, "divisor_override": 7}),
+    ((1, 1, 5, 5), {"kernel_size": 3, "ceil_mode": True, "padding": 1, "count_include_pad": False}),
+)
+AVG1D = pooled(
+    ((1, 2, 6), {"kernel_size": 2}),
+    ((2, 7), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    ((1, 1, 6), {"kernel_size": 4, "ceil_mode": True, "padding": 2, "count_include_pad": False, "stride": 3}),
+)
+ADAPT2D = pooled(
+    ((1, 2, 4, 5), {"output_size": 2}), ((2, 5, 3), {"output_size": (3, 2)}), ((1, 1, 4, 5), {"output_size": (None, 2)})
+)
 ADAPT1D = pooled(((1, 2, 6), {"output_size": 4}), ((2, 5), {"output_size": 2}))
 
 ROWS = [
@@ -266,8 +321,14 @@ ROWS = [
     public("max_pool1d", flat(max_oracle, 1), MAX1D),
     public("avg_pool2d", flat(avg_oracle, 2), AVG2D),
     public("avg_pool1d", flat(avg_oracle, 1), AVG1D),
-    public("adaptive_avg_pool2d", flat(lambda x, output_size: loops.adaptive_avg(x, output_size=sized(output_size, x)), 2), ADAPT2D),
-    public("adaptive_avg_pool1d", flat(lambda x, output_size: loops.adaptive_avg(x, output_size=output_size), 1), ADAPT1D),
+    public(
+        "adaptive_avg_pool2d",
+        flat(lambda x, output_size: loops.adaptive_avg(x, output_size=sized(output_size, x)), 2),
+        ADAPT2D,
+    ),
+    public(
+        "adaptive_avg_pool1d", flat(lambda x, output_size: loops.adaptive_avg(x, output_size=output_size), 1), ADAPT1D
+    ),
     public("adaptive_max_pool2d", flat(adaptive_max_oracle, 2), ADAPT2D),
     public("adaptive_max_pool1d", flat(adaptive_max_oracle, 1), ADAPT1D),
     public(
