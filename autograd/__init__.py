@@ -66,9 +66,9 @@ from .ops.elementwise import (
     less,
     less_equal,
     log,
-    log10,
     log1p,
     log2,
+    log10,
     logaddexp,
     logical_and,
     logical_not,
@@ -195,7 +195,7 @@ from .ops.shape import (
     unflatten,
     unsqueeze,
 )
-from .primitive import AnomalyError, Primitive, REGISTRY, primitive, promote_types, result_type
+from .primitive import REGISTRY, AnomalyError, Primitive, primitive, promote_types, result_type
 from .random import (
     Generator,
     bernoulli,
@@ -227,16 +227,16 @@ from .tensor import (
     float32,
     float64,
     get_default_dtype,
+    int8,
     int16,
     int32,
     int64,
-    int8,
     note_write,
     set_default_dtype,
+    uint8,
     uint16,
     uint32,
     uint64,
-    uint8,
 )
 
 methods.attach()

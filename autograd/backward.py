@@ -6,6 +6,7 @@ used its result: with `b = a + a; c = b + b`, `b` must have both of its contribu
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from operator import attrgetter
 from sys import getrefcount
 
@@ -168,7 +169,8 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
             _walk_plainly(order, table, ours, keep)
             captured = table
         else:
-            captured = _walk_carefully(order, table, ours, keep, wanted, create_graph, previous.anomaly)
+            with np.errstate(all="ignore") if previous.anomaly else nullcontext():
+                captured = _walk_carefully(order, table, ours, keep, wanted, create_graph, previous.anomaly)
         if leaf_hooks:
             _hook_leaves(table, wanted, create_graph)
     finally:

@@ -10,7 +10,14 @@ from .tensor import Tensor
 
 
 class GradientError(AssertionError):
-    """A derivative that differences do not confirm."""
+    """A derivative that differences do not confirm.
+
+    >>> try:
+    ...     cr.check_grads(lambda x: x * x.detach(), [cr.ones(2, dtype=cr.float64)])
+    ... except cr.GradientError as error:
+    ...     print(str(error).partition(":")[2].partition(":")[0])
+     derivative of order 1, input 0
+    """
 
 
 def check_grads(

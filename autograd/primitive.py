@@ -62,6 +62,9 @@ class Primitive:
     """A differentiable operation: its forward, its derivative rules, formulas and cost. Call it like a function.
 
     Tensors and raw arrays may be mixed; if no input is a Tensor, the raw result of the forward is returned.
+
+    >>> cr.multiply, cr.multiply.formula, cr.multiply.inputs
+    (<primitive multiply(x, y)>, 'x\\\\,y', ('x', 'y'))
     """
 
     def __init__(self, forward, *, elementwise, outputs, view, floating, constant, scratch, formula, flops, promote):
@@ -197,12 +200,16 @@ class Primitive:
         return [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
 
     def _apply(self, inputs, arrays, params):
-        out = self._forward(arrays, params)
+        record, anomaly, _, scope, _ = state.get()
+        if anomaly:
+            with np.errstate(all="ignore"):  # the error to come says more than NumPy's warning
+                out = self._forward(arrays, params)
+        else:
+            out = self._forward(arrays, params)
         scratch = None
         if self.scratch:
             out, scratch = out
         out = tuple([as_ndarray(o) for o in out]) if self.outputs > 1 else as_ndarray(out)
-        record, anomaly, _, scope, _ = state.get()
         if record and self.rules:
             live = tuple([isinstance(x, Tensor) and x._live for x in inputs])
             if True in live:
@@ -621,7 +628,15 @@ def _one(a) -> str:
 
 
 class AnomalyError(RuntimeError):
-    """The first NaN or infinity under `detect_anomaly`."""
+    """The first NaN or infinity under `detect_anomaly`.
+
+    >>> try:
+    ...     with cr.detect_anomaly():
+    ...         cr.tensor([1.0, -1.0]).sqrt()
+    ... except cr.AnomalyError as error:
+    ...     print(str(error).partition(";")[0])
+    detect_anomaly: the result of sqrt holds the first NaN, at index (1,)
+    """
 
 
 def check_finite(where, arrays, out, backward_of=None) -> None:

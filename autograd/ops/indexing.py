@@ -77,7 +77,7 @@ def getitem_copy_dx(g, x_shape, *, index):
 def spread_at(k, g, *, index, shape):
     """The adjoint of indexing: zeros of `shape` with g added at `index`; repeated indices add up.
 
-    >>> cr.autograd.spread_at(cr.ones(2), index=([0, 0],), shape=(3,))
+    >>> cr.autograd.spread_at(cr.ones(2), index=(np.array([0, 0]),), shape=(3,))
     tensor([2., 0., 0.])
     """
     if len(index) == 1 and isinstance(index[0], np.ndarray) and index[0].dtype.kind != "b":

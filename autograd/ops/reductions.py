@@ -353,8 +353,8 @@ def logsumexp_over_dx(g, x, *, dim, keepdim):
 def logsumexp(x, dim=None, keepdim: bool = False):
     """ln Σ eˣ over `dim`, without overflow.
 
-    >>> cr.logsumexp(cr.tensor([1000.0, 1000.0]), 0).item()
-    1000.693115234375
+    >>> round(cr.logsumexp(cr.tensor([1000.0, 1000.0]), 0).item(), 3)
+    1000.693
     """
     dims = all_dims("logsumexp", dim, x.ndim)
     return logsumexp_over(x, dim=dims, keepdim=keepdim)

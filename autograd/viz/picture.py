@@ -19,7 +19,12 @@ _STYLE = {
 
 
 class Picture:
-    """A drawn graph: `source` is its DOT text; `save` writes it as .dot, .svg, .png or .pdf; notebooks show it."""
+    """A drawn graph: `source` is its DOT text; `save` writes it as .dot, .svg, .png or .pdf; notebooks show it.
+
+    >>> picture = cr.viz.draw(cr.ones(2, requires_grad=True) * 3)
+    >>> picture.source.startswith("digraph chainrule {")
+    True
+    """
 
     def __init__(self, graph):
         self._graph = graph

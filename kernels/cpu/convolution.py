@@ -4,6 +4,7 @@ x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups, K = C/G kh kw,
 The workers share the batch; each piece is one im2col and one product with BLAS on one thread.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,8 @@ _WORTH_SHARING = 2_000_000  # FLOPs that outlast handing a slice to a worker
 def conv2d(x, w, b, *, stride, padding, dilation, groups):
     """Cross-correlation of x with w, plus b (O,) or None."""
     x, w, b = floats(x, w, b)
-    plan = _Plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
-    if direct.suits(plan):
+    plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    if plan.direct:
         return direct.forward(plan, x, w, b)
     out = np.empty((plan.n, plan.o, *plan.out_size), x.dtype)
     kernels, images = plan.kernels(w), plan.grouped(out)
@@ -45,7 +46,7 @@ def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     """The adjoint of `conv2d` with respect to x: g (N, O, oh, ow) -> (N, C, H, W) with (H, W) = input_size."""
     g, w = floats(g, w)
     shape = (g.shape[0], w.shape[1] * groups, *input_size)
-    plan = _Plan(shape, w.shape, stride, padding, dilation, groups, g.itemsize)
+    plan = _plan(shape, w.shape, stride, padding, dilation, groups, g.itemsize)
     out = np.zeros(shape, g.dtype)
     kernels, images = np.ascontiguousarray(plan.kernels(w).swapaxes(1, 2)), plan.grouped(g)
 
@@ -62,8 +63,8 @@ def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     """The adjoint of `conv2d` with respect to w: g (N, O, oh, ow), x (N, C, H, W) -> (O, C/groups, kh, kw)."""
     g, x = floats(g, x)
     shape = (g.shape[1], x.shape[1] // groups, *kernel_size)
-    plan = _Plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
-    if direct.suits(plan):
+    plan = _plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
+    if plan.direct:
         return direct.weight(plan, g, x)
     images, sums = plan.grouped(g), {}
 
@@ -108,6 +109,7 @@ class _Plan:
         self.images = max(1, _PIECE_BYTES // (row_bytes * oh))
         self.blocks = -(-oh // self.rows)
         self.items = self.n * self.blocks
+        self.direct = direct.suits(self)
         self.grain = max(1, _WORTH_SHARING // max(1, 2 * self.o * self.k * self.rows * ow))
 
     def kernels(self, w):
@@ -180,6 +182,9 @@ class _Plan:
         into = images, slice(None), slice(lo, hi)
         inside = ..., slice(lo - start, hi - start), slice(left, left + self.size[1])
         return into, inside, (piece.last - piece.first, self.c, span, left + self.size[1] + right)
+
+
+_plan = lru_cache(_Plan)  # a training step meets the same few convolutions again and again
 
 
 def _taps(field, columns, sh, sw, dh, dw):

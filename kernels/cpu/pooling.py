@@ -143,7 +143,8 @@ def _window_sums(x, windows, scale):
     exact = x.dtype if largest <= _FEW else np.float64
 
     def task(a, b):
-        _sum(x[a:b], rows, columns, scale, np.empty(x.shape[2], exact), into[a:b])
+        sums, totals = np.empty(x.shape[2], exact), np.empty(size[1], exact)
+        _sum(x[a:b], rows, columns, *_comb(windows[1]), scale, sums, totals, into[a:b])
 
     _by_planes(x.size, planes, task)
     return out
@@ -153,14 +154,30 @@ def _spread(g, input_size, windows, scale):
     (g,) = floats(g)
     rows, columns = _bounds(windows)
     planes, scale = g.shape[0] * g.shape[1], scale.astype(g.dtype)
-    out = np.zeros((*g.shape[:2], *input_size), g.dtype)
+    tiled = _tiles(rows, input_size[0]) and _tiles(columns, input_size[1])
+    out = (np.empty if tiled else np.zeros)((*g.shape[:2], *input_size), g.dtype)
     into, g = out.reshape(planes, *input_size), g.reshape(planes, *g.shape[2:])
-    _by_planes(out.size, planes, lambda a, b: _share(g[a:b], rows, columns, scale, into[a:b]))
+    _by_planes(out.size, planes, lambda a, b: _share(g[a:b], rows, columns, *_comb(windows[1]), scale, tiled, into[a:b]))
     return out
 
 
+@lru_cache
+def _comb(axis):
+    """(step, width) of windows that begin at 0, step, 2 step, … and are equally wide; step 0 where they are not so, or few."""
+    widths, steps = set(np.subtract(axis.stops, axis.starts)), set(np.diff(axis.starts)) or {1}
+    regular = len(widths) == len(steps) == 1 and axis.starts[0] == 0 and len(axis.starts) >= 8  # fewer: no faster
+    return (int(steps.pop()), int(widths.pop())) if regular else (0, 0)
+
+
+def _tiles(bounds, size):
+    """Whether the windows (starts, stops) lie side by side and cover the axis: each element is in one of them."""
+    edges = bounds[0].tolist() + [size]
+    return edges[0] == 0 and bounds[1].tolist() == edges[1:]
+
+
+@lru_cache
 def _scale(windows, count_include_pad, divisor_override):
-    """1 / divisor of every window (oh, ow)."""
+    """1 / divisor of every window (oh, ow) (remembered, never written)."""
     if divisor_override is not None:
         return np.full([len(axis.starts) for axis in windows], 1 / divisor_override)
     counts = [
@@ -188,13 +205,15 @@ def _max_numpy(x, rows, columns, row_step, column_step, out, indices):
             np.copyto(indices, y[:, None] * width + z, where=better)
 
 
-def _sum_numpy(x, rows, columns, scale, sums, out):
+def _sum_numpy(x, rows, columns, step, wide, scale, sums, totals, out):
     by_rows = np.stack([x[:, a:b].sum(1) for a, b in rows.T], 1) if rows.size else x[:, :0]
     for j, (a, b) in enumerate(columns.T):
         out[:, :, j] = by_rows[:, :, a:b].sum(2) * scale[:, j]
 
 
-def _share_numpy(g, rows, columns, scale, out):
+def _share_numpy(g, rows, columns, step, wide, scale, tiled, out):
+    if tiled:
+        out[...] = 0
     scaled = g * scale
     for i, (a, b) in enumerate(rows.T):
         for j, (c, d) in enumerate(columns.T):
@@ -242,10 +261,10 @@ def _max(x, rows, columns, row_step, column_step, out, indices):
 
 
 @jit(_sum_numpy)
-def _sum(x, rows, columns, scale, sums, out):
-    """`sums` is room for the sum of a window's rows: the long loop, and it vectorises."""
+def _sum(x, rows, columns, step, wide, scale, sums, totals, out):
+    """`sums` is room for the sum of a window's rows: the long loop, and it vectorises. `totals` is room for its windows."""
     planes, height, width = out.shape
-    zero = sums.dtype.type(0)
+    stride, count = np.uint64(step), np.uint64(width)
     for n in range(planes):
         plane = x[n]
         for i in range(height):
@@ -254,31 +273,47 @@ def _sum(x, rows, columns, scale, sums, out):
                 line = plane[y]
                 for z in range(len(sums)):
                     sums[z] += line[z]
+            totals[:] = 0
+            if step > 0:
+                for t in range(np.uint64(wide)):
+                    for j in range(count):
+                        totals[j] += sums[j * stride + t]
+            else:
+                for j in range(width):
+                    for z in range(columns[0, j], columns[1, j]):
+                        totals[j] += sums[z]
             into, factor = out[n, i], scale[i]
             for j in range(width):
-                total = zero
-                for z in range(columns[0, j], columns[1, j]):
-                    total += sums[z]
-                into[j] = total * factor[j]
+                into[j] = totals[j] * factor[j]
 
 
 @jit(_share_numpy)
-def _share(g, rows, columns, scale, out):
+def _share(g, rows, columns, step, wide, scale, tiled, out):
+    """Add each window's share to its elements; where the windows are tiles, `out` is only written."""
     planes, height, width = g.shape
     shares = np.empty(out.shape[2], out.dtype)  # what one row of windows gives to each of its rows
+    stride, count = np.uint64(step), np.uint64(width)
     for n in range(planes):
         plane = out[n]
         for i in range(height):
             shares[:] = 0
             source, factor = g[n, i], scale[i]
-            for j in range(width):
-                share = source[j] * factor[j]
-                for z in range(columns[0, j], columns[1, j]):
-                    shares[z] += share
+            if step > 0:
+                for t in range(np.uint64(wide)):
+                    for j in range(count):
+                        shares[j * stride + t] += source[j] * factor[j]
+            else:
+                for j in range(width):
+                    for z in range(columns[0, j], columns[1, j]):
+                        shares[z] += source[j] * factor[j]
             for y in range(rows[0, i], rows[1, i]):
                 line = plane[y]
-                for z in range(len(shares)):
-                    line[z] += shares[z]
+                if tiled:
+                    for z in range(len(shares)):
+                        line[z] = shares[z]
+                else:
+                    for z in range(len(shares)):
+                        line[z] += shares[z]
 
 
 @jit(_scatter_numpy)

@@ -15,12 +15,6 @@ def here():
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-@pytest.fixture(autouse=True)
-def quiet_numpy():
-    with np.errstate(all="ignore"):
-        yield
-
-
 def told(call, *parts):
     with pytest.raises(cr.AnomalyError) as error:
         call()
@@ -64,7 +58,8 @@ def test_in_backward():
             f"recorded at {where}, in test_in_backward",
         )
     assert x.grad is None
-    y.backward()
+    with np.errstate(divide="ignore"):
+        y.backward()
     assert np.isinf(x.grad.numpy()[1])
 
 
@@ -131,4 +126,5 @@ def test_as_a_decorator():
         return cr.log(x)
 
     told(lambda: f(cr.zeros(1)), "log")
-    cr.log(cr.zeros(1))
+    with np.errstate(divide="ignore"):
+        assert np.isinf(cr.log(cr.zeros(1)).item())

@@ -163,8 +163,8 @@ def test_a_forked_child_works(threads):
 
 def test_waiting_sees_an_event_and_gives_up_without_one(path):
     events = np.zeros(64, np.int64)
-    assert not workers._linger(events, 0, 1000, 32)
-    assert workers._linger(events, -1, 1000, 32) == (path == "numba")
+    assert not workers._linger(events, 0, 1000, 10, 32)
+    assert workers._linger(events, -1, 1000, 10, 32) == (path == "numba")
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "2", True, None])

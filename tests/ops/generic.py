@@ -109,10 +109,24 @@ def derivative(row, rng):
     """
     for sample, context in drawn(row, rng):
         with context:
-            if sample.varied and all(np.isfinite(value).all() for value in row.expected(sample)):
-                call = row.call(sample)
-                bent = lambda *xs, call=call: [y * (y * 0.1 + 1) for y in floating(call(*xs))]
-                cr.check_grads(bent, row.leaves(sample), order=2, seed=int(rng.integers(1 << 30)))
+            if smooth(row, sample):
+                cr.check_grads(bent(row.call(sample)), row.leaves(sample), order=2, seed=int(rng.integers(1 << 30)))
+
+
+def third_derivative(row, rng):
+    """The same to third order for the first two samples that have elements."""
+    chosen = [s for s in row.make(rng) if smooth(row, s) and all(value.size for value in row.expected(s))]
+    for sample in chosen[:2]:
+        with told(row, sample):
+            cr.check_grads(bent(row.call(sample)), row.leaves(sample), order=3)
+
+
+def smooth(row, sample):
+    return sample.varied and all(np.isfinite(value).all() for value in row.expected(sample))
+
+
+def bent(call):
+    return lambda *xs: [y * (y * 0.1 + 1) for y in floating(call(*xs))]
 
 
 def no_derivative(row, rng):
@@ -172,7 +186,7 @@ def aliased(row, rng):
                 continue
             seeds = cotangents(rng, out)
             expected = sum(g.numpy() for g in gradients(call, copies, seeds))
-            same = lambda x, call=call, n=len(at): call(*[x] * n)
+            same = lambda x, call=call, at=at: call(*[x for _ in at])
             for create_graph in (False, True):
                 (got,) = gradients(same, [x], seeds, create_graph=create_graph)
                 close(got, expected, 1e-10)

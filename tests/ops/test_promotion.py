@@ -104,7 +104,8 @@ def test_joining(name, torch):
 
 
 ALONE = """
-    exp sqrt sin sigmoid square abs negative sign floor round relu isnan logical_not reciprocal sum prod amax argmax any cumsum
+    exp sqrt sin sigmoid square abs negative sign floor round relu isnan logical_not reciprocal sum prod amax argmax
+    any cumsum
 """
 
 
