@@ -192,8 +192,8 @@ def meshgrid(*tensors, indexing: str = "ij"):
         raise ValueError(
             f"meshgrid: received indexing={indexing!r}; pass 'ij' (matrix order) or 'xy' (the first two swapped)"
         )
-    tensors = [t if isinstance(t, Tensor) else Tensor(t) for t in tensors]
-    order = [1, 0, *range(2, len(tensors))] if indexing == "xy" and len(tensors) > 1 else [*range(len(tensors))]
-    shape = tuple(tensors[i].numel() for i in order)
-    grids = [t.reshape([n if order[d] == i else 1 for d, n in enumerate(shape)]) for i, t in enumerate(tensors)]
+    axes = [t if isinstance(t, Tensor) else Tensor(t) for t in tensors]
+    order = [1, 0, *range(2, len(axes))] if indexing == "xy" and len(axes) > 1 else [*range(len(axes))]
+    shape = tuple(axes[i].numel() for i in order)
+    grids = [t.reshape([n if order[d] == i else 1 for d, n in enumerate(shape)]) for i, t in enumerate(axes)]
     return tuple(clone(broadcast_to(g, shape)) for g in grids)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
+from types import CodeType
+from typing import Any
 
 from .state import scope_path
 
@@ -28,6 +30,15 @@ class Node:
     """
 
     __slots__ = ("plan", "edges", "kept", "params", "shape", "seq", "scope", "code", "lasti", "__weakref__")
+    plan: Any
+    edges: tuple
+    kept: tuple | None
+    params: dict | None
+    shape: tuple
+    seq: int
+    scope: tuple | None
+    code: CodeType
+    lasti: int
 
     @property
     def primitive(self):
@@ -146,7 +157,7 @@ class Writes:
 
     def __init__(self):
         self.last = 0
-        self._log = {}
+        self._log: dict[int, tuple] = {}
 
     def note(self, array, recorded: bool) -> None:
         """`recorded`: the write itself became part of a graph."""

@@ -237,6 +237,19 @@ def _new_like(make):
     return method
 
 
+_OTHERS = {
+    "__neg__": _method("__neg__", elementwise.negative),
+    "__pos__": lambda self: self,
+    "__abs__": _method("__abs__", elementwise.absolute),
+    "__invert__": _method("__invert__", elementwise.bitwise_not),
+    "__getitem__": _method("__getitem__", indexing.getitem),
+    "__setitem__": _setitem,
+    "where": lambda self, condition, other: elementwise.where(condition, self, other),
+    "T": property(lambda self: shape.transpose(self), doc="The dimensions in reverse order."),
+    "mT": property(shape.mT, doc="The last two dimensions swapped."),
+}
+
+
 def attach() -> None:
     """Give Tensor its operators and methods."""
     from . import creation
@@ -247,19 +260,12 @@ def attach() -> None:
         setattr(Tensor, f"__i{name}__", _in_place(f"{name}_", op))
     for name, op in _COMPARISONS.items():
         setattr(Tensor, f"__{name}__", _comparison(op))
-    Tensor.__neg__ = _method("__neg__", elementwise.negative)
-    Tensor.__pos__ = lambda self: self
-    Tensor.__abs__ = _method("__abs__", elementwise.absolute)
-    Tensor.__invert__ = _method("__invert__", elementwise.bitwise_not)
-    Tensor.__getitem__ = lambda self, index: indexing.getitem(self, index)
-    Tensor.__setitem__ = _setitem
     for name, function in METHODS.items():
         setattr(Tensor, name, _method(name, function))
     for alias, name in ALIASES.items():
         setattr(Tensor, alias, _method(alias, METHODS[name]))
-    Tensor.where = lambda self, condition, other: elementwise.where(condition, self, other)
-    Tensor.T = property(lambda self: shape.transpose(self), doc="The dimensions in reverse order.")
-    Tensor.mT = property(shape.mT, doc="The last two dimensions swapped.")
+    for name, member in _OTHERS.items():
+        setattr(Tensor, name, member)
     for name, op in _IN_PLACE.items():
         setattr(Tensor, name, _in_place(name, op))
     for name in ("zeros", "ones", "empty", "full"):

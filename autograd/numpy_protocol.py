@@ -132,5 +132,5 @@ def array_function(self, function, types, args, kwargs):
 
 def attach() -> None:
     """Let NumPy call chainrule where a Tensor is among the arguments."""
-    Tensor.__array_ufunc__ = array_ufunc
-    Tensor.__array_function__ = array_function
+    for name, method in {"__array_ufunc__": array_ufunc, "__array_function__": array_function}.items():
+        setattr(Tensor, name, method)

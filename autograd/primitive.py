@@ -20,7 +20,7 @@ import math
 import sys
 import weakref
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -559,8 +559,9 @@ def result_type(*values) -> np.dtype:
                 2,
                 bool_ if isinstance(value, (bool, np.bool_)) else int64 if _integral(value) else get_default_dtype(),
             )
-        ranks[rank] = dtype if ranks[rank] is None else promote_types(ranks[rank], dtype)
-    decided = None
+        known = ranks[rank]
+        ranks[rank] = dtype if known is None else promote_types(known, dtype)
+    decided: Any = None
     for dtype in ranks:
         if decided is None or (dtype is not None and _CATEGORY[dtype.kind] > _CATEGORY[decided.kind]):
             decided = dtype

@@ -27,7 +27,7 @@ class Generator:
 
     def get_state(self) -> dict:
         """The state, as nested dicts of numbers and strings."""
-        return self.rng.bit_generator.state
+        return dict(self.rng.bit_generator.state)
 
     def set_state(self, state: dict) -> None:
         """Continue from a state that `get_state` gave."""

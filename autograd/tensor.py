@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import weakref
 from sys import getrefcount
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -138,6 +138,7 @@ class Tensor(TensorMethods):
 
     __slots__ = ("array", "_edge", "_live", "_grad", "__weakref__")
     array: np.ndarray
+    _edge: Any
 
     def __init__(self, data, requires_grad: bool = False, dtype=None):
         self.array = as_array(data, dtype)
@@ -409,17 +410,8 @@ class Tensor(TensorMethods):
             raise RuntimeError(
                 "retain_grad on a tensor that does not require grad; call requires_grad_() before computing it"
             )
-        me = weakref.ref(self)  # one and the same object, however often it is asked for
-        if self._edge is None or any(getattr(hook, "retains", None) is me for _, hook in node_hooks.get(self.grad_fn)):
-            return
-
-        def keep(gradient):
-            tensor = me()
-            if tensor is not None:
-                tensor._grad = gradient.clone() if tensor._grad is None else tensor._grad + gradient
-
-        keep.retains = me
-        self.register_hook(keep)
+        if self._edge is not None and not any(_keeps_for(hook, self) for _, hook in node_hooks.get(self.grad_fn)):
+            self.register_hook(_Keep(self))
 
     def register_hook(self, hook) -> Handle:
         """Call `hook(gradient)` when the gradient of this tensor is known; what it returns (if not None) replaces it.
@@ -466,6 +458,24 @@ def _unpickle(cls, array, live):
     tensor = cls.__new__(cls)
     tensor.array, tensor._edge, tensor._live, tensor._grad = array, None, live, None
     return tensor
+
+
+class _Keep:
+    """The hook of `retain_grad`, which does not keep the tensor alive."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor):
+        self.tensor = weakref.ref(tensor)
+
+    def __call__(self, gradient):
+        tensor = self.tensor()
+        if tensor is not None:
+            tensor._grad = gradient.clone() if tensor._grad is None else tensor._grad + gradient
+
+
+def _keeps_for(hook, tensor) -> bool:
+    return isinstance(hook, _Keep) and hook.tensor() is tensor
 
 
 class Handle:

@@ -26,6 +26,7 @@ class _Variable(Tensor):
     """A leaf that a transform made: `done` when the transform has returned, as nobody can ask for its gradient then."""
 
     __slots__ = ("done",)
+    done: bool
 
 
 def _variable(x, who, nested):

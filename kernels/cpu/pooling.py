@@ -139,12 +139,15 @@ def _window_sums(x, windows, scale):
     planes, size = x.shape[0] * x.shape[1], scale.shape
     out, scale = np.empty((*x.shape[:2], *size), x.dtype), scale.astype(x.dtype)
     into, x = out.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
+    halves = all(map(_halves, windows))
     largest = math.prod(int(np.ptp(bounds, 0).max(initial=0)) for bounds in (rows, columns))
     exact = x.dtype if largest <= _FEW else np.float64
 
     def task(a, b):
-        sums, totals = np.empty(x.shape[2], exact), np.empty(size[1], exact)
-        _sum(x[a:b], rows, columns, *_comb(windows[1]), scale, sums, totals, into[a:b])
+        if halves:
+            _sum_halves(x[a:b], scale, into[a:b])
+        else:
+            _sum(x[a:b], rows, columns, scale, np.empty(x.shape[2], exact), into[a:b])
 
     _by_planes(x.size, planes, task)
     return out
@@ -154,25 +157,18 @@ def _spread(g, input_size, windows, scale):
     (g,) = floats(g)
     rows, columns = _bounds(windows)
     planes, scale = g.shape[0] * g.shape[1], scale.astype(g.dtype)
-    tiled = _tiles(rows, input_size[0]) and _tiles(columns, input_size[1])
-    out = (np.empty if tiled else np.zeros)((*g.shape[:2], *input_size), g.dtype)
+    halves = all(map(_halves, windows)) and all(2 * n == size for n, size in zip(g.shape[2:], input_size, strict=True))
+    out = (np.empty if halves else np.zeros)((*g.shape[:2], *input_size), g.dtype)
     into, g = out.reshape(planes, *input_size), g.reshape(planes, *g.shape[2:])
-    _by_planes(out.size, planes, lambda a, b: _share(g[a:b], rows, columns, *_comb(windows[1]), scale, tiled, into[a:b]))
+
+    def task(a, b):
+        if halves:
+            _share_halves(g[a:b], scale, into[a:b])
+        else:
+            _share(g[a:b], rows, columns, scale, into[a:b])
+
+    _by_planes(out.size, planes, task)
     return out
-
-
-@lru_cache
-def _comb(axis):
-    """(step, width) of windows that begin at 0, step, 2 step, … and are equally wide; step 0 where they are not so, or few."""
-    widths, steps = set(np.subtract(axis.stops, axis.starts)), set(np.diff(axis.starts)) or {1}
-    regular = len(widths) == len(steps) == 1 and axis.starts[0] == 0 and len(axis.starts) >= 8  # fewer: no faster
-    return (int(steps.pop()), int(widths.pop())) if regular else (0, 0)
-
-
-def _tiles(bounds, size):
-    """Whether the windows (starts, stops) lie side by side and cover the axis: each element is in one of them."""
-    edges = bounds[0].tolist() + [size]
-    return edges[0] == 0 and bounds[1].tolist() == edges[1:]
 
 
 @lru_cache
@@ -205,15 +201,13 @@ def _max_numpy(x, rows, columns, row_step, column_step, out, indices):
             np.copyto(indices, y[:, None] * width + z, where=better)
 
 
-def _sum_numpy(x, rows, columns, step, wide, scale, sums, totals, out):
+def _sum_numpy(x, rows, columns, scale, sums, out):
     by_rows = np.stack([x[:, a:b].sum(1) for a, b in rows.T], 1) if rows.size else x[:, :0]
     for j, (a, b) in enumerate(columns.T):
         out[:, :, j] = by_rows[:, :, a:b].sum(2) * scale[:, j]
 
 
-def _share_numpy(g, rows, columns, step, wide, scale, tiled, out):
-    if tiled:
-        out[...] = 0
+def _share_numpy(g, rows, columns, scale, out):
     scaled = g * scale
     for i, (a, b) in enumerate(rows.T):
         for j, (c, d) in enumerate(columns.T):
@@ -261,10 +255,10 @@ def _max(x, rows, columns, row_step, column_step, out, indices):
 
 
 @jit(_sum_numpy)
-def _sum(x, rows, columns, step, wide, scale, sums, totals, out):
-    """`sums` is room for the sum of a window's rows: the long loop, and it vectorises. `totals` is room for its windows."""
+def _sum(x, rows, columns, scale, sums, out):
+    """`sums` is room for the sum of a window's rows: the long loop, and it vectorises."""
     planes, height, width = out.shape
-    stride, count = np.uint64(step), np.uint64(width)
+    zero = sums.dtype.type(0)
     for n in range(planes):
         plane = x[n]
         for i in range(height):
@@ -273,47 +267,79 @@ def _sum(x, rows, columns, step, wide, scale, sums, totals, out):
                 line = plane[y]
                 for z in range(len(sums)):
                     sums[z] += line[z]
-            totals[:] = 0
-            if step > 0:
-                for t in range(np.uint64(wide)):
-                    for j in range(count):
-                        totals[j] += sums[j * stride + t]
-            else:
-                for j in range(width):
-                    for z in range(columns[0, j], columns[1, j]):
-                        totals[j] += sums[z]
             into, factor = out[n, i], scale[i]
             for j in range(width):
-                into[j] = totals[j] * factor[j]
+                total = zero
+                for z in range(columns[0, j], columns[1, j]):
+                    total += sums[z]
+                into[j] = total * factor[j]
 
 
 @jit(_share_numpy)
-def _share(g, rows, columns, step, wide, scale, tiled, out):
-    """Add each window's share to its elements; where the windows are tiles, `out` is only written."""
+def _share(g, rows, columns, scale, out):
     planes, height, width = g.shape
     shares = np.empty(out.shape[2], out.dtype)  # what one row of windows gives to each of its rows
-    stride, count = np.uint64(step), np.uint64(width)
     for n in range(planes):
         plane = out[n]
         for i in range(height):
             shares[:] = 0
             source, factor = g[n, i], scale[i]
-            if step > 0:
-                for t in range(np.uint64(wide)):
-                    for j in range(count):
-                        shares[j * stride + t] += source[j] * factor[j]
-            else:
-                for j in range(width):
-                    for z in range(columns[0, j], columns[1, j]):
-                        shares[z] += source[j] * factor[j]
+            for j in range(width):
+                share = source[j] * factor[j]
+                for z in range(columns[0, j], columns[1, j]):
+                    shares[z] += share
             for y in range(rows[0, i], rows[1, i]):
                 line = plane[y]
-                if tiled:
-                    for z in range(len(shares)):
-                        line[z] = shares[z]
-                else:
-                    for z in range(len(shares)):
-                        line[z] += shares[z]
+                for z in range(len(shares)):
+                    line[z] += shares[z]
+
+
+def _sum_halves_numpy(x, scale, out):
+    height, width = out.shape[1:]
+    x = x[:, : 2 * height, : 2 * width]
+    out[...] = (x[:, ::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, ::2] + x[:, 1::2, 1::2]) * scale
+
+
+@jit(_sum_halves_numpy)
+def _sum_halves(x, scale, out):
+    """Windows of 2 x 2 side by side: a loop over pairs that vectorises."""
+    planes, height, width = out.shape
+    row = x.shape[2]
+    source, into = x.reshape(-1), out.reshape(-1)
+    below, count, at, one = np.uint64(row), np.uint64(width), np.uint64(0), np.uint64(1)
+    factor = scale.reshape(-1)[0] if scale.size else scale.dtype.type(0)
+    for n in range(planes):
+        for i in range(height):
+            start = np.uint64((n * x.shape[1] + 2 * i) * row)
+            for j in range(count):
+                p = start + j + j
+                into[at + j] = (source[p] + source[p + one] + source[p + below] + source[p + below + one]) * factor
+            at += count
+
+
+def _share_halves_numpy(g, scale, out):
+    out[...] = (g * scale).repeat(2, 1).repeat(2, 2)
+
+
+@jit(_share_halves_numpy)
+def _share_halves(g, scale, out):
+    """Windows of 2 x 2 that cover the plane: every element is written once."""
+    planes, height, width = g.shape
+    row = out.shape[2]
+    source, into = g.reshape(-1), out.reshape(-1)
+    below, count, at, one = np.uint64(row), np.uint64(width), np.uint64(0), np.uint64(1)
+    factor = scale.reshape(-1)[0] if scale.size else scale.dtype.type(0)
+    for n in range(planes):
+        for i in range(height):
+            start = np.uint64((n * out.shape[1] + 2 * i) * row)
+            for j in range(count):
+                p = start + j + j
+                share = source[at + j] * factor
+                into[p] = share
+                into[p + one] = share
+                into[p + below] = share
+                into[p + below + one] = share
+            at += count
 
 
 @jit(_scatter_numpy)
