@@ -161,16 +161,16 @@ class Writes:
 
     def note(self, array, recorded: bool) -> None:
         """`recorded`: the write itself became part of a graph."""
-        owner = root(array)
+        owner, log = root(array), self._log
         key = id(owner)
         seq = next_seq()
         if seq > self.last:  # another thread may have noted a newer write meanwhile
             self.last = seq
-        entry = self._log.get(key)
+        entry = log.get(key)
         before = entry[1] if entry else 0
-        forget = entry[3] if entry else weakref.ref(owner, lambda _, key=key, log=self._log: log.pop(key, None))
+        forget = entry[3] if entry else weakref.ref(owner, lambda _: log.pop(key, None))
         frame = user_frame(sys._getframe(1))
-        self._log[key] = (seq, seq if recorded else before, (frame.f_code, frame.f_lasti), forget)
+        log[key] = (seq, seq if recorded else before, (frame.f_code, frame.f_lasti), forget)
 
     def version(self, array) -> int:
         """The sequence number of the newest write to `array`'s memory, 0 for none."""

@@ -242,7 +242,7 @@ _OTHERS = {
     "__pos__": lambda self: self,
     "__abs__": _method("__abs__", elementwise.absolute),
     "__invert__": _method("__invert__", elementwise.bitwise_not),
-    "__getitem__": _method("__getitem__", indexing.getitem),
+    "__getitem__": lambda self, index: indexing.getitem(self, index),
     "__setitem__": _setitem,
     "where": lambda self, condition, other: elementwise.where(condition, self, other),
     "T": property(lambda self: shape.transpose(self), doc="The dimensions in reverse order."),

@@ -562,9 +562,9 @@ def result_type(*values) -> np.dtype:
         known = ranks[rank]
         ranks[rank] = dtype if known is None else promote_types(known, dtype)
     decided: Any = None
-    for dtype in ranks:
-        if decided is None or (dtype is not None and _CATEGORY[dtype.kind] > _CATEGORY[decided.kind]):
-            decided = dtype
+    for known in ranks:
+        if decided is None or (known is not None and _CATEGORY[known.kind] > _CATEGORY[decided.kind]):
+            decided = known
     return decided
 
 
