@@ -222,12 +222,13 @@ def _walk_carefully(order, table, ours, keep, wanted, create_graph, anomaly) -> 
     captured = table if wanted is None else {}
     while order:
         node = order.pop()
+        reached = [edge for edge in _edges_of(node) if edge in targets and edge in table] if targets else ()
         g = _take(table, node)
-        if g is None or (needed is not None and node not in needed and not _holds(targets, node)):
+        if g is None or (needed is not None and node not in needed and not reached):
             continue
         g = _hooked(node, g, create_graph)
-        if targets:
-            _capture(captured, targets, node, g)
+        for edge in reached:
+            captured[edge] = g[edge[1]] if type(edge) is tuple else g
         if needed is None or node in needed:
             _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly)
     return captured
@@ -285,10 +286,9 @@ def _on_the_way(order, wanted) -> set:
     return nodes
 
 
-def _holds(targets, node) -> bool:
-    if node.plan.primitive.outputs == 1:
-        return node in targets
-    return any((node, i) in targets for i in range(len(node.shape)))
+def _edges_of(node) -> list:
+    """The edges that lead to the node's results."""
+    return [node] if node.plan.primitive.outputs == 1 else [(node, i) for i in range(len(node.shape))]
 
 
 def _take(table, node):
@@ -428,7 +428,7 @@ def _check_unwritten(node) -> None:
                 )
 
 
-# ---- hooks and captures ----------------------------------------------------------------------------------------------
+# ---- hooks ------------------------------------------------------------------------------------------------------------
 
 
 def _hooked(node, g, create_graph):
@@ -457,16 +457,6 @@ def _after(hook, value, create_graph):
         got = f"a tensor of shape {told.shape}" if isinstance(told, Tensor) else repr(told)
         raise ValueError(f"a gradient hook returned {got}; it must return None or a tensor of shape {given.shape}")
     return told if create_graph else told.array
-
-
-def _capture(captured, targets, node, g) -> None:
-    if type(g) is not tuple:
-        if node in targets:
-            captured[node] = g
-        return
-    for i, one in enumerate(g):
-        if (node, i) in targets:
-            captured[(node, i)] = one
 
 
 # ---- leaves ----------------------------------------------------------------------------------------------------------

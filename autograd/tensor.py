@@ -574,7 +574,7 @@ def is_number(value) -> bool:
 
 def _describe(tensor: Tensor, word: str) -> str:
     prefix = word + "("
-    body = np.array2string(tensor.array, separator=", ", prefix=prefix, threshold=1000)
+    body = np.array2string(tensor.array, separator=", ", prefix=prefix, threshold=1000, precision=4)
     extras = []
     if tensor.array.size == 0 and tensor.ndim != 1:
         extras.append(f"size={tensor.shape}")

@@ -36,7 +36,7 @@ def lenet5(**options):
 
     try:
         lenet5.train(**options)
-    except (OSError, ValueError, ImportError) as error:  # what the user can mend; anything else keeps its traceback
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:  # what the user can mend; anything else keeps its traceback
         raise click.ClickException(str(error)) from error
 
 

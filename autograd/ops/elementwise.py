@@ -616,7 +616,7 @@ def elu(x, alpha: float = 1.0):
     """The exponential linear unit: x for x > 0, else α(eˣ − 1) (Clevert et al. 2016).
 
     >>> cr.elu(cr.tensor([-1.0, 2.0]))
-    tensor([-0.63212055,  2.        ])
+    tensor([-0.6321,  2.    ])
     """
     return elu_by(x, alpha=alpha)
 

@@ -408,7 +408,7 @@ def log_softmax(x, dim: int, dtype=None):
     """xᵢ − ln Σⱼ e^{xⱼ} along `dim`, without overflow.
 
     >>> cr.log_softmax(cr.tensor([0.0, 0.0]), 0)
-    tensor([-0.6931472, -0.6931472])
+    tensor([-0.6931, -0.6931])
     """
     x = x if dtype is None else to(x, dtype)
     dim = one_dim("log_softmax", dim, x.ndim)

@@ -43,12 +43,24 @@ def run(task, n, *, grain=1):
 
 
 def get_num_threads():
-    """How many threads a parallel kernel uses, the caller's included."""
+    """How many threads a parallel kernel uses, the caller's included.
+
+    >>> cr.get_num_threads() >= 1
+    True
+    """
     return _state.threads
 
 
 def set_num_threads(n):
-    """Use `n` threads, the caller's included, for every parallel kernel from here on."""
+    """Use `n` threads, the caller's included, for every parallel kernel from here on.
+
+    Without it: OMP_NUM_THREADS, else the cores that the process may use. Raises ValueError for less than one.
+
+    >>> before = cr.get_num_threads()
+    >>> cr.set_num_threads(1); cr.get_num_threads()
+    1
+    >>> cr.set_num_threads(before)
+    """
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise ValueError(f"set_num_threads got {n!r}, but work needs at least one thread: pass an int of 1 or more")
     _state.threads = int(n)

@@ -280,6 +280,15 @@ def test_primitives_with_several_outputs():
     np.testing.assert_allclose(both[2].numpy(), 2 * np.cos([0.5, 1.0]) - 3 * np.sin([0.5, 1.0]))
 
 
+def test_a_result_beside_the_one_that_is_used_counts_as_unused():
+    x = leaf(0.5, 1.0)
+    s, c = sine_and_cosine(x)
+    with pytest.raises(RuntimeError, match="no output depends on input 1"):
+        cr.autograd.grad(s.sum(), [s, c], retain_graph=True)
+    got = cr.autograd.grad(s.sum(), [s, c, x], allow_unused=True)
+    assert got[0].tolist() == [1, 1] and got[1] is None and got[2] is not None
+
+
 def test_second_derivatives_through_several_outputs():
     cr.check_grads(lambda x: sine_and_cosine(x), [cr.randn(4, dtype=f64)])
     cr.check_grads(lambda x: cr.sort(x).values * cr.arange(4.0, dtype=f64), [cr.randn(4, dtype=f64)])
