@@ -80,7 +80,7 @@ def grad(
                     "pass allow_unused=True to get None for it, or materialize_grads=True for zeros"
                 )
     given, made = _memory_of(seeds), []
-    first: dict = {}
+    first = {}
     for edge, target in zip(edges, targets, strict=True):
         if edge in gradients:
             made.append(_owned(gradients, edge, create_graph, given))
@@ -428,7 +428,7 @@ def _check_unwritten(node) -> None:
                 )
 
 
-# ---- hooks ------------------------------------------------------------------------------------------------------------
+# ---- hooks -----------------------------------------------------------------------------------------------------------
 
 
 def _hooked(node, g, create_graph):

@@ -56,7 +56,7 @@ class _Again:
         self.start, self.code, self.lasti = nodes[0].seq, nodes[0].code, nodes[0].lasti
         leaves = [edge for node in nodes for edge in node.edges if isinstance(edge, Tensor)]
         self.given = [x for x in (*args, *kwargs.values(), *leaves) if isinstance(x, Tensor)]
-        self.kept: list = []
+        self.kept = []
 
     def __call__(self, node):
         """Run the function again and give `node` what it kept; the others' values wait in `self.kept`."""

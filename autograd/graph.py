@@ -155,7 +155,7 @@ class Writes:
     so a training step, whose only writes are the optimiser's at its end, never pays.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.last = 0
         self._log: dict[int, tuple] = {}
 

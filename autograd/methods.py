@@ -155,12 +155,12 @@ def _setitem(self, index, value):
 #: method name -> function whose first argument becomes self
 METHODS = {
     **{
-        op.name: op
+        op.key: op
         for op in vars(elementwise).values()
         if hasattr(op, "rules")
-        and not op.name.startswith("clamp_")
-        and not op.name.endswith("_by")
-        and op.name not in ("where", "gelu_exact")
+        and not op.key.startswith("clamp_")
+        and not op.key.endswith("_by")
+        and op.key not in ("where", "gelu_exact")
     },
     **{name: getattr(elementwise, name) for name in ("clamp", "rsqrt", "hardtanh", "lerp", "bitwise_not")},
     **{

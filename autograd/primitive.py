@@ -67,22 +67,28 @@ class Primitive:
     (<primitive multiply(x, y)>, 'x\\\\,y', ('x', 'y'))
     """
 
-    def __init__(self, forward, *, elementwise, outputs, view, floating, constant, scratch, formula, flops, promote):
-        self.forward, self.name, self.elementwise, self.outputs = forward, forward.__name__, elementwise, outputs
+    rules: list[Rule]
+    fused: Rule | None
+
+    def __init__(
+        self, forward, *, name, elementwise, outputs, view, floating, constant, scratch, formula, flops, promote
+    ):
+        self.forward, self.elementwise, self.outputs = forward, elementwise, outputs
+        self.key, self.name = forward.__name__, name or forward.__name__
         self.view, self.floating, self.scratch, self.promote = view, floating, scratch, promote
         self.formula, self.flops = formula, flops
         parameters = inspect.signature(forward).parameters.values()
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))[1:]
         self.constant = frozenset(self._position(name, "constant") for name in constant)
-        self.rules: list[Rule] = []
-        self.fused: Rule | None = None
-        self._plans: dict = {}
+        self.rules = []
+        self.fused = None
+        self._plans = {}
         self.__name__ = self.__qualname__ = self.name
         self.__module__, self.__doc__, self.__wrapped__ = forward.__module__, forward.__doc__, forward
         signature = inspect.signature(forward)
         self.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
-        REGISTRY[self.name] = self
+        REGISTRY[self.key] = self
 
     def __repr__(self):
         return f"<primitive {self.name}{self.__signature__}>"
@@ -458,6 +464,7 @@ def _named(short, primitive):
 def primitive(
     function=None,
     *,
+    name=None,
     elementwise=False,
     outputs=1,
     view=False,
@@ -471,9 +478,10 @@ def primitive(
 ):
     """Declare a primitive from its forward `f(k, *arrays, **metadata)`.
 
-    elementwise: the inputs broadcast, and the engine sums their gradients back to shape. outputs: how many results.
-    view: the result looks at the input's memory. floating: integers are converted to floats first. constant: names of
-    inputs that have no derivative and keep their dtype (indices, masks). scratch: the forward gives (result, scratch).
+    name: what pictures and errors call it (the function's name). elementwise: the inputs broadcast, and the engine sums
+    their gradients back to shape. outputs: how many results. view: the result looks at the input's memory. floating:
+    integers are converted to floats first. constant: names of inputs that have no derivative and keep their dtype
+    (indices, masks). scratch: the forward gives (result, scratch).
     direct: the forward is nothing but the kernel of the same name. promote: bring the inputs to their common dtype.
     formula: LaTeX of the result. flops: per element of the result, or a function of the input shapes and `out`.
 
@@ -488,7 +496,7 @@ def primitive(
     >>> cube(x).backward(); x.grad.item()
     12.0
     """
-    options = dict(elementwise=elementwise, outputs=outputs, view=view, floating=floating, constant=constant)
+    options = dict(name=name, elementwise=elementwise, outputs=outputs, view=view, floating=floating, constant=constant)
     options.update(scratch=scratch, formula=formula, flops=flops, promote=promote)
 
     def declare(forward):
@@ -613,7 +621,7 @@ def _checked(self, x):
 def _complain(self, error, arrays):
     """Raise the kernel's complaint with what was received and, for shapes that do not broadcast, the fix."""
     text = str(error)
-    if text.startswith((f"{self.name}:", f"{self.name.partition('_')[0]}:")):
+    if text.startswith(f"{self.name}:"):
         raise error
     described = ", ".join(_one(a) for a in arrays if a is not None)
     if "broadcast" in text and self.elementwise:

@@ -10,8 +10,7 @@ import itertools
 
 import numpy as np
 
-from .backward import grad as gradients
-from .backward import reachable
+from .backward import grad as gradients, reachable
 from .creation import ones_like, zeros_like
 from .ops.shape import reshape, stack
 from .state import enable_grad, is_grad_enabled

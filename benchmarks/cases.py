@@ -50,7 +50,7 @@ SIDES = {"chainrule": Ours, "pytorch": Theirs}
 
 
 def chain(side, length=1000, backward=True):
-    """`length` multiplications (by numbers near 1, so that nothing overflows) and additions, alternating, on 10 numbers."""
+    """`length` multiplications (by numbers near 1: nothing overflows) and additions, alternating, on 10 numbers."""
     x = side.tensor(_numbers(10)).requires_grad_()
     a, b, seed = side.tensor(1 + 0.01 * _numbers(10)), side.tensor(_numbers(10)), side.api.ones(10)
 
@@ -146,7 +146,11 @@ CASES = {
     "MLP 784-256-10 step, batch 128": ("steps", mlp, {}),
     "conv 16×64×56×56, 64 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 64, 56, 56), filters=64, kernel=3, padding=1)),
     "conv 16×3×64×64, 32 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 3, 64, 64), filters=32, kernel=3, padding=1)),
-    "conv 16×128×28×28, 128 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 128, 28, 28), filters=128, kernel=3, padding=1)),
+    "conv 16×128×28×28, 128 filters 3×3 pad 1": (
+        "conv",
+        conv,
+        dict(x=(16, 128, 28, 28), filters=128, kernel=3, padding=1),
+    ),
     "conv 8×3×224×224, 64 filters 11×11 stride 4 pad 2": (
         "conv",
         conv,

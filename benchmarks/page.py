@@ -10,9 +10,9 @@ PAGE = ROOT / "docs" / "performance.md"
 
 TEXT = """# Speed beside PyTorch
 
-The same work in alternating turns on the same machine, each side in a process of its own with {threads} threads; medians of
-the best of several starts. A ratio above 1 means that chainrule is faster. Measured on {date}: {cpu}, Python {python},
-chainrule {chainrule}, PyTorch {pytorch}.
+The same work in alternating turns on the same machine, each side in a process of its own with {threads} threads;
+medians of the best of several starts. A ratio above 1 means that chainrule is faster. Measured on {date}: {cpu},
+Python {python}, chainrule {chainrule}, PyTorch {pytorch}.
 
 {table}
 

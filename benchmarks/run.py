@@ -4,8 +4,8 @@
 
 Each side runs in a process of its own, so that the thread pools of one never disturb the other. The two take turns; a
 turn times one case over several repetitions after a warm-up. PyTorch keeps whatever speed its memory happened to land
-on for a whole process, so each side is started several times and its best start counts. A ratio is PyTorch's median time
-over ours: above 1, chainrule is faster.
+on for a whole process, so each side is started several times and its best start counts. A ratio is PyTorch's median
+time over ours: above 1, chainrule is faster.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ from .autograd import (
     cosh,
     cross_entropy,
     cumsum,
+    default_generator,
     detect_anomaly,
     diag,
     diagonal,
@@ -108,10 +109,10 @@ from .autograd import (
     index_add,
     index_select,
     inference_mode,
+    int8,
     int16,
     int32,
     int64,
-    int8,
     is_grad_enabled,
     is_inference_mode_enabled,
     isfinite,
@@ -126,9 +127,9 @@ from .autograd import (
     linear,
     linspace,
     log,
-    log10,
     log1p,
     log2,
+    log10,
     log_softmax,
     logaddexp,
     logical_and,
@@ -226,10 +227,10 @@ from .autograd import (
     tril,
     triu,
     trunc,
+    uint8,
     uint16,
     uint32,
     uint64,
-    uint8,
     unbind,
     unflatten,
     unsqueeze,
@@ -238,8 +239,9 @@ from .autograd import (
     with_item,
     zeros,
     zeros_like,
-    default_generator,
 )
+
+# isort: split
 # Other names for the same: PyTorch's short forms, and its dtypes.
 from .autograd import (
     absolute as abs,
@@ -250,14 +252,21 @@ from .autograd import (
     arctan as atan,
     arctan2 as atan2,
     arctanh as atanh,
+    bool_ as bool,
     cat as concat,
     cat as concatenate,
     clamp as clip,
     divide as div,
     divide as true_divide,
     equal as eq,
+    float16 as half,
+    float32 as float,
+    float64 as double,
     greater as gt,
     greater_equal as ge,
+    int16 as short,
+    int32 as int,
+    int64 as long,
     less as lt,
     less_equal as le,
     multiply as mul,
@@ -267,17 +276,7 @@ from .autograd import (
     subtract as sub,
     transpose as swapdims,
 )
-from .autograd import (
-    bool_ as bool,
-    float16 as half,
-    float32 as float,
-    float64 as double,
-    int16 as short,
-    int32 as int,
-    int64 as long,
-)
 from .autograd.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
-
 from .kernels.cpu.workers import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:

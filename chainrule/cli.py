@@ -36,7 +36,8 @@ def lenet5(**options):
 
     try:
         lenet5.train(**options)
-    except (OSError, ValueError, ImportError, FloatingPointError) as error:  # what the user can mend; anything else keeps its traceback
+    # What the user can mend; anything else keeps its traceback.
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -19,7 +19,7 @@ def _macs(x, w, *_, out, **metadata):
     return 2 * math.prod(out) * math.prod(w[1:])
 
 
-@primitive(formula=r"w * x + b", flops=_macs)
+@primitive(name="conv2d", formula=r"w * x + b", flops=_macs)
 def conv2d_pairs(k, x, w, b=None, *, stride, padding, dilation, groups):
     return k.conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..primitive import primitive
+from ..primitive import Primitive, primitive
 from ..tensor import Tensor, is_number
 
 # ---- functions of one number -----------------------------------------------------------------------------------------
@@ -74,7 +74,9 @@ sqrt = _one("sqrt", "The square root", r"\sqrt{x}", r"\bar o / (2\sqrt{x})", lam
 square = _one("square", "The square", r"x^2", r"2x\,\bar o", lambda g, x: g * (x * 2), 3.0, 9.0, floating=False)
 reciprocal = _one("reciprocal", "One over x", r"1/x", r"-\bar o / x^2", lambda g, out: -g * (out * out), 4.0, 0.25)
 sin = _one("sin", "The sine (x in radians)", r"\sin x", r"\bar o \cos x", lambda g, x: g * cos(x), 0.5, 0.4794, 10)
-cos = _one("cos", "The cosine (x in radians)", r"\cos x", r"-\bar o \sin x", lambda g, x: -g * sin(x), 0.5, 0.8776, 10)
+cos: Primitive = _one(
+    "cos", "The cosine (x in radians)", r"\cos x", r"-\bar o \sin x", lambda g, x: -g * sin(x), 0.5, 0.8776, 10
+)
 tan = _one(
     "tan",
     "The tangent (x in radians)",
@@ -109,7 +111,9 @@ arctan = _one(
     "arctan", "The inverse tangent", r"\arctan x", r"\bar o / (1 + x^2)", lambda g, x: g / (x * x + 1), 1.0, 0.7854, 12
 )
 sinh = _one("sinh", "The hyperbolic sine", r"\sinh x", r"\bar o \cosh x", lambda g, x: g * cosh(x), 1.0, 1.1752, 12)
-cosh = _one("cosh", "The hyperbolic cosine", r"\cosh x", r"\bar o \sinh x", lambda g, x: g * sinh(x), 1.0, 1.5431, 12)
+cosh: Primitive = _one(
+    "cosh", "The hyperbolic cosine", r"\cosh x", r"\bar o \sinh x", lambda g, x: g * sinh(x), 1.0, 1.5431, 12
+)
 tanh = _one(
     "tanh",
     "The hyperbolic tangent",
@@ -202,7 +206,9 @@ absolute = _one(
     floating=False,
 )
 # Steps: flat wherever they have a derivative at all, so it is 0, as in PyTorch.
-sign = _one("sign", "The sign, 0 at 0", r"\operatorname{sign} x", "0", lambda g: g * 0, -3.0, -1.0, floating=False)
+sign: Primitive = _one(
+    "sign", "The sign, 0 at 0", r"\operatorname{sign} x", "0", lambda g: g * 0, -3.0, -1.0, floating=False
+)
 floor = _one(
     "floor", "The largest integer not above x", r"\lfloor x \rfloor", "0", lambda g: g * 0, 1.7, 1.0, floating=False
 )
@@ -531,7 +537,7 @@ def where_dy(g, condition):
     return where(condition, 0, g)
 
 
-@primitive(elementwise=True, formula=r"\min(\max(x, a), b)", flops=2)
+@primitive(name="clamp", elementwise=True, formula=r"\min(\max(x, a), b)", flops=2)
 def clamp_numbers(k, x, *, min, max):
     return k.clip(x, min, max)
 
@@ -583,7 +589,7 @@ def relu_fused(k, g, out):
     return k.relu_backward(g, out)
 
 
-@primitive(elementwise=True, floating=True, formula=r"x > 0\;?\;x : a x", flops=2)
+@primitive(name="leaky_relu", elementwise=True, floating=True, formula=r"x > 0\;?\;x : a x", flops=2)
 def leaky_relu_by(k, x, *, slope):
     return k.where(x > 0, x, x * slope)
 
@@ -602,7 +608,7 @@ def leaky_relu(x, negative_slope: float = 0.01):
     return leaky_relu_by(x, slope=negative_slope)
 
 
-@primitive(elementwise=True, floating=True, formula=r"x > 0\;?\;x : \alpha (e^x - 1)", flops=10)
+@primitive(name="elu", elementwise=True, floating=True, formula=r"x > 0\;?\;x : \alpha (e^x - 1)", flops=10)
 def elu_by(k, x, *, alpha):
     return k.where(x > 0, x, alpha * k.expm1(k.minimum(x, 0)))
 
@@ -621,7 +627,7 @@ def elu(x, alpha: float = 1.0):
     return elu_by(x, alpha=alpha)
 
 
-@primitive(elementwise=True, floating=True, formula=r"\tfrac1\beta \ln(1 + e^{\beta x})", flops=16)
+@primitive(name="softplus", elementwise=True, floating=True, formula=r"\tfrac1\beta \ln(1 + e^{\beta x})", flops=16)
 def softplus_by(k, x, *, beta, threshold):
     return k.softplus(x, beta, threshold)
 
@@ -640,7 +646,7 @@ def softplus(x, beta: float = 1.0, threshold: float = 20.0):
     return softplus_by(x, beta=beta, threshold=threshold)
 
 
-@primitive(elementwise=True, floating=True, formula=r"x\,\Phi(x)", flops=24)
+@primitive(name="gelu", elementwise=True, floating=True, formula=r"x\,\Phi(x)", flops=24)
 def gelu_exact(k, x):
     return k.gelu(x)
 

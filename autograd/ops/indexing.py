@@ -52,7 +52,7 @@ def _read(x, index):
         ) from None
 
 
-@primitive(view=True, formula=r"x[i]", flops=0)
+@primitive(name="getitem", view=True, formula=r"x[i]", flops=0)
 def getitem_view(k, x, *, index):
     out = _read(x, index)
     return out if isinstance(out, np.ndarray) or not np.isscalar(out) else np.asarray(x[(*index, ...)])
@@ -63,7 +63,7 @@ def getitem_view_dx(g, x_shape, *, index):
     return spread_at(g, index=index, shape=x_shape)
 
 
-@primitive(formula=r"x[i]", flops=0)
+@primitive(name="getitem", formula=r"x[i]", flops=0)
 def getitem_copy(k, x, *, index):
     return _read(x, index)
 
@@ -107,7 +107,7 @@ def getitem(x, index):
     return getitem_view(x, index=index) if _is_basic(index) else getitem_copy(x, index=index)
 
 
-@primitive(formula=r"x \text{ with } x[i] = v", flops=0)
+@primitive(name="setitem", formula=r"x \text{ with } x[i] = v", flops=0)
 def setitem_copy(k, x, value, *, index):
     out = k.array(x, copy=True)
     out[index] = value
@@ -175,7 +175,7 @@ def _indices(who, index, n, dim) -> np.ndarray:
     return np.where(array < 0, array + n, array) if array.size and array.min() < 0 else array
 
 
-@primitive(constant=("index",), formula=r"x[i]", flops=0)
+@primitive(name="index_select", constant=("index",), formula=r"x[i]", flops=0)
 def take_slices(k, x, index, *, dim):
     return k.take(x, index, axis=dim)
 
@@ -185,7 +185,7 @@ def take_slices_dx(g, x_shape, index, *, dim):
     return add_slices(g, index, dim=dim, size=x_shape[dim])
 
 
-@primitive(constant=("index",), formula=r"\textstyle\sum g \text{ at } i")
+@primitive(name="index_add", constant=("index",), formula=r"\textstyle\sum g \text{ at } i")
 def add_slices(k, g, index, *, dim, size):
     shape = g.shape[:dim] + (size,) + g.shape[dim + 1 :]
     return k.index_add(shape, dim, index, g)
@@ -229,7 +229,7 @@ def index_add(x, dim: int, index, source, alpha: float = 1):
     return x + add_slices(source, result(index.reshape(-1)), dim=dim, size=x.shape[dim])
 
 
-@primitive(constant=("index",), formula=r"x_{i}", flops=0)
+@primitive(name="gather", constant=("index",), formula=r"x_{i}", flops=0)
 def gather_along(k, x, index, *, dim):
     narrowed = x[tuple(slice(None) if d == dim else slice(n) for d, n in enumerate(index.shape))]
     return k.take_along_axis(narrowed, index, axis=dim)
@@ -240,7 +240,7 @@ def gather_along_dx(g, x_shape, index, *, dim):
     return scatter_along(g, index, dim=dim, shape=x_shape)
 
 
-@primitive(constant=("index",), formula=r"\textstyle\sum g \text{ at } i")
+@primitive(name="scatter_add", constant=("index",), formula=r"\textstyle\sum g \text{ at } i")
 def scatter_along(k, g, index, *, dim, shape):
     return k.scatter_add(shape, dim, index, g)
 
@@ -364,7 +364,7 @@ def _triangle(name, side, condition):
         return getattr(k, name)(x, diagonal)
 
     forward.__name__ = name + "_from"
-    made = primitive(formula=rf"\operatorname{{{name}}}(x)", flops=0)(forward)
+    made = primitive(name=name, formula=rf"\operatorname{{{name}}}(x)", flops=0)(forward)
 
     def rule(g, *, diagonal):
         return made(g, diagonal=diagonal)

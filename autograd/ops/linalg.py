@@ -17,7 +17,7 @@ def _matmul_flops(x, y, out, **_):
     return 2 * math.prod(out) * x[-1]
 
 
-@primitive(formula=r"X Y", flops=_matmul_flops)
+@primitive(name="matmul", formula=r"X Y", flops=_matmul_flops)
 def matmul_batched(k, x, y):
     return k.matmul(x, y)
 
@@ -106,7 +106,7 @@ def outer(x, y):
     return unsqueeze(reshape(x, -1), 1) * reshape(y, -1)
 
 
-@primitive(formula=r"x W^{\mathsf T} + b", flops=lambda x, w, b, out: 2 * math.prod(out) * w[1])
+@primitive(name="linear", formula=r"x W^{\mathsf T} + b", flops=lambda x, w, b, out: 2 * math.prod(out) * w[1])
 def linear_rows(k, x, weight, bias=None):
     out = k.matmul(x, k.transpose(weight, (1, 0)))
     if bias is not None:
@@ -161,7 +161,7 @@ def _einsum_flops(*shapes, out, subscripts):
     return len(shapes) * math.prod(sizes.values())
 
 
-@primitive(formula=r"\operatorname{einsum}", flops=_einsum_flops)
+@primitive(name="einsum", formula=r"\operatorname{einsum}", flops=_einsum_flops)
 def einsum_plain(k, *xs, subscripts):
     return k.einsum(subscripts, *xs, optimize=True)
 
@@ -193,11 +193,11 @@ def einsum(equation: str, *operands):
     >>> cr.einsum("ij,jk->ik", cr.ones(2, 3), cr.ones(3, 4)).shape
     (2, 4)
     """
-    operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
-    operands = [x if isinstance(x, Tensor) else Tensor(x) for x in operands]
-    labels, out = _parsed(equation, operands)
+    given = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    xs = [x if isinstance(x, Tensor) else Tensor(x) for x in given]
+    labels, out = _parsed(equation, xs)
     sizes: dict[str, int] = {}
-    for name, x in zip(labels, operands, strict=True):
+    for name, x in zip(labels, xs, strict=True):
         for c, n in zip(name, x.shape, strict=True):
             if sizes.get(c, 1) != 1 and n not in (1, sizes[c]):
                 raise ValueError(
@@ -205,11 +205,11 @@ def einsum(equation: str, *operands):
                 )
             sizes[c] = max(sizes.get(c, 1), n) if n else 0
     for i, name in enumerate(labels):
-        labels[i], operands[i] = _without_ones(name, operands[i], sizes)
-    _split_diagonals(labels, operands, ascii_letters, set("".join(labels)) | set(out), sizes)
+        labels[i], xs[i] = _without_ones(name, xs[i], sizes)
+    _split_diagonals(labels, xs, ascii_letters, set("".join(labels)) | set(out), sizes)
     present = set("".join(labels))
     kept = "".join(c for c in out if c in present)
-    result = einsum_plain(*operands, subscripts=",".join(labels) + "->" + kept)
+    result = einsum_plain(*xs, subscripts=",".join(labels) + "->" + kept)
     return result if kept == out else reshape(result, tuple(sizes[c] if c in present else 1 for c in out))
 
 

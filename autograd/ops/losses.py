@@ -76,7 +76,13 @@ def huber_loss(input, target, reduction: str = "mean", delta: float = 1.0):
 # ---- classification --------------------------------------------------------------------------------------------------
 
 
-@primitive(scratch=True, constant=("target", "weight"), formula=r"-w_t \ln \operatorname{softmax}(x)_t", flops=14)
+@primitive(
+    name="cross_entropy",
+    scratch=True,
+    constant=("target", "weight"),
+    formula=r"-w_t \ln \operatorname{softmax}(x)_t",
+    flops=14,
+)
 def cross_entropy_items(k, logits, target, weight=None, *, ignore_index, label_smoothing):
     return k.cross_entropy(logits, target, weight, ignore_index, label_smoothing)
 

@@ -44,7 +44,9 @@ def _channel_shape(ndim):
     return (1, -1) + (1,) * (ndim - 2)
 
 
-@primitive(scratch=True, formula=r"\gamma\,(x - \mu_B) / \sqrt{\sigma_B^2 + \epsilon} + \beta", flops=8)
+@primitive(
+    name="batch_norm", scratch=True, formula=r"\gamma\,(x - \mu_B) / \sqrt{\sigma_B^2 + \epsilon} + \beta", flops=8
+)
 def batch_norm_batch(k, x, weight=None, bias=None, *, eps, report):
     out, mean, var, rstd = k.batch_norm(x, weight, bias, eps=eps)
     if report is not None:
@@ -125,7 +127,9 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 # ---- layer normalisation ---------------------------------------------------------------------------------------------
 
 
-@primitive(scratch=True, formula=r"\gamma \odot (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta", flops=8)
+@primitive(
+    name="layer_norm", scratch=True, formula=r"\gamma \odot (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta", flops=8
+)
 def layer_norm_last(k, x, weight=None, bias=None, *, axes, eps):
     out, mean, rstd = k.layer_norm(x, weight, bias, axes=axes, eps=eps)
     return out, (mean, rstd)

@@ -16,7 +16,7 @@ def _window_flops(x, out, *, kernel_size, **_):
     return math.prod(out) * math.prod(kernel_size)
 
 
-@primitive(outputs=2, formula=r"\max_{\text{window}} x", flops=_window_flops)
+@primitive(name="max_pool2d", outputs=2, formula=r"\max_{\text{window}} x", flops=_window_flops)
 def max_pool_windows(k, x, *, kernel_size, stride, padding, dilation, ceil_mode):
     return k.max_pool2d(
         x, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
@@ -28,7 +28,12 @@ def max_pool_windows_dx(g, out, x_shape, **window):
     return scatter_planes(g[0], out[1], plane=x_shape[2:])
 
 
-@primitive(outputs=2, formula=r"\max_{\text{region}} x", flops=lambda x, out, **_: math.prod(x))
+@primitive(
+    name="adaptive_max_pool2d",
+    outputs=2,
+    formula=r"\max_{\text{region}} x",
+    flops=lambda x, out, **_: math.prod(x),
+)
 def adaptive_max_regions(k, x, *, output_size):
     return k.adaptive_max_pool2d(x, output_size=output_size)
 
@@ -58,7 +63,7 @@ def gather_planes_dx(g, indices, x_shape):
     return scatter_planes(g, indices, plane=x_shape[2:])
 
 
-@primitive(formula=r"\operatorname{mean}_{\text{window}} x", flops=_window_flops)
+@primitive(name="avg_pool2d", formula=r"\operatorname{mean}_{\text{window}} x", flops=_window_flops)
 def avg_pool_windows(k, x, **window):
     return k.avg_pool2d(x, **window)
 
@@ -68,7 +73,7 @@ def avg_pool_windows_dx(g, x_shape, **window):
     return avg_pool_spread(g, input_size=x_shape[2:], **window)
 
 
-@primitive(formula=r"g / n \text{ over the window}")
+@primitive(name="avg_pool2d_adjoint", formula=r"g / n \text{ over the window}")
 def avg_pool_spread(k, g, *, input_size, **window):
     return k.avg_pool2d_backward(g, input_size=input_size, **window)
 
@@ -78,7 +83,11 @@ def avg_pool_spread_dg(g, *, input_size, **window):
     return avg_pool_windows(g, **window)
 
 
-@primitive(formula=r"\operatorname{mean}_{\text{region}} x", flops=lambda x, out, **_: math.prod(x))
+@primitive(
+    name="adaptive_avg_pool2d",
+    formula=r"\operatorname{mean}_{\text{region}} x",
+    flops=lambda x, out, **_: math.prod(x),
+)
 def adaptive_avg_regions(k, x, *, output_size):
     return k.adaptive_avg_pool2d(x, output_size=output_size)
 
@@ -88,7 +97,7 @@ def adaptive_avg_regions_dx(g, x_shape, *, output_size):
     return adaptive_avg_spread(g, input_size=x_shape[2:])
 
 
-@primitive(formula=r"g / n \text{ over the region}")
+@primitive(name="adaptive_avg_pool2d_adjoint", formula=r"g / n \text{ over the region}")
 def adaptive_avg_spread(k, g, *, input_size):
     return k.adaptive_avg_pool2d_backward(g, input_size=input_size)
 

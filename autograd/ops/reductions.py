@@ -38,7 +38,7 @@ def _floating(who, x):
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
 
-@primitive(formula=r"\textstyle\sum x", flops=lambda x, out, **_: math.prod(x))
+@primitive(name="sum", formula=r"\textstyle\sum x", flops=lambda x, out, **_: math.prod(x))
 def sum_over(k, x, *, dim, keepdim):
     return k.sum(x, dim, keepdim)
 
@@ -63,7 +63,7 @@ def sum(x, dim=None, keepdim: bool = False, dtype=None):
     return sum_over(x, dim=all_dims("sum", dim, x.ndim), keepdim=keepdim)
 
 
-@primitive(formula=r"\tfrac1n \textstyle\sum x", flops=lambda x, out, **_: math.prod(x))
+@primitive(name="mean", formula=r"\tfrac1n \textstyle\sum x", flops=lambda x, out, **_: math.prod(x))
 def mean_over(k, x, *, dim, keepdim):
     n = _count(x.shape, dim)
     total = k.sum(_wide(x), dim, keepdim)
@@ -91,7 +91,11 @@ def mean(x, dim=None, keepdim: bool = False, dtype=None):
     return mean_over(x, dim=all_dims("mean", dim, x.ndim), keepdim=keepdim)
 
 
-@primitive(formula=r"\tfrac{1}{n - c} \textstyle\sum (x - \bar x)^2", flops=lambda x, out, **_: 4 * math.prod(x))
+@primitive(
+    name="var",
+    formula=r"\tfrac{1}{n - c} \textstyle\sum (x - \bar x)^2",
+    flops=lambda x, out, **_: 4 * math.prod(x),
+)
 def var_over(k, x, *, dim, keepdim, correction):
     return _variance(k, _wide(x), dim, keepdim, correction).astype(x.dtype, copy=False)
 
@@ -123,7 +127,7 @@ def var(x, dim=None, correction: float = 1, keepdim: bool = False, unbiased: boo
     return var_over(x, dim=all_dims("var", dim, x.ndim), keepdim=keepdim, correction=correction)
 
 
-@primitive(formula=r"\sqrt{\operatorname{var} x}", flops=lambda x, out, **_: 4 * math.prod(x))
+@primitive(name="std", formula=r"\sqrt{\operatorname{var} x}", flops=lambda x, out, **_: 4 * math.prod(x))
 def std_over(k, x, *, dim, keepdim, correction):
     return k.sqrt(_variance(k, _wide(x), dim, keepdim, correction)).astype(x.dtype, copy=False)
 
@@ -149,7 +153,7 @@ def std(x, dim=None, correction: float = 1, keepdim: bool = False, unbiased: boo
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
-@primitive(formula=r"\textstyle\prod x", flops=lambda x, out, **_: math.prod(x))
+@primitive(name="prod", formula=r"\textstyle\prod x", flops=lambda x, out, **_: math.prod(x))
 def prod_last(k, x):
     return k.prod(x, axis=-1)
 
@@ -182,7 +186,7 @@ def prod(x, dim=None, keepdim: bool = False, dtype=None):
     return reshape(out, kept_shape(x.shape, dims)) if keepdim else out
 
 
-@primitive(formula=r"\textstyle\sum_{j \le i} x_j", flops=1)
+@primitive(name="cumsum", formula=r"\textstyle\sum_{j \le i} x_j", flops=1)
 def cumsum_along(k, x, *, dim):
     return k.cumsum(x, axis=dim, dtype=None if x.dtype.kind == "f" else np.int64)
 
@@ -219,7 +223,7 @@ def _extreme_over(name, word, formula):
         return getattr(k, name)(x, axis=dim, keepdims=keepdim)
 
     forward.__name__ = name + "_over"
-    made = primitive(formula=formula, flops=lambda x, out, **_: math.prod(x))(forward)
+    made = primitive(name=name, formula=formula, flops=lambda x, out, **_: math.prod(x))(forward)
 
     def rule(g, x, out, *, dim, keepdim):
         hit = x == reshape(out, kept_shape(x.shape, dim))
@@ -334,7 +338,12 @@ all, any = _truth("all", "every element"), _truth("any", "some element")
 # ---- exponentials ----------------------------------------------------------------------------------------------------
 
 
-@primitive(floating=True, formula=r"\ln \textstyle\sum e^{x}", flops=lambda x, out, **_: 10 * math.prod(x))
+@primitive(
+    name="logsumexp",
+    floating=True,
+    formula=r"\ln \textstyle\sum e^{x}",
+    flops=lambda x, out, **_: 10 * math.prod(x),
+)
 def logsumexp_over(k, x, *, dim, keepdim):
     return k.logsumexp(x, dim, keepdim)
 
@@ -360,7 +369,7 @@ def logsumexp(x, dim=None, keepdim: bool = False):
     return logsumexp_over(x, dim=dims, keepdim=keepdim)
 
 
-@primitive(floating=True, formula=r"e^{x_i} / \textstyle\sum_j e^{x_j}", flops=12)
+@primitive(name="softmax", floating=True, formula=r"e^{x_i} / \textstyle\sum_j e^{x_j}", flops=12)
 def softmax_along(k, x, *, dim):
     return k.softmax(x, dim)
 
@@ -376,7 +385,7 @@ def softmax_along_fused(k, g, out, *, dim):
     return k.softmax_backward(g, out, dim)
 
 
-@primitive(floating=True, formula=r"x_i - \ln \textstyle\sum_j e^{x_j}", flops=12)
+@primitive(name="log_softmax", floating=True, formula=r"x_i - \ln \textstyle\sum_j e^{x_j}", flops=12)
 def log_softmax_along(k, x, *, dim):
     return k.log_softmax(x, dim)
 
@@ -418,7 +427,7 @@ def log_softmax(x, dim: int, dtype=None):
 # ---- norms -----------------------------------------------------------------------------------------------------------
 
 
-@primitive(floating=True, formula=r"\sqrt{\textstyle\sum x^2}", flops=lambda x, out, **_: 2 * math.prod(x))
+@primitive(name="norm", floating=True, formula=r"\sqrt{\textstyle\sum x^2}", flops=lambda x, out, **_: 2 * math.prod(x))
 def norm2_over(k, x, *, dim, keepdim):
     return k.sqrt(k.sum(x * x, dim, keepdim))
 

@@ -30,7 +30,7 @@ def sum_to_dx(g, x_shape, *, shape):
     return broadcast_to(g, shape=x_shape)
 
 
-@primitive(view=True, formula=r"\operatorname{broadcast}(x)", flops=0)
+@primitive(name="expand", view=True, formula=r"\operatorname{broadcast}(x)", flops=0)
 def broadcast_view(k, x, *, shape):
     try:
         return k.broadcast_to(x, shape)
@@ -93,7 +93,7 @@ def broadcast_tensors(*tensors):
 # ---- reshape and transpose -------------------------------------------------------------------------------------------
 
 
-@primitive(view=True, formula=r"\operatorname{reshape}(x)", flops=0)
+@primitive(name="reshape", view=True, formula=r"\operatorname{reshape}(x)", flops=0)
 def reshape_view(k, x, *, shape):
     return x.reshape(shape)
 
@@ -145,7 +145,7 @@ def unflatten(x, dim: int, sizes):
     return reshape(x, (*x.shape[:dim], *sizes, *x.shape[dim + 1 :]))
 
 
-@primitive(view=True, formula=r"x^{\mathsf T}", flops=0)
+@primitive(name="permute", view=True, formula=r"x^{\mathsf T}", flops=0)
 def permute_view(k, x, *, dims):
     return k.transpose(x, dims)
 
@@ -260,7 +260,7 @@ expand_dims = unsqueeze
 # ---- joining and splitting -------------------------------------------------------------------------------------------
 
 
-@primitive(formula=r"[x_1; x_2; \dots]", flops=0)
+@primitive(name="cat", formula=r"[x_1; x_2; \dots]", flops=0)
 def concatenate(k, *xs, dim):
     return k.concatenate(xs, axis=dim)
 
@@ -389,7 +389,7 @@ def unbind(x, dim: int = 0):
 # ---- order -----------------------------------------------------------------------------------------------------------
 
 
-@primitive(view=True, formula=r"\operatorname{flip}(x)", flops=0)
+@primitive(name="flip", view=True, formula=r"\operatorname{flip}(x)", flops=0)
 def flip_view(k, x, *, dims):
     return k.flip(x, dims)
 
@@ -476,7 +476,7 @@ def repeat_interleave(x, repeats, dim=None):
 # ---- padding ---------------------------------------------------------------------------------------------------------
 
 
-@primitive(formula=r"\operatorname{pad}(x)", flops=0)
+@primitive(name="pad", formula=r"\operatorname{pad}(x)", flops=0)
 def pad_constant(k, x, *, widths, value):
     return k.pad(x, widths or 0, constant_values=value)
 

@@ -113,7 +113,7 @@ def draw(output, names: dict | None = None) -> Picture:
 
 def _lines(outputs, labels):
     """The DOT statements of the graph's boxes and arrows, one for each line."""
-    drawn: set[str] = set()
+    drawn = set()
     for node in reachable([t._edge for t in outputs if t.grad_fn is not None]):
         shape = node.shape if node.primitive.outputs == 1 else node.shape[0][0]
         title = f"{node.path}\n{node.name}" if node.path else node.name

@@ -31,7 +31,6 @@ from .softmax import (
 )
 from .special import erf, gelu, gelu_backward, logsigmoid, sigmoid, silu, softplus
 
-
 memory.keep_freed_memory()
 
 

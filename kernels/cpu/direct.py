@@ -22,8 +22,8 @@ _GRAIN = 400_000  # FLOPs that outlast handing a slice to a worker
 def suits(plan):
     """Whether these loops are the faster ones.
 
-    Against columns, two threads: 0.29 ms to 0.58 at 64 images 1 x 32 x 32 with six 5 x 5 filters, 0.48 to 0.54 at LeNet's
-    second layer, 1.34 to 1.68 at 16 images 8 x 56 x 56 with sixteen 3 x 3; with 64 filters columns win.
+    Against columns, two threads: 0.29 ms to 0.58 at 64 images 1 x 32 x 32 with six 5 x 5 filters, 0.48 to 0.54 at
+    LeNet's second layer, 1.34 to 1.68 at 16 images 8 x 56 x 56 with sixteen 3 x 3; with 64 filters columns win.
     """
     oh, ow = plan.out_size
     few = 4 <= plan.k <= 160 and plan.o <= 32

@@ -15,7 +15,8 @@ import numpy as np
 
 from .jit import jit
 
-_LINGER = 3_000_000  # looks before a waiting thread sleeps, 1 ms: waking it takes 0.05 to 0.1, a LeNet step wakes ten times
+# Looks before a waiting thread sleeps, 1 ms: waking it takes 0.05 to 0.1, and a LeNet step wakes ten times.
+_LINGER = 3_000_000
 _SETTLE_START, _SETTLE_END = 100_000, 10_000  # looks, 30 and 3 us: see _linger
 
 

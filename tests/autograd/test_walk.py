@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import chainrule as cr
 
@@ -127,7 +126,7 @@ def test_a_second_walk_names_the_operation_and_the_fix():
     x = leaf(1.0, 2.0)
     y = cr.exp(x).sum()
     y.backward()
-    with pytest.raises(RuntimeError, match=r"sum_over|exp") as error:
+    with pytest.raises(RuntimeError, match=r"sum|exp") as error:
         y.backward()
     assert "already used by a backward pass" in str(error.value)
     assert "retain_graph=True" in str(error.value)

@@ -31,7 +31,8 @@ def test_strides_and_precisions(path, name, dtype, rng):
     result = getattr(cpu, name)(g, out)
     assert result.dtype == dtype and result.flags.c_contiguous
     expected = FORMULAS[name](g.astype(np.float64), out.astype(np.float64))
-    np.testing.assert_allclose(result, expected, rtol=2e-3 if dtype == "float16" else 1e-5, atol=2e-3 if dtype == "float16" else 1e-6)
+    rtol, atol = (2e-3, 2e-3) if dtype == "float16" else (1e-5, 1e-6)
+    np.testing.assert_allclose(result, expected, rtol=rtol, atol=atol)
 
 
 def test_shared_by_the_workers_without_a_seam(rng):

@@ -3,8 +3,7 @@
 import numpy as np
 import oracles
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from chainrule.kernels import cpu
 from chainrule.kernels.cpu import convolution

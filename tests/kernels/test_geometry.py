@@ -1,8 +1,7 @@
 """Shape arithmetic: against PyTorch where it is installed, and every refusal's message."""
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from chainrule.kernels import geometry
 

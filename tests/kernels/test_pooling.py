@@ -5,8 +5,7 @@ from functools import partial
 import numpy as np
 import oracles
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from chainrule.kernels import cpu
 from chainrule.kernels.cpu import pooling

@@ -3,8 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from ops import loops
 from ops.table.linalg import empty_aware, matmul

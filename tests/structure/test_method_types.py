@@ -9,10 +9,11 @@ from pathlib import Path
 from chainrule.autograd import methods
 
 STUB = Path(__file__).parents[2] / "autograd" / "method_types.pyi"
-SEVERAL = {"split", "chunk", "unbind", "max", "min", "sort", "topk", "nonzero"}  # tensors, or a tensor, by the arguments
+SEVERAL = {"split", "chunk", "unbind", "max", "min", "sort", "topk", "nonzero"}  # one tensor or several, by arguments
 PLAIN = {name: f"builtins.{name}" for name in ("int", "bool", "float", "str")}
 BINARY = "add sub mul truediv floordiv mod pow matmul and or xor".split()
-COMPARISONS = "eq ne lt le gt ge".split()
+EQUALITY, ORDER = ("eq", "ne"), ("lt", "le", "gt", "ge")
+NEW = "empty full ones zeros".split()
 
 
 def declared(name, function):
@@ -31,7 +32,11 @@ def declared(name, function):
             parameters.append(f"{p.name}: {kind}" + (" = ..." if p.default is not p.empty else ""))
     if {"dim", "keepdim"} & set(inspect.signature(function).parameters) and not any(p[:2] == "**" for p in parameters):
         parameters.append("**numpy_names: Any")
-    return f"    def {name}({', '.join(['self', *parameters])}) -> {'Any' if name in SEVERAL else 'Tensor'}: ..."
+    parameters, returned = ["self", *parameters], "Any" if name in SEVERAL else "Tensor"
+    line = f"    def {name}({', '.join(parameters)}) -> {returned}: ..."
+    if len(line) > 120:
+        line = "".join([f"    def {name}(\n", *[f"        {p},\n" for p in parameters], f"    ) -> {returned}: ..."])
+    return line
 
 
 def generated():
@@ -48,11 +53,11 @@ def generated():
     functions = {**methods.METHODS, **{alias: methods.METHODS[name] for alias, name in methods.ALIASES.items()}}
     lines += [declared(name, functions[name]) for name in sorted(functions)]
     lines += [f"    def {name}(self, *args: Any, **kwargs: Any) -> Tensor: ..." for name in sorted(methods._IN_PLACE)]
-    lines += [f"    def new_{name}(self, *shape: Any, **options: Any) -> Tensor: ..." for name in "empty full ones zeros".split()]
+    lines += [f"    def new_{name}(self, *shape: Any, **options: Any) -> Tensor: ..." for name in NEW]
     lines.append("    def where(self, condition: Any, other: Any) -> Tensor: ...")
     lines += [f"    def __{f}{name}__(self, other: Any) -> Tensor: ..." for name in BINARY for f in ("", "r", "i")]
-    lines += [f"    def __{name}__(self, other: Any) -> Tensor: ...  # type: ignore[override]" for name in COMPARISONS[:2]]
-    lines += [f"    def __{name}__(self, other: Any) -> Tensor: ..." for name in COMPARISONS[2:]]
+    lines += [f"    def __{name}__(self, other: Any) -> Tensor: ...  # type: ignore[override]" for name in EQUALITY]
+    lines += [f"    def __{name}__(self, other: Any) -> Tensor: ..." for name in ORDER]
     lines += [f"    def __{name}__(self) -> Tensor: ..." for name in "neg pos abs invert".split()]
     lines.append("    def __getitem__(self, index: Any) -> Tensor: ...")
     lines.append("    def __setitem__(self, index: Any, value: Any) -> None: ...")

@@ -12,8 +12,7 @@ import time
 import numpy as np
 import pytest
 import safetensors
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import chainrule as cr
 from chainrule.nn.files import write_atomically
@@ -269,8 +268,7 @@ def test_hostile_files_are_refused(tmp_path, content):
 
 
 def test_an_array_missing_or_renamed_is_named(tmp_path, small):
-    from safetensors.numpy import load as parse
-    from safetensors.numpy import save as build
+    from safetensors.numpy import load as parse, save as build
 
     with safetensors.safe_open(_written(tmp_path / "a", small), framework="numpy") as file:
         metadata = file.metadata()
