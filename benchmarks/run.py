@@ -43,8 +43,7 @@ class Worker:
         return json.loads(line)
 
     def stop(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 def serve(side: str, threads: int) -> None:
