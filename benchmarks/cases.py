@@ -82,25 +82,14 @@ def _classes(side, n, classes):
     return side.tensor(np.random.default_rng(1).integers(0, classes, n))
 
 
-def lenet(side, batch=64):
+def lenet(side, activation="Tanh", pool="AvgPool2d", batch=64):
     """LeNet-5 on 1×32×32: forward, backward and an SGD step with momentum."""
     nn = side.nn
+    act, pool = getattr(nn, activation), getattr(nn, pool)
     side.api.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2),
-        nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10),
-    )  # fmt: skip
-    optimizer = side.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    return _step(side, model, side.tensor(_numbers(batch, 1, 32, 32)), _classes(side, batch, 10), optimizer)
-
-
-def lenet_relu(side, batch=64):
-    """LeNet-5 in its modern form, with ReLU and max pooling."""
-    nn = side.nn
-    side.api.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+        nn.Conv2d(1, 6, 5), act(), pool(2), nn.Conv2d(6, 16, 5), act(), pool(2), nn.Flatten(),
+        nn.Linear(400, 120), act(), nn.Linear(120, 84), act(), nn.Linear(84, 10),
     )  # fmt: skip
     optimizer = side.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     return _step(side, model, side.tensor(_numbers(batch, 1, 32, 32)), _classes(side, batch, 10), optimizer)
@@ -142,7 +131,7 @@ CASES = {
     "chain of 1000 operations on 10 numbers, forward + backward": ("engine", chain, {}),
     "chain of 1000 operations on 10 numbers, forward": ("engine", chain, {"backward": False}),
     "LeNet-5 step, batch 64 (tanh, average pooling)": ("steps", lenet, {}),
-    "LeNet-5 step, batch 64 (ReLU, max pooling)": ("steps", lenet_relu, {}),
+    "LeNet-5 step, batch 64 (ReLU, max pooling)": ("steps", lenet, dict(activation="ReLU", pool="MaxPool2d")),
     "MLP 784-256-10 step, batch 128": ("steps", mlp, {}),
     "conv 16×64×56×56, 64 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 64, 56, 56), filters=64, kernel=3, padding=1)),
     "conv 16×3×64×64, 32 filters 3×3 pad 1": ("conv", conv, dict(x=(16, 3, 64, 64), filters=32, kernel=3, padding=1)),
