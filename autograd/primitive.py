@@ -71,12 +71,25 @@ class Primitive:
     fused: Rule | None
 
     def __init__(
-        self, forward, *, name, elementwise, outputs, view, floating, constant, scratch, formula, flops, promote
+        self,
+        forward,
+        *,
+        name,
+        elementwise,
+        outputs,
+        view,
+        floating,
+        constant,
+        scratch,
+        formula,
+        flops,
+        promote,
+        recorded,
     ):
         self.forward, self.elementwise, self.outputs = forward, elementwise, outputs
         self.key, self.name = forward.__name__, name or forward.__name__
         self.view, self.floating, self.scratch, self.promote = view, floating, scratch, promote
-        self.formula, self.flops = formula, flops
+        self.formula, self.flops, self.recorded = formula, flops, recorded
         parameters = inspect.signature(forward).parameters.values()
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))[1:]
@@ -216,7 +229,7 @@ class Primitive:
         if self.scratch:
             out, scratch = out
         out = tuple([as_ndarray(o) for o in out]) if self.outputs > 1 else as_ndarray(out)
-        if record and self.rules:
+        if record and self.recorded:
             live = tuple([isinstance(x, Tensor) and x._live for x in inputs])
             if True in live:
                 node = self._record(inputs, arrays, out, scratch, params, live, scope)
@@ -360,7 +373,7 @@ def _short_one(self):
         tensor = new(Tensor)
         tensor.array = out
         tensor._grad = None
-        if record and x._live and self.rules:
+        if record and x._live and self.recorded:
             if not plans:
                 plans.append(self._plan((True,)))
             plan = plans[0]
@@ -422,7 +435,7 @@ def _short_two(self):
         tensor = new(Tensor)
         tensor.array = out
         tensor._grad = None
-        if record and live and self.rules:
+        if record and live and self.recorded:
             plan = plans[live]
             if plan is None:
                 plan = plans[live] = self._plan((bool(live & 1), bool(live & 2)))
@@ -473,6 +486,7 @@ def primitive(
     scratch=False,
     direct=False,
     promote=True,
+    differentiable=True,
     formula="",
     flops=1,
 ):
@@ -481,9 +495,10 @@ def primitive(
     name: what pictures and errors call it (the function's name). elementwise: the inputs broadcast, and the engine sums
     their gradients back to shape. outputs: how many results. view: the result looks at the input's memory. floating:
     integers are converted to floats first. constant: names of inputs that have no derivative and keep their dtype
-    (indices, masks). scratch: the forward gives (result, scratch).
-    direct: the forward is nothing but the kernel of the same name. promote: bring the inputs to their common dtype.
-    formula: LaTeX of the result. flops: per element of the result, or a function of the input shapes and `out`.
+    (indices, masks). scratch: the forward gives (result, scratch). direct: the forward is nothing but the kernel of the
+    same name. promote: bring the inputs to their common dtype. differentiable: False for a result that is never
+    recorded, and so needs no rule. formula: LaTeX of the result. flops: per element of the result, or a function of the
+    input shapes and `out`.
 
     >>> from chainrule.autograd import primitive
     >>> @primitive(elementwise=True, formula=r"x^3")
@@ -497,7 +512,7 @@ def primitive(
     12.0
     """
     options = dict(name=name, elementwise=elementwise, outputs=outputs, view=view, floating=floating, constant=constant)
-    options.update(scratch=scratch, formula=formula, flops=flops, promote=promote)
+    options.update(scratch=scratch, formula=formula, flops=flops, promote=promote, recorded=differentiable)
 
     def declare(forward):
         kinds = [p.kind for p in inspect.signature(forward).parameters.values()]

@@ -245,7 +245,15 @@ class Tensor(TensorMethods):
         return _describe(self, "tensor")
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.array.size == 1 else format(repr(self), spec)
+        if self.array.ndim == 0 or (spec and self.array.size == 1):
+            return format(self.item(), spec)
+        try:
+            return format(repr(self), spec)
+        except ValueError:
+            raise ValueError(
+                f"the format {spec!r} of a tensor of shape {self.shape}: only one element is formatted as a number; "
+                "use t.item(), or format each of t.tolist()"
+            ) from None
 
     # ---- its data elsewhere ------------------------------------------------------------------------------------------
 
@@ -538,7 +546,7 @@ def write(tensor: Tensor, new: Tensor) -> Tensor:
     if new._live and owner is not tensor.array and getrefcount(owner) > ALONE + 1:
         raise RuntimeError(
             f"a recorded write into a view (shape {tensor.shape}): the tensor that it looks at could not follow; "
-            "write to the whole tensor, e.g. base[index] = value, or use t.clone() first"
+            "write to the whole tensor, e.g. base[index] = base[index] + value, or use t.clone() first"
         )
     if new._live and new.dtype is not tensor.dtype:
         new = new.to(tensor.dtype)
@@ -563,7 +571,7 @@ def check_writable(tensor: Tensor, operation: str) -> None:
     if tensor.array.base is not None and tensor._live and root(tensor.array) is not tensor.array:
         raise RuntimeError(
             f"{operation} on a view (shape {tensor.shape}) inside a graph: the tensor that it looks at could not "
-            "follow; write to the whole tensor, e.g. base[index] = value, or use t.clone() first"
+            "follow; write to the whole tensor, e.g. base[index] = base[index] + value, or use t.clone() first"
         )
 
 

@@ -443,7 +443,10 @@ def _device_and_dtype(*args: Any, device: Any = None, dtype: Any = None) -> tupl
 
 
 def _as_tensor(value: Any) -> Any:
-    return tensor(value) if isinstance(value, np.ndarray) else value
+    """The value as a tensor if it is an array, PyTorch's tensors included."""
+    if isinstance(value, Tensor) or not hasattr(value, "__array__"):
+        return value
+    return tensor(np.asarray(value.detach().cpu() if hasattr(value, "detach") else value))
 
 
 def _describe(value: Any) -> str:

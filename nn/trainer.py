@@ -221,7 +221,7 @@ class Trainer:
             return f"Interrupted in epoch {epoch}. Nothing was saved: give the Trainer a folder, out=…, to keep it."
         return (
             f"Interrupted in epoch {self.kept + 1}. {self.out / 'last.safetensors'} holds the {self.kept} whole epochs "
-            "before it; resume=True goes on from there."
+            "before it; resume=True (--resume) goes on from there."
         )
 
     def _announce(self, train: Any, validation: Any, epochs: int) -> None:

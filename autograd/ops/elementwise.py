@@ -26,7 +26,8 @@ def _one(name, title, formula, derivative, rule, at, value, flops=1, floating=Tr
         f"    Derivative: {derivative or 'none'}.\n\n"
         f"    >>> {example if isinstance(value, bool) else f'round({example}, 4)'}\n    {value}\n    "
     )
-    made = primitive(elementwise=True, floating=floating, direct=True, formula=formula, flops=flops)(forward)
+    options = dict(floating=floating, differentiable=rule is not None, formula=formula, flops=flops)
+    made = primitive(elementwise=True, direct=True, **options)(forward)
     if rule is not None:
         made.vjp("x", formula=derivative)(rule)
     return made
@@ -356,13 +357,15 @@ def power(k, x, y):
     >>> cr.power(cr.tensor([1.0, 2.0, 3.0]), 2)
     tensor([1., 4., 9.])
     """
+    if is_number(y) and y in (3, 4) and x.dtype.kind == "f":  # where x < 0, NumPy's pow takes 70 times as long
+        return x * x * x if y == 3 else (x * x) * (x * x)
     return x**y
 
 
 @power.vjp("x", formula=r"\bar o\,y\,x^{y-1}")
 def power_dx(g, x, y):
     if is_number(y):
-        return g * (x * 2) if y == 2 else g * 0 if y == 0 else g * (x ** (y - 1) * y)
+        return g * (x * 2) if y == 2 else g * 0 if y == 0 else g * (power(x, y - 1) * y)
     return g * where(y == 0, 0, y * x ** where(y == 0, 1, y - 1))
 
 
@@ -478,7 +481,7 @@ def remainder_dy(g, x, y):
     return -g * floor_divide(x, y)
 
 
-@primitive(elementwise=True, direct=True, formula=r"\lfloor x / y \rfloor", flops=2)
+@primitive(elementwise=True, direct=True, differentiable=False, formula=r"\lfloor x / y \rfloor", flops=2)
 def floor_divide(k, x, y):
     """The quotient rounded down, as Python's //; not differentiable.
 
@@ -497,7 +500,7 @@ def _compare(name, title, formula, value):
         f"{title}, element by element and broadcasting; a bool tensor.\n\n"
         f"    >>> cr.{name}(cr.tensor([1, 2, 0]), cr.tensor([2, 2, 0]))\n    {value}\n    "
     )
-    return primitive(elementwise=True, direct=True, formula=formula)(forward)
+    return primitive(elementwise=True, direct=True, differentiable=False, formula=formula)(forward)
 
 
 equal = _compare("equal", "Whether x = y", "[x = y]", "tensor([False,  True,  True])")

@@ -88,10 +88,11 @@ def _graphviz():
 
 
 def draw(output, names: dict | None = None) -> Picture:
-    """The graph that computed `output` (tensors): leaves blue, constants grey, operations yellow, results green.
+    """The graph that computed `output` (tensors): leaves blue, kept constants grey, operations yellow, results green.
 
     Edges point the way the data flowed; operations carry their module path, all boxes their shapes. `names` maps names
-    to leaf tensors (e.g. `dict(model.named_parameters())`).
+    to leaf tensors (e.g. `dict(model.named_parameters())`); others are called what the operation calls that input.
+    Constants appear where backward needs their values.
 
     Errors: ImportError naming the extra where graphviz is missing; TypeError for what is no tensor.
 
@@ -118,21 +119,41 @@ def _lines(outputs, labels):
         shape = node.shape if node.primitive.outputs == 1 else node.shape[0][0]
         title = f"{node.path}\n{node.name}" if node.path else node.name
         yield f"\tn{node.seq}{_box('operation', title, shape)}"
-        for edge in node.edges:
+        for i, edge in enumerate(node.edges):
             if isinstance(edge, Tensor):
                 key = f"t{id(edge)}"
                 if key not in drawn:
                     drawn.add(key)
-                    yield f"\t{key}{_box('leaf', labels.get(id(edge), 'leaf'), edge.shape)}"
+                    yield f"\t{key}{_box('leaf', labels.get(id(edge)) or _input_name(node, i), edge.shape)}"
             elif edge is not None:
                 key = f"n{edge[0].seq if isinstance(edge, tuple) else edge.seq}"
-            if edge is not None:
-                yield f"\t{key} -> n{node.seq}\n"
+            elif (constant := _constant(node, i)) is not None:
+                key = f"c{node.seq}_{i}"
+                yield f"\t{key}{_box('constant', *constant)}"
+            else:
+                continue
+            yield f"\t{key} -> n{node.seq}\n"
     for i, one in enumerate(outputs):
         kind = "constant" if not one.requires_grad else "leaf" if one.is_leaf else "result"
         yield f"\tr{i}{_box(kind, labels.get(id(one), 'leaf' if kind == 'leaf' else 'result'), one.shape)}"
         if kind == "result":
             yield f"\tn{one.grad_fn.seq} -> r{i}\n"
+
+
+def _input_name(node, i) -> str:
+    """What the operation calls its input i, for a leaf that nobody named."""
+    inputs = node.primitive.inputs
+    return inputs[0] if node.primitive.variadic else inputs[i]
+
+
+def _constant(node, i):
+    """The title and shape of an input that needs no gradient, where the node kept it: a number, or an array."""
+    value = node.kept[0 if node.primitive.variadic else i] if node.kept is not None else None
+    value = value[i] if node.primitive.variadic and value is not None else value
+    if value is None:
+        return None
+    shape = getattr(value, "shape", ())
+    return (_input_name(node, i), shape) if shape else (f"{float(value):.4g}", ())
 
 
 @functools.lru_cache(maxsize=1024)

@@ -43,13 +43,13 @@ def test_boxes_and_arrows_of_a_small_graph():
     y = (h + h).sum()
     picture = viz.draw(y, names={"w": w})
     labels = boxes(picture)
-    assert sorted(labels.values()) == sorted(["net.0\nmultiply\n2", "add\n2", "sum", "w\n2", "leaf\n2", "result"])
+    assert sorted(labels.values()) == sorted(["net.0\nmultiply\n2", "add\n2", "sum", "w\n2", "y\n2", "result"])
     of = {label: name for name, label in labels.items()}
     drawn = [(labels[a], labels[b]) for a, b in arrows(picture)]
     assert sorted(drawn) == sorted(
         [
             ("w\n2", "net.0\nmultiply\n2"),
-            ("leaf\n2", "net.0\nmultiply\n2"),
+            ("y\n2", "net.0\nmultiply\n2"),
             ("net.0\nmultiply\n2", "add\n2"),
             ("net.0\nmultiply\n2", "add\n2"),
             ("add\n2", "sum"),
@@ -68,17 +68,27 @@ def test_boxes_and_arrows_of_a_small_graph():
 
 def test_a_leaf_used_twice_has_one_box():
     x = cr.ones(2, requires_grad=True)
-    assert list(boxes(viz.draw(x * x + x)).values()).count("leaf\n2") == 1
+    assert list(boxes(viz.draw(x * x + x)).values()).count("x\n2") == 1
 
 
 def test_several_outputs_constants_and_leaves():
     x = cr.ones(2, 3, requires_grad=True)
     picture = viz.draw([x * 2, x, cr.zeros(4)], names={"x": x})
     assert sorted(boxes(picture).values()) == sorted(
-        ["multiply\n2 × 3", "x\n2 × 3", "x\n2 × 3", "result\n2 × 3", "result\n4"]
+        ["multiply\n2 × 3", "x\n2 × 3", "x\n2 × 3", "2", "result\n2 × 3", "result\n4"]
     )
     values, order = cr.sort(cr.ones(3, requires_grad=True))
     assert "result\n3" in boxes(viz.draw([values, order])).values()
+
+
+def test_kept_constants_are_drawn_and_leaves_take_the_operations_word():
+    w = cr.ones(2, requires_grad=True)
+    labels = list(boxes(viz.draw((w * cr.zeros(2, 2)) ** 1.5)).values())
+    assert sorted(labels) == sorted(["multiply\n2 × 2", "power\n2 × 2", "x\n2", "y\n2 × 2", "1.5", "result\n2 × 2"])
+    loss = cr.linear(cr.ones(3, 4), cr.ones(2, 4, requires_grad=True))
+    assert {"weight\n2 × 4", "x\n3 × 4"} <= set(boxes(viz.draw(loss)).values())
+    loss.sum().backward()
+    assert "x\n3 × 4" not in boxes(viz.draw(loss)).values()  # released
 
 
 def test_hostile_names_stay_text():
@@ -90,7 +100,7 @@ def test_hostile_names_stay_text():
             assert "label=<" not in made.source
             for label in re.findall(r'label="((?:[^"\\]|\\.)*)"', made.source):
                 assert not re.search(r'(?<!\\)"', label)
-        assert len(arrows(viz.draw(y, names={name: w}))) == 3
+        assert len(arrows(viz.draw(y, names={name: w}))) == 4
 
 
 @pytest.mark.parametrize("name", HOSTILE)

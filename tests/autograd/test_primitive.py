@@ -247,13 +247,24 @@ def test_an_input_that_a_rule_declines():
     assert x.grad.tolist() == [1, 1] and y.grad is None
 
 
-def test_primitives_without_rules_are_not_recorded():
-    @primitive
+def test_primitives_declared_not_differentiable_are_not_recorded():
+    @primitive(differentiable=False)
     def rounded(k, x):
         return k.round(x)
 
     assert not rounded.differentiable
     assert not rounded(cr.ones(2, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("elementwise", [True, False])
+def test_a_forgotten_rule_is_an_error_not_a_lost_gradient(elementwise):
+    @primitive(elementwise=elementwise)
+    def halved(k, x):
+        return x / 2
+
+    with pytest.raises(NotImplementedError, match="halved: input 'x' requires grad, but there is no rule for it"):
+        halved(cr.ones(2, requires_grad=True))
+    assert halved(cr.ones(2)).tolist() == [0.5, 0.5]
 
 
 # ---- refused ---------------------------------------------------------------------------------------------------------

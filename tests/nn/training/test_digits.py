@@ -166,7 +166,7 @@ def test_mnist_files_that_do_not_belong_together(tmp_path, rng, name, array, mes
 
 
 def test_mnist_without_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="train-images-idx3-ubyte.gz is in .*or pass download=True"):
+    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte.gz is in .*or call chainrule\.data\.mnist"):
         data.mnist(tmp_path)
 
 
