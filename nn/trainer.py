@@ -62,7 +62,7 @@ class Trainer:
             )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.scheduler, self.schedule_every = scheduler, schedule_every
-        self.metrics = {"accuracy": accuracy} if metrics is None else dict(metrics)
+        self.metrics = metrics
         self.clip_norm, self.patience = clip_norm, patience
         self.out = None if out is None else Path(out)
         self.generators = list(generators)
@@ -113,7 +113,10 @@ class Trainer:
         return means.result()
 
     def _figures(self, loss: float, output: Any, y: Any) -> dict[str, float]:
-        return {"loss": loss, **{name: float(metric(output, y)) for name, metric in self.metrics.items()}}
+        metrics = self.metrics
+        if metrics is None:  # accuracy is that of classes: integers
+            metrics = {"accuracy": accuracy} if y.dtype.kind in "iu" else {}
+        return {"loss": loss, **{name: float(metric(output, y)) for name, metric in metrics.items()}}
 
     def _epoch(self, train: Any, validation: Any, epochs: int, bar: tqdm) -> None:
         start, rate, means = time.perf_counter(), self._rate(), Means()

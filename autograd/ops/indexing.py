@@ -99,7 +99,7 @@ def spread_at_dg(g, *, index, shape):
 def getitem(x, index):
     """x[index]: basic indices (integers, slices, None, ...) give a view, integer and bool arrays a copy, as in NumPy.
 
-    Where a slice separates an integer from an index array, the order is NumPy's: x[0, :, i] puts i first (PyTorch: last).
+    Where a slice separates an integer from an index array, the order is NumPy's: x[0, :, i] puts i first, not last.
 
     >>> cr.arange(6).reshape(2, 3)[:, [0, 2]]
     tensor([[0, 2],

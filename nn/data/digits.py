@@ -115,7 +115,8 @@ def _find(folder: Path, name: str, download: bool) -> Path:
             return candidate
     if not download:
         raise FileNotFoundError(
-            f"Neither {name} nor {name}.gz is in {folder}. Put MNIST's four files there, or call chainrule.data.mnist(folder, download=True) once."
+            f"Neither {name} nor {name}.gz is in {folder}. Put MNIST's four files there, or call "
+            "chainrule.data.mnist(folder, download=True) once."
         )
     return _download(folder, name)
 

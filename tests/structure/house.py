@@ -13,7 +13,7 @@ HEAVY = ("numba", "cupy", "matplotlib", "sklearn")
 
 # Prints the seconds that `import chainrule` took and the heavy packages that it loaded.
 TIME_IMPORT = (
-    "import sys, time; start = time.perf_counter(); import chainrule; seconds = time.perf_counter() - start; "
+    "import sys, time; start = time.process_time(); import chainrule; seconds = time.process_time() - start; "
     f"print(seconds, *[name for name in {HEAVY} if name in sys.modules])"
 )
 

@@ -257,3 +257,11 @@ def test_loaders_without_batches():
         trainer.fit(empty)
     with pytest.raises(ValueError, match="gave no batches to average over"):
         trainer.fit(train, empty, epochs=1)
+
+
+def test_regression_reports_no_accuracy(tmp_path):
+    x = cr.linspace(0, 1, 8).reshape(8, 1)
+    model = nn.Linear(1, 1)
+    trainer = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1), verbose=False)
+    history = trainer.fit(data.DataLoader(data.TensorDataset(x, 2 * x), batch_size=4), epochs=1)
+    assert "accuracy" not in history[-1] and history[-1]["loss"] > 0
