@@ -13,7 +13,8 @@ def checkpoint(function, *args, **kwargs):
     """function(*args, **kwargs), keeping no intermediate values: backward runs the function again (Chen et al. 2016).
 
     Gradients, also of any order and of parameters that the function only refers to, are those of the plain call. The
-    function must compute the same each time; draws from the default generator are repeated.
+    function must compute the same each time; draws from the default generator are repeated, those from a Generator of
+    your own are not.
 
     Errors: RuntimeError in backward if the second run records other operations than the first, or if an argument or
     parameter was changed in place in between.

@@ -112,7 +112,7 @@ def array_ufunc(self, ufunc, method, *inputs, out=None, **options):
             f"np.{called}{' with ' + ', '.join(options) if options else ''} "
             "is not defined for a Tensor; use chainrule's functions, or t.detach().numpy() to compute without a graph"
         )
-    return op(*[x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in inputs])
+    return op(*[x if isinstance(x, (Tensor, int, float, np.ndarray)) else Tensor(x) for x in inputs])
 
 
 def array_function(self, function, types, args, kwargs):

@@ -208,7 +208,7 @@ class Primitive:
     def _promoted(self, inputs):
         """The inputs as tensors of their common dtype (recorded casts)."""
         movable = [i for i, x in enumerate(inputs) if x is not None and (self.variadic or i not in self.constant)]
-        inputs = [x if x is None or isinstance(x, (Tensor, int, float)) else Tensor(_checked(self, x)) for x in inputs]
+        inputs = [x if x is None or isinstance(x, (Tensor, int, float)) else _constant(self, x) for x in inputs]
         if not self.promote:
             return [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
         dtype = result_type(*[inputs[i] for i in movable])
@@ -621,9 +621,11 @@ def _raw_promoted(self, inputs, arrays):
     ]
 
 
-def _checked(self, x):
+def _constant(self, x):
+    """An array among tensors, copied while recording: the rule may keep it, and its owner may fill it anew."""
     if isinstance(x, (np.ndarray, np.generic, list, tuple)):
-        return as_array(x)
+        array = as_array(x)
+        return Tensor(array.copy() if array is x and state.get().record else array)
     raise TypeError(
         f"{self.name}: received {type(x).__name__} {x!r} as an input; an operation takes tensors, arrays, nested "
         "lists and numbers"

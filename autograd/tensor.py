@@ -507,6 +507,10 @@ class Handle:
 
 
 _new = Tensor.__new__
+_INSTEAD = (
+    "join the parts by cr.stack or cr.cat, or write base[index] = value with a value that is no view of the base, "
+    "or use t.clone() first"
+)
 
 
 def result(array, edge=None, live=False) -> Tensor:
@@ -542,16 +546,18 @@ def write(tensor: Tensor, new: Tensor) -> Tensor:
     if not tensor.array.flags.writeable:
         raise RuntimeError("a write in place to read-only memory (an expanded or imported array); use t.clone() first")
     owner = root(tensor.array)
-    # One reference more is the view's own. With others, another tensor looks at the same memory.
-    if new._live and owner is not tensor.array and getrefcount(owner) > ALONE + 1:
+    # One reference more is the tensor's own. With others, something else looks at the same memory.
+    if new._live and (owner is not tensor.array or not tensor._live) and getrefcount(owner) > ALONE + 1:
+        view = owner is not tensor.array
         raise RuntimeError(
-            f"a recorded write into a view (shape {tensor.shape}): the tensor that it looks at could not follow; "
-            "write to the whole tensor, e.g. base[index] = base[index] + value, or use t.clone() first"
+            f"a recorded write into {'a view' if view else 'a constant'} (shape {tensor.shape}): "
+            f"{'the tensor that it looks at' if view else 'a view or array that shares its memory'} could not follow; "
+            f"{_INSTEAD}"
         )
     if new._live and new.dtype is not tensor.dtype:
         new = new.to(tensor.dtype)
     tensor.array[...] = new.array
-    writes.note(tensor.array, recorded=new._live)
+    writes.note(tensor.array, recorded=new._live or (tensor._live and state.get().record))
     if new._live:
         tensor._edge, tensor._live = new._edge, True
     elif tensor._live and state.get().record:
@@ -571,7 +577,7 @@ def check_writable(tensor: Tensor, operation: str) -> None:
     if tensor.array.base is not None and tensor._live and root(tensor.array) is not tensor.array:
         raise RuntimeError(
             f"{operation} on a view (shape {tensor.shape}) inside a graph: the tensor that it looks at could not "
-            "follow; write to the whole tensor, e.g. base[index] = base[index] + value, or use t.clone() first"
+            f"follow; {_INSTEAD}"
         )
 
 

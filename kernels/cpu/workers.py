@@ -192,9 +192,10 @@ class _OneBlasThread:
 
     def __enter__(self):
         with self.lock:
-            self.depth += 1
-            if self.depth == 1:
+            if self.depth == 0:
                 self.saved = self.get()
+            self.depth += 1
+            if self.get() != 1:  # looked at each time: an interrupt may have left the depth too high
                 self.set(1)
 
     def __exit__(self, *_):

@@ -1,5 +1,6 @@
 """Writes in place: recorded, refused, or noticed in time, with both lines named."""
 
+import gc
 import inspect
 
 import numpy as np
@@ -411,8 +412,9 @@ def test_leaves_and_views_inside_graphs_are_not_written(write):
 def test_a_recorded_write_into_a_view_of_a_constant_is_refused():
     x = leaf(1.0, 2.0)
     base = cr.zeros(2, 2, dtype=f64)
-    refused(lambda: base[0].add_(x), "a recorded write into a view (shape (2,))", "base[index] = base[index] + value")
+    refused(lambda: base[0].add_(x), "a recorded write into a view (shape (2,))", "base[index] = value")
     assert base.tolist() == [[0, 0], [0, 0]]
+    gc.collect()  # the error above refers to its frames, and so to the view
     base[0] = x
     only = cr.zeros(4, dtype=f64).reshape(2, 2)  # nobody else holds its memory
     only[1] = x
@@ -475,3 +477,38 @@ def test_versions():
     view.add_(1)
     assert t._version > version and t._version == view._version
     assert cr.zeros(1)._version == 0
+
+
+# ---- memory that others look at --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "look", [lambda b: b[:2], lambda b: b.reshape(3, 1), lambda b: b.detach(), lambda b: b.numpy()]
+)
+def test_a_recorded_write_into_a_constant_that_others_look_at_is_refused(look):
+    x, base = leaf(3.0), cr.zeros(3, dtype=f64)
+    other = look(base)
+    for write in (lambda: base.__setitem__(0, x[0]), lambda: base.add_(x)):
+        refused(write, "a recorded write into a constant (shape (3,))", "cr.stack")
+    assert base.tolist() == [0, 0, 0] and not base.requires_grad
+    del other
+    gc.collect()  # the errors above refer to their frames, and so to the memory
+    base[0] = x[0]
+    assert base.requires_grad
+
+
+def test_a_view_of_a_result_that_a_constant_overwrote_is_stale():
+    for overwrite in (lambda t: t.zero_(), lambda t: t.fill_(2.0), lambda t: t.copy_(cr.zeros(2, dtype=f64))):
+        x = leaf(1.0, 2.0)
+        base = x * 2
+        view = base[:1]
+        overwrite(base)
+        refused(view.sum().backward, "getitem: a value that its derivative needs was changed in place", "Changed at")
+
+
+def test_an_array_operand_may_be_filled_anew():
+    x, batch = leaf(1.0, 2.0), np.array([3.0, 4.0])
+    y = (x * batch).sum() + (batch * x).sum()
+    batch[:] = 7
+    y.backward()
+    assert x.grad.tolist() == [6, 8]

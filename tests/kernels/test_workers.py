@@ -190,3 +190,12 @@ def test_default_follows_omp_num_threads(said, expected):
     )
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert int(found.stdout) == (expected or usable)
+
+
+def test_blas_is_limited_also_after_an_interrupt_left_the_depth_too_high(monkeypatch):
+    threads = [4]
+    limit = workers._OneBlasThread()
+    limit.get, limit.set = lambda: threads[0], lambda n: threads.__setitem__(0, n)
+    limit.depth = 1  # as if an interrupt had come between entering and leaving
+    with limit:
+        assert threads[0] == 1
