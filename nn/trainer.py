@@ -144,6 +144,7 @@ class Trainer:
                 f"{self._rate():.3g}; no parameter can learn from it, and this step changed none. Run the step inside "
                 "`with cr.detect_anomaly():` to see where it arises; a lower rate or clip_norm=1.0 often helps."
             )
+        self.model.zero_grad()  # of the parameters that the optimiser leaves alone too: clipping sees them all
         self.optimizer.zero_grad()
         loss.backward()
         if self.clip_norm is not None:
@@ -245,6 +246,7 @@ class Trainer:
         start, seconds = time.perf_counter(), 0.0
         for x, y in itertools.islice(train, 4):
             self.loss(self.model(x), y).backward()
+            self.model.zero_grad()
             self.optimizer.zero_grad()
             start, seconds = time.perf_counter(), time.perf_counter() - start
         for generator, state in states:

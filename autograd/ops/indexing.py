@@ -27,7 +27,7 @@ def _plain(who, x, index):
                     f"{who}: received an index of dtype {item.dtype}; indices are integers or bools; convert it "
                     "with .long()"
                 )
-            item = item if item.ndim or item.dtype.kind == "b" else int(item)
+            item = item.copy() if item.ndim or item.dtype.kind == "b" else int(item)  # backward needs it as it is now
         elif not (item is None or item is Ellipsis or isinstance(item, (int, np.integer, slice, bool, np.bool_))):
             raise IndexError(
                 f"{who}: received {item!r} as an index of a tensor of shape {x.shape}; pass integers, slices, "

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..primitive import primitive
 from ..tensor import Tensor
+from .indexing import diagonal
 from .reductions import sum as total
 from .shape import broadcast_to, permute, reshape, sum_to, transpose, unsqueeze
 
@@ -206,7 +207,8 @@ def einsum(equation: str, *operands):
             sizes[c] = max(sizes.get(c, 1), n) if n else 0
     for i, name in enumerate(labels):
         labels[i], xs[i] = _without_ones(name, xs[i], sizes)
-    _split_diagonals(labels, xs, ascii_letters, set("".join(labels)) | set(out), sizes)
+    for i, name in enumerate(labels):
+        labels[i], xs[i] = _diagonals(name, xs[i])
     present = set("".join(labels))
     kept = "".join(c for c in out if c in present)
     result = einsum_plain(*xs, subscripts=",".join(labels) + "->" + kept)
@@ -251,17 +253,14 @@ def _without_ones(name, x, sizes):
     return "".join(name[i] for i in keep), reshape(x, tuple(x.shape[i] for i in keep))
 
 
-def _split_diagonals(labels, operands, letters, used, sizes):
-    """A label repeated within an operand becomes two, tied by an identity matrix: its derivative is then ordinary."""
-    for i in range(len(labels)):
-        for c in sorted(set(labels[i])):
-            while labels[i].count(c) > 1:
-                fresh = next(letter for letter in letters if letter not in used)
-                used.add(fresh)
-                at = labels[i].rindex(c)
-                labels[i] = labels[i][:at] + fresh + labels[i][at + 1 :]
-                labels.append(c + fresh)
-                operands.append(Tensor(np.eye(sizes[c], dtype=operands[i].dtype)))
+def _diagonals(name, x):
+    """Labels repeated within an operand name its diagonal: each pair becomes one label, the last."""
+    for c in sorted(set(name)):
+        while name.count(c) > 1:
+            first, second = name.index(c), name.index(c, name.index(c) + 1)
+            x = diagonal(x, 0, first, second)
+            name = "".join(label for i, label in enumerate(name) if i not in (first, second)) + c
+    return name, x
 
 
 def trace(x):
@@ -272,8 +271,6 @@ def trace(x):
     """
     if x.ndim != 2:
         raise ValueError(f"trace: received shape {x.shape}; the trace is that of a matrix")
-    from .indexing import diagonal
-
     return total(diagonal(x))
 
 

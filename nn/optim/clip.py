@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...autograd import Tensor, clamp, no_grad, stack, tensor
+from ...autograd import Tensor, clamp, float16, no_grad, stack, tensor
 
 
 def clip_grad_norm_(
@@ -33,7 +33,9 @@ def clip_grad_norm_(
         gradients = _gradients(parameters)
         if not gradients:
             return tensor(0.0)
-        total = stack([g.norm(norm_type) for g in gradients]).norm(norm_type)
+        # In float16 the squares of a few hundred overflow.
+        wide = [g.float() if g.dtype == float16 else g for g in gradients]
+        total = stack([g.norm(norm_type) for g in wide]).norm(norm_type)
         if error_if_nonfinite and not abs(total.item()) < float("inf"):
             raise RuntimeError(
                 f"clip_grad_norm_ found a total norm of {total.item()}, which cannot be scaled to {max_norm}. No "
