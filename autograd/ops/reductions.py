@@ -102,15 +102,28 @@ def var_over(k, x, *, dim, keepdim, correction):
 
 def _variance(k, x, dim, keepdim, correction):
     n = _count(x.shape, dim)
+    x = x - _first(x, dim)
     centred = x - k.sum(x, dim, True) / builtins.max(n, 1)
     total = k.sum(centred * centred, dim, keepdim)
     return total / (n - correction) if n > correction else total * math.nan
 
 
+def _first(x, dim):
+    """The first values along `dim`, a constant: shifted by them, equal values are exactly 0, however a mean rounds."""
+    array = x.array if isinstance(x, Tensor) else x
+    return array[tuple(slice(0, 1) if d in dim else slice(None) for d in range(array.ndim))]
+
+
+def _centred(x, dim):
+    """x − mean(x)."""
+    x = x - _first(x, dim)
+    return x - mean_over(x, dim=dim, keepdim=True)
+
+
 @var_over.vjp("x", formula=r"\tfrac{2}{n - c} \bar o\,(x - \bar x)")
 def var_over_dx(g, x, *, dim, keepdim, correction):
     scale = 2 / builtins.max(_count(x.shape, dim) - correction, 0) if _count(x.shape, dim) > correction else math.nan
-    return _spread(g * scale, x.shape, dim) * (x - mean_over(x, dim=dim, keepdim=True))
+    return _spread(g * scale, x.shape, dim) * _centred(x, dim)
 
 
 @numpy_names
@@ -135,7 +148,7 @@ def std_over(k, x, *, dim, keepdim, correction):
 @std_over.vjp("x", formula=r"\bar o\,(x - \bar x) / ((n - c)\,\operatorname{std} x)")
 def std_over_dx(g, x, out, *, dim, keepdim, correction):
     scale = g / (where(out == 0, 1, out) * builtins.max(_count(x.shape, dim) - correction, 1e-300))
-    return _spread(where(out == 0, 0, scale), x.shape, dim) * (x - mean_over(x, dim=dim, keepdim=True))
+    return _spread(where(out == 0, 0, scale), x.shape, dim) * _centred(x, dim)
 
 
 @numpy_names

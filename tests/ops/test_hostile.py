@@ -54,3 +54,13 @@ def test_gradients_that_the_optimiser_does_not_own_are_not_clipped_for_ever():
     model.zero_grad()
     cr.nn.MSELoss()(model(cr.ones(2, 2)), cr.ones(2, 1)).backward()
     np.testing.assert_allclose(last.numpy(), model[0].weight.grad.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64])
+def test_equal_numbers_have_no_spread_and_no_slope(dtype, rng):
+    x = cr.tensor(np.tile(rng.standard_normal(200), (9, 1)), dtype=dtype, requires_grad=True)
+    deviation = x.std(0)
+    assert not deviation.array.any() and not x.var(0).array.any()
+    (slope,) = cr.autograd.grad(deviation.sum(), [x], create_graph=True)
+    assert not slope.array.any()
+    assert np.isfinite(cr.autograd.grad(slope.sum(), [x], materialize_grads=True)[0].array).all()
