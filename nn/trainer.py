@@ -103,13 +103,16 @@ class Trainer:
 
     def evaluate(self, loader: Any) -> dict[str, float]:
         """Return the mean loss and metrics over a loader, in evaluation mode and without recording a graph."""
-        means, training = Means(), self.model.training
+        means, modes = Means(), [(module, module.training) for module in self.model.modules()]
         self.model.eval()
-        with no_grad():
-            for x, y in loader:
-                output = self.model(x)
-                means.add(len(y), self._figures(self.loss(output, y).item(), output, y))
-        self.model.train(training)
+        try:
+            with no_grad():
+                for x, y in loader:
+                    output = self.model(x)
+                    means.add(len(y), self._figures(self.loss(output, y).item(), output, y))
+        finally:  # each as it was: a layer may be frozen on purpose
+            for module, mode in modes:
+                module.training = mode
         return means.result()
 
     def _figures(self, loss: float, output: Any, y: Any) -> dict[str, float]:

@@ -265,3 +265,15 @@ def test_regression_reports_no_accuracy(tmp_path):
     trainer = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1), verbose=False)
     history = trainer.fit(data.DataLoader(data.TensorDataset(x, 2 * x), batch_size=4), epochs=1)
     assert "accuracy" not in history[-1] and history[-1]["loss"] > 0
+
+
+def test_evaluating_leaves_every_mode_as_it_was():
+    model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5))
+    model.train()
+    model[1].eval()
+    trainer = Trainer(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1), verbose=False)
+    trainer.evaluate(data.DataLoader(data.TensorDataset(cr.ones(4, 1), cr.ones(4, 1)), batch_size=2))
+    assert (model.training, model[0].training, model[1].training) == (True, True, False)
+    with pytest.raises(ValueError):
+        trainer.evaluate(data.DataLoader(data.TensorDataset(cr.ones(4, 3), cr.ones(4, 1)), batch_size=2))
+    assert (model.training, model[0].training, model[1].training) == (True, True, False)
