@@ -7,6 +7,8 @@ from functools import lru_cache
 from operator import index
 from typing import NamedTuple
 
+_LARGEST = 1 << 20  # windows along an axis of an adaptive pooling
+
 
 class Windows(NamedTuple):
     """Windows along one axis: the i-th covers range(starts[i], stops[i], step), clipped to the input.
@@ -123,6 +125,8 @@ def adaptive_windows(size, *, output_size):
     """The windows of an adaptive pooling of `size` = (H, W): floor(i H / h) up to ceil((i + 1) H / h), per axis."""
     if min(output_size) < 0:
         raise ValueError(f"output_size={tuple(output_size)} is negative: every entry must be at least 0")
+    if max(output_size) > _LARGEST:
+        raise ValueError(f"output_size={tuple(output_size)} is beyond {_LARGEST} windows per axis: ask for fewer")
     if min(size) < 1:
         raise ValueError(f"an empty plane of size {tuple(size)} has nothing to pool: every axis needs an element")
     return tuple(_adaptive(h, count) for h, count in zip(size, output_size, strict=True))

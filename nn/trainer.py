@@ -205,8 +205,12 @@ class Trainer:
                 f"fit received resume=True, but there is no checkpoint {path}. Train once without resume."
             )
         state, sources = load(path), self._sources(train)
-        if not isinstance(state, dict) or "epochs_since_best" not in state:
-            raise ValueError(f"{path} is no checkpoint of a Trainer. Train once without resume.")
+        parts = "model optimizer scheduler generators history best epochs_since_best".split()
+        missing = [part for part in parts if not isinstance(state, dict) or part not in state]
+        if missing:
+            raise ValueError(
+                f"{path} is no checkpoint of a Trainer: {', '.join(missing)} missing. Train once without resume."
+            )
         if len(state["generators"]) != len(sources) or (state["scheduler"] is None) != (self.scheduler is None):
             raise ValueError(
                 f"{path} was saved with {len(state['generators'])} random generators and the schedule "

@@ -136,6 +136,11 @@ REFUSED = {
         ValueError,
         r"input size \(1, 1\).*would have output size \(0, 0\): use a larger input or less padding",
     ),
+    "adaptive absurd": (
+        lambda: geometry.adaptive_windows((3, 3), output_size=(10**20, 2)),
+        ValueError,
+        r"output_size=\(100000000000000000000, 2\) is beyond 1048576 windows per axis: ask for fewer",
+    ),
     "adaptive negative": (
         lambda: geometry.adaptive_windows((3, 3), output_size=(-1, 2)),
         ValueError,
