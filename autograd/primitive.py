@@ -96,7 +96,8 @@ class Primitive:
         self.constant = frozenset(self._position(name, "constant") for name in constant)
         self.rules = []
         self.fused = None
-        self._plans = {}
+        self._plans: dict = {}
+        self._quick: list = [None] * 4  # the short path's plans: by 1 for x alive plus 2 for y
         self.__name__ = self.__qualname__ = self.name
         self.__module__, self.__doc__, self.__wrapped__ = forward.__module__, forward.__doc__, forward
         signature = inspect.signature(forward)
@@ -113,7 +114,7 @@ class Primitive:
 
         def register(rule):
             self.rules.append(self._rule(wrt, rule, 1, formula))
-            self._plans.clear()
+            self.forget_plans()
             return rule
 
         return register
@@ -126,10 +127,15 @@ class Primitive:
 
         def register(rule):
             self.fused = self._rule(wrt, rule, 2, "")
-            self._plans.clear()
+            self.forget_plans()
             return rule
 
         return register
+
+    def forget_plans(self) -> None:
+        """Make plans anew at the next use: the rules have changed."""
+        self._plans.clear()
+        self._quick[:] = [None] * 4
 
     @property
     def differentiable(self) -> bool:
@@ -358,7 +364,7 @@ state_get = state.get
 
 def _short_one(self):
     """`self(x)` for one tensor."""
-    bound, bind, plans = self._implementations.get, self._implementation, []
+    bound, bind, plans = self._implementations.get, self._implementation, self._quick
 
     def short(x):
         if not isinstance(x, Tensor):
@@ -374,9 +380,9 @@ def _short_one(self):
         tensor.array = out
         tensor._grad = None
         if record and x._live and self.recorded:
-            if not plans:
-                plans.append(self._plan((True,)))
-            plan = plans[0]
+            plan = plans[1]
+            if plan is None:
+                plan = plans[1] = self._plan((True,))
             tensor._edge = node = new(Node)
             tensor._live = True
             node.plan = plan
@@ -402,7 +408,7 @@ def _short_one(self):
 
 def _short_two(self):
     """`self(x, y)` for a tensor and another of the same dtype, or a Python number."""
-    bound, bind, plans = self._implementations.get, self._implementation, [None] * 4
+    bound, bind, plans = self._implementations.get, self._implementation, self._quick
     general, floating = self.general, self.floating
 
     def short(x, y):

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..primitive import primitive
+from ..state import state
 from ..tensor import Tensor, as_device, as_dtype
+
+
+def operand(x):
+    """x as a tensor; an array is copied while recording: a rule may keep it, and its owner may fill it anew."""
+    if isinstance(x, Tensor):
+        return x
+    return Tensor(x.copy() if isinstance(x, np.ndarray) and state.get().record else x)
 
 
 @primitive(formula=r"x")

@@ -7,6 +7,7 @@ import numpy as np
 from ..primitive import primitive
 from ..tensor import Tensor, is_number, result
 from .axes import kept_shape, numpy_names, one_dim
+from .convert import operand
 from .elementwise import where
 
 # ---- x[index] --------------------------------------------------------------------------------------------------------
@@ -126,11 +127,25 @@ def setitem_copy_dvalue(g, value_shape, *, index):
     from .shape import sum_to
 
     got = getitem(g, index)
+    stayed = _stayed(index, g.shape)
+    got = got if stayed.all() else where(stayed, got, 0)
     return got if got.shape == value_shape else sum_to(got, shape=value_shape)
+
+
+def _stayed(index, shape):
+    """Which of the values written at `index` stay: where places repeat, the last one written to each."""
+    if not any(isinstance(i, np.ndarray) and i.dtype.kind != "b" for i in index):
+        return np.True_
+    last = np.empty(shape, np.intp)
+    order = np.arange(last[index].size).reshape(last[index].shape)
+    last[index] = order
+    return last[index] == order
 
 
 def with_item(x, index, value):
     """A copy of x in which x[index] is `value`; differentiable in both (the functional form of x[index] = value).
+
+    Of repeated indices the last wins, and it alone has a gradient.
 
     >>> cr.with_item(cr.zeros(3), 1, 5.0)
     tensor([0., 5., 0.])
@@ -162,7 +177,7 @@ def _dim(who, dim, x) -> int:
 
 
 def _indices(who, index, n, dim) -> np.ndarray:
-    array = index.array if isinstance(index, Tensor) else np.asarray(index)
+    array = index.array if isinstance(index, Tensor) else np.array(index)  # backward needs it as it is now
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -286,6 +301,7 @@ def take_along_dim(x, indices, dim=None):
     """
     from .shape import broadcast_to, flatten
 
+    indices = operand(indices)
     if dim is None:
         return gather(flatten(x), 0, flatten(indices))
     dim = _dim("take_along_dim", dim, x)
@@ -316,7 +332,7 @@ def scatter_add(x, dim: int, index, src):
 
 @numpy_names
 def scatter(x, dim: int, index, src):
-    """x with src (a tensor or number) written at `index` along `dim`; of repeated indices the last wins.
+    """x with src (a tensor or number) written at `index` along `dim`; of repeated indices the last wins, alone.
 
     >>> cr.scatter(cr.zeros(3), 0, cr.tensor([1]), 5.0)
     tensor([0., 5., 0.])
@@ -340,7 +356,7 @@ def masked_fill(x, mask, value):
     >>> cr.masked_fill(cr.ones(2), cr.tensor([True, False]), 0)
     tensor([0., 1.])
     """
-    mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+    mask = operand(mask)
     if mask.dtype.kind != "b":
         raise TypeError(f"masked_fill: received a mask of dtype {mask.dtype}; a mask is bool; use mask != 0")
     return where(mask, value, x)
@@ -354,7 +370,7 @@ def masked_select(x, mask):
     """
     from .shape import broadcast_to
 
-    mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+    mask = operand(mask)
     if mask.dtype.kind != "b":
         raise TypeError(f"masked_select: received a mask of dtype {mask.dtype}; a mask is bool; use mask != 0")
     shape = np.broadcast_shapes(x.shape, mask.shape)
@@ -456,7 +472,7 @@ def embedding(input, weight, padding_idx: int | None = None):
     if weight.ndim != 2:
         raise ValueError(f"embedding: the weight has shape {weight.shape}; it must be (number of entries, width)")
     array = input.array if isinstance(input, Tensor) else np.asarray(input)
-    index = _indices("embedding", array, weight.shape[0], 0)
+    index = _indices("embedding", input, weight.shape[0], 0)
     if array.size and array.min() < 0:
         raise IndexError(f"embedding: index {int(array.min())} is negative; indices go from 0 to {weight.shape[0] - 1}")
     if padding_idx is not None:

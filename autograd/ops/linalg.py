@@ -9,6 +9,7 @@ import numpy as np
 
 from ..primitive import primitive
 from ..tensor import Tensor
+from .convert import operand
 from .indexing import diagonal
 from .reductions import sum as total
 from .shape import broadcast_to, permute, reshape, sum_to, transpose, unsqueeze
@@ -195,7 +196,7 @@ def einsum(equation: str, *operands):
     (2, 4)
     """
     given = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
-    xs = [x if isinstance(x, Tensor) else Tensor(x) for x in given]
+    xs = [operand(x) for x in given]
     labels, out = _parsed(equation, xs)
     sizes: dict[str, int] = {}
     for name, x in zip(labels, xs, strict=True):

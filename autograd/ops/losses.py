@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..primitive import primitive
-from ..tensor import Tensor, result
+from ..tensor import result
+from .convert import operand
 from .elementwise import absolute, exp, maximum, softplus, where
 from .reductions import log_softmax, mean, sum
 from .shape import reshape, unsqueeze
@@ -22,7 +23,7 @@ def _reduced(loss, reduction, count=None):
 
 
 def _alike(who, input, target):
-    target = target if isinstance(target, Tensor) else Tensor(target)
+    target = operand(target)
     if input.shape != target.shape:
         raise ValueError(
             f"{who}: the input has shape {input.shape} and the target {target.shape}; they must be equal, lest "
@@ -128,7 +129,7 @@ def cross_entropy(
     >>> cr.cross_entropy(cr.zeros(2, 4), cr.tensor([1, 3])).item()
     1.3862943649291992
     """
-    target = target if isinstance(target, Tensor) else Tensor(target)
+    target = operand(target)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: received label_smoothing={label_smoothing}; it lies in [0, 1]")
     scores = _classes_first("cross_entropy", input)
@@ -146,7 +147,7 @@ def cross_entropy(
 def _class_weight(who, weight, scores):
     if weight is None:
         return None
-    weight = weight if isinstance(weight, Tensor) else Tensor(weight)
+    weight = operand(weight)
     if weight.shape != (scores.shape[1],):
         raise ValueError(
             f"{who}: the weight has shape {weight.shape}; it must be ({scores.shape[1]},), one for each class"
@@ -209,7 +210,7 @@ def nll_loss(input, target, weight=None, ignore_index: int = -100, reduction: st
     """
     from .indexing import gather
 
-    target = target if isinstance(target, Tensor) else Tensor(target)
+    target = operand(target)
     scores = _classes_first("nll_loss", input)
     weight = _class_weight("nll_loss", weight, scores)
     target = _class_target("nll_loss", input, scores, target, ignore_index)

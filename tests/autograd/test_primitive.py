@@ -233,6 +233,18 @@ def test_a_fused_twin_runs_when_nothing_is_recorded():
     assert ran == ["fused", "fused", "composed"]
 
 
+def test_a_rule_declared_after_the_first_use_counts():
+    mine = cube()
+    x = cr.tensor(2.0, requires_grad=True)
+    assert cr.autograd.grad(mine(x), [x])[0].item() == 12
+
+    @mine.fused_vjp("x")
+    def cube_fused(k, g, x):
+        return g * 100
+
+    assert cr.autograd.grad(mine(x), [x])[0].item() == 100
+
+
 def test_an_input_that_a_rule_declines():
     @primitive
     def first(k, x, y):

@@ -34,6 +34,79 @@ def test_an_index_may_change_after_its_use(make):
     assert x.grad.tolist() == [3, 11, 0]
 
 
+def test_an_array_of_numpy_may_change_after_its_use_along_a_dimension():
+    x = cr.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    zeros = cr.zeros(3)
+    uses = {
+        "gather": (lambda i: cr.gather(x, 0, i), [1, 1, 0]),
+        "take_along_dim": (lambda i: cr.take_along_dim(x, i, 0), [1, 1, 0]),
+        "index_select": (lambda i: cr.index_select(x, 0, i), [1, 1, 0]),
+        "embedding": (lambda i: cr.embedding(i, x.reshape(3, 1)), [1, 1, 0]),
+        "index_add": (lambda i: cr.index_add(zeros, 0, i, x[:2]) * cr.tensor([1.0, 10.0, 100.0]), [1, 10, 0]),
+        "scatter_add": (lambda i: cr.scatter_add(zeros, 0, i, x[:2]) * cr.tensor([1.0, 10.0, 100.0]), [1, 10, 0]),
+        "scatter": (lambda i: cr.scatter(zeros, 0, i, x[:2]) * cr.tensor([1.0, 10.0, 100.0]), [1, 10, 0]),
+    }
+    for name, (use, expected) in uses.items():
+        index = np.array([0, 1])
+        y = use(index)
+        index += 1
+        assert cr.autograd.grad(y.sum(), [x])[0].tolist() == expected, name
+
+
+def test_an_array_of_numpy_may_change_after_its_use_as_an_operand():
+    x = cr.tensor([0.2, 0.3, 0.5], requires_grad=True)
+    F = cr.nn.functional
+    uses = {
+        "einsum": (lambda a: cr.einsum("i,i->i", x, a), [1.0, 0.0, 0.0], [1, 0, 0]),
+        "masked_fill": (lambda a: cr.masked_fill(x, a, 0), [True, False, False], [0, 1, 1]),
+        "mse_loss": (lambda a: F.mse_loss(x, a, reduction="sum"), [1.0, 0.0, 0.0], [-1.6, 0.6, 1]),
+        "nll_loss": (lambda a: F.nll_loss(x[None], a), [0], [-1, 0, 0]),
+        "weighted": (lambda a: F.nll_loss(x[None], cr.tensor([0]), a, reduction="sum"), [2.0, 1.0, 1.0], [-2, 0, 0]),
+    }
+    for name, (use, given, expected) in uses.items():
+        array = np.array(given, None if isinstance(given[0], (bool, int)) else np.float32)
+        y = use(array)
+        array[...] = 1
+        np.testing.assert_allclose(cr.autograd.grad(y.sum(), [x])[0].numpy(), expected, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("index", "shape"),
+    [
+        (([1, -2, 0],), (3,)),
+        (([1, -2, 0],), (3, 2)),
+        (([1, 1, 0],), ()),
+        (([1, 1, 0], slice(None)), (1, 2)),
+        ((slice(None), [1, 1]), (3, 2)),
+        (([[0], [0]], [[1, 1, 0]]), (2, 3)),
+        (([2, 2], None, [1, 1]), (2, 1)),
+        ((1, [0, 0]), (2,)),
+        (([False, True, True], [0, 0]), (2,)),
+        (([],), (0, 2)),
+    ],
+)
+def test_an_overwritten_value_has_no_gradient(index, shape, rng):
+    plain = tuple(np.array(i, int if not i else None) if isinstance(i, list) else i for i in index)
+    base = (3,) if shape == (3,) else (3, 2)
+    x, weight = rng.standard_normal(base), rng.standard_normal(base)
+    value = rng.standard_normal(shape)
+
+    def written(v):
+        out = x.copy()
+        out[plain] = v
+        return (out**2 * weight).sum()
+
+    v = cr.tensor(value, requires_grad=True)
+    out = cr.with_item(cr.tensor(x), plain, v)
+    (slope,) = cr.autograd.grad((out**2 * cr.tensor(weight)).sum(), [v], create_graph=True)
+    expected = np.zeros(shape)
+    for place in np.ndindex(shape):
+        step = np.zeros(shape)
+        step[place] = 0.5
+        expected[place] = written(value + step) - written(value - step)
+    np.testing.assert_allclose(slope.detach().numpy(), expected, atol=1e-12)
+
+
 def test_a_long_running_sum_keeps_its_digits():
     assert abs(cr.full((5_000_000,), 0.1).cumsum(0)[-1].item() / 500_000 - 1) < 1e-6
 

@@ -192,6 +192,7 @@ KINKS = [
     Kink("elu at infinity", lambda m, F, x: F.elu(x), [[inf,-inf]], [inf, -1.0], [[1.0, 0.0]]),
     Kink("elu far out", lambda m, F, x: F.elu(x), [[1000.,-1000.]], [1000.0, -1.0], [[1.0, 0.0]]),
     Kink("cumsum with infinity", lambda m, F, x: m.cumsum(x,0), [[inf,1.]], [inf, inf], [[2.0, 1.0]]),
+    Kink("scatter, repeated index", lambda m, F, x, y: m.scatter(x,0,m.tensor([1,1,0]),y), [[0.,0.,0.],[1.,2.,3.]], [3.0, 2.0, 0.0], [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]], "repeated"),
     Kink("lerp between equals", lambda m, F, x, y: m.lerp(x,y,0.5), [[1.],[1.]], [1.0], [[0.5], [0.5]]),
     Kink("x / clamp(norm(x), 1) at 0", lambda m, F, x: x/m.clamp(x.norm(),min=1.0), [[0.,0.]], [0.0, 0.0], [[1.0, 1.0]]),
 ]

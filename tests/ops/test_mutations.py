@@ -36,12 +36,12 @@ def replaced(name, rules=None, fused=None, forward=None):
     finally:
         for key, value in before.items():
             setattr(p, key, value)
-        p._plans.clear()
+        p.forget_plans()
         getattr(p, "_implementations", {}).clear()
 
 
 def fresh(p, direct):
-    p._plans.clear()
+    p.forget_plans()
     if hasattr(p, "short"):
         p._direct = direct
         p._implementations.clear()
