@@ -133,6 +133,7 @@ from .ops.losses import (
     smooth_l1_loss,
 )
 from .ops.normalization import batch_norm, dropout, feature_dropout, layer_norm
+from .ops.peaks import conv1d_max
 from .ops.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -143,6 +144,7 @@ from .ops.pooling import (
     max_pool1d,
     max_pool2d,
 )
+from .ops.recurrent import gru_sequence, lstm_sequence, rnn_sequence
 from .ops.reductions import (
     all,
     amax,
@@ -195,6 +197,7 @@ from .ops.shape import (
     unflatten,
     unsqueeze,
 )
+from .ops.tree import lstm_graph, rnn_tree
 from .primitive import REGISTRY, AnomalyError, Primitive, primitive, promote_types, result_type
 from .random import (
     Generator,

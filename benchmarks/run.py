@@ -1,6 +1,6 @@
 """chainrule beside PyTorch on the CPU: the same work, in alternating turns, as ratios.
 
-    python benchmarks/run.py [engine|steps|conv|all] [--threads 2] [--starts 3] [--json FILE] [--quick]
+    python benchmarks/run.py [engine|steps|recurrent|conv|all] [--threads 2] [--starts 3] [--json FILE] [--quick]
 
 Each side runs in a process of its own, so that the thread pools of one never disturb the other. The two take turns; a
 turn times one case over several repetitions after a warm-up. PyTorch keeps whatever speed its memory happened to land
@@ -11,6 +11,7 @@ time over ours: above 1, chainrule is faster.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from cases import CASES, SIDES
+from cases import CASES, PEAKS, SIDES
 
 
 class Worker:
@@ -56,6 +57,8 @@ def serve(side: str, threads: int) -> None:
         message = json.loads(line)
         if "hello" in message:
             answer = {"version": api.version}
+        elif "peak" in message:
+            answer = {"bytes": peak(api, *PEAKS[message["peak"]])}
         else:
             name = message["case"]
             if name not in made:
@@ -77,6 +80,34 @@ def timed(work, seconds: float, least: int) -> list[float]:
         work()
         times.append((time.perf_counter() - start) * 1e3)
     return times
+
+
+def peak(api, maker, options: dict, small: dict) -> int:
+    """Bytes that three repetitions need at most, over what the process held once the same work had run small."""
+    maker(api, **options | small)()
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew (Linux)
+    before = _memory("VmRSS")
+    work = maker(api, **options)
+    for _ in range(3):
+        work()
+    return _memory("VmHWM") - before
+
+
+def _memory(line: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{line}:")[1].split()[0])
+
+
+def peaks(threads: int) -> dict:
+    """Case -> side -> bytes, each in a process of its own."""
+    found: dict = {}
+    for name in PEAKS:
+        for side in SIDES:
+            worker = Worker(side, threads)
+            found.setdefault(name, {})[side] = worker.ask({"peak": name})["bytes"]
+            worker.stop()
+    return found
 
 
 def compare(names, threads: int, starts: int, turns: int, seconds: float, least: int) -> dict:
@@ -109,6 +140,9 @@ def report(result: dict) -> str:
         if CASES[name][0] == "conv":
             ratios.append(ratio)
         rows.append(f"| {name} | {times['chainrule']:.2f} ms | {times['pytorch']:.2f} ms | {ratio:.2f} |")
+    for name, sizes in result.get("peaks", {}).items():
+        ours, theirs = sizes["chainrule"] / 2**20, sizes["pytorch"] / 2**20
+        rows.append(f"| {name} | {ours:.0f} MiB | {theirs:.0f} MiB | {theirs / ours:.2f} |")
     if ratios:
         rows.append(f"| convolutions, geometric mean | | | {statistics.geometric_mean(ratios):.2f} |")
     return "\n".join(rows)
@@ -126,7 +160,7 @@ def cpu_model() -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("group", nargs="?", default="all", choices=["all", "engine", "steps", "conv"])
+    parser.add_argument("group", nargs="?", default="all", choices=["all", "engine", "steps", "recurrent", "conv"])
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--starts", type=int, default=3, help="processes per side, of which the best counts")
     parser.add_argument("--json", type=Path, help="write the figures here too")
@@ -148,6 +182,8 @@ def main() -> None:
         "python": platform.python_version(),
         **compare(names, options.threads, **effort),
     }
+    if options.group in ("all", "recurrent") and sys.platform == "linux":
+        result["peaks"] = peaks(options.threads)
     print(", ".join(f"{side} {version}" for side, version in result["versions"].items()))
     print(report(result))
     if options.json:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import sys
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,6 +18,22 @@ from . import __version__
 @click.version_option(__version__, prog_name="chainrule")
 def main():
     """Chainrule: automatic differentiation and neural networks on NumPy and Numba."""
+
+
+@contextmanager
+def plain_errors():
+    """Say what the user can mend in one line; anything else keeps its traceback.
+
+    >>> from chainrule.cli import plain_errors
+    >>> with plain_errors():
+    ...     raise FileNotFoundError("no such folder: x")
+    Traceback (most recent call last):
+    click.exceptions.ClickException: no such folder: x
+    """
+    try:
+        yield
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.group()
@@ -34,11 +51,97 @@ def lenet5(**options):
     """Train LeNet-5 to read handwritten digits."""
     from .nn.examples import lenet5
 
-    try:
+    with plain_errors():
         lenet5.train(**options)
-    # What the user can mend; anything else keeps its traceback.
-    except (OSError, ValueError, ImportError, FloatingPointError) as error:
-        raise click.ClickException(str(error)) from error
+
+
+@train.command()
+@click.option(
+    "--data",
+    default="reference",
+    show_default=True,
+    help="'reference' (Python's language reference), a text file, or 'hello' (the lecture's toy).",
+)
+@click.option("--cell", type=click.Choice(["lstm", "gru", "rnn"]), default="lstm", show_default=True)
+@click.option("--hidden", type=click.IntRange(min=1), default=256, show_default=True, help="Units in a layer.")
+@click.option("--layers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--dropout", type=click.FloatRange(0, 1), default=0.3, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the text.  [default: for some 3,000 steps]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/charlm"), show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, dropout and samples.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@click.option("--temperature", type=float, default=0.8, show_default=True, help="Of the samples on the way.")
+def charlm(**options):
+    """Train a recurrent network to write text, character by character."""
+    from .nn.examples import charlm
+
+    with plain_errors():
+        charlm.train(**options)
+
+
+@train.command()
+@click.option("--data", default="made", show_default=True, help="'made' by a grammar, a file or a folder of yours.")
+@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True, help="Passes over the sentences.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/sentiment"), show_default=True
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of sentences, split, weights and order.")
+def sentiment(**options):
+    """Train Kim's sentence CNN and an LSTM to tell praise from blame."""
+    from .nn.examples import sentiment
+
+    with plain_errors():
+        sentiment.train(**options)
+
+
+@train.command()
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the sentences.  [default: the recipe's]")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/translate"), show_default=True
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+def translate(**options):
+    """Train a network with attention to translate into a language made by rule."""
+    from .nn.examples import translate
+
+    with plain_errors():
+        translate.train(**options)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--prompt", help="What it begins with.  [default: the text's first character]")
+@click.option("--length", type=click.IntRange(min=0), default=400, show_default=True, help="Characters to write.")
+@click.option("--temperature", type=float, default=0.8, show_default=True, help="0: the likeliest each time.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def sample(**options):
+    """Let the model of RUN, a folder of `chainrule train charlm`, continue a prompt."""
+    from .nn.examples import charlm
+
+    with plain_errors():
+        click.echo(charlm.sample(**options))
+
+
+@main.group()
+def plot():
+    """Draw one of the pictures of the lectures."""
+
+
+@plot.command()
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("vanishing-gradients.svg"),
+    show_default=True,
+    help="An .svg, .png or .pdf file.",
+)
+def vanishing(**options):
+    """Draw how far back the gradients of RNN, GRU and LSTM reach."""
+    from .nn.examples import vanishing
+
+    with plain_errors():
+        click.echo(f"Wrote {vanishing.plot(**options)}.")
 
 
 @main.command()

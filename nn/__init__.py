@@ -6,4 +6,4 @@ from .module import Module, RemovableHandle
 from .parameter import Parameter
 from .serialization import load, save
 from .summary import Summary, summary
-from .trainer import Trainer
+from .trainer import StatefulTrainer, Trainer

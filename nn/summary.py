@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..autograd import Tensor, no_grad, zeros
-from .layers import activation, conv, linear, normalization, pooling
+from .layers import activation, conv, linear, normalization, pooling, recurrent
 from .module import Module
+from .utils.rnn import PackedSequence
 
 # FLOPs of one forward call from (layer, input, output); a multiplication and an addition count as two.
 FLOPS: dict[type, Callable[[Any, Tensor, Tensor], int]] = {
@@ -21,7 +22,10 @@ FLOPS: dict[type, Callable[[Any, Tensor, Tensor], int]] = {
     normalization._BatchNorm: lambda m, x, y: 2 * x.numel(),  # in evaluation: one scale, one shift
     normalization.LayerNorm: lambda m, x, y: 8 * x.numel(),
     activation._Activation: lambda m, x, y: y.numel(),
+    recurrent._Recurrent: lambda m, x, y: y.numel() // y.shape[-1] * _recurrent_step(m),
 }
+# FLOPs of a recurrent unit in one step, besides the products with its weights and the biases: sums, products, curves.
+UNIT_FLOPS = {recurrent.ELMAN: 2, recurrent.LONG_SHORT: 13, recurrent.GATED: 10}
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def summary(model: Module, *input: Any) -> Summary:
     input: tensors, or the shape of one, batch included, which is filled with zeros of the parameters' dtype. The model
     runs in evaluation mode without recording, and is left as it was, also after an error. A layer that is called
     twice has two rows, its parameters in the first. FLOPs are those of the layers with a formula (linear, convolution,
-    pooling, normalisation, activations); other modules leave the column empty.
+    pooling, normalisation, activations, recurrent layers); other modules leave the column empty.
 
     >>> net = cr.nn.Sequential(cr.nn.Linear(4, 3), cr.nn.ReLU())
     >>> print(cr.nn.summary(net, (2, 4)))
@@ -80,8 +84,13 @@ def summary(model: Module, *input: Any) -> Summary:
     total                                 15     60
     trainable 15, frozen 0; 0.00 MiB in float32
     """
+    if not input:
+        raise TypeError(
+            f"summary: received {type(model).__name__} without an input, but a table's sizes come from a run; pass the "
+            "shape of an input, such as nn.summary(model, (1, 3, 32, 32)), or tensors"
+        )
     rows: list[Row] = []
-    tensors = input if isinstance(input[0], Tensor) else (_of_zeros(model, input[0]),)
+    tensors = input if isinstance(input[0], Tensor | PackedSequence) else (_of_zeros(model, input[0]),)
     modes = [(module, module.training) for module in model.modules()]
     handles = [module.register_forward_hook(_writer(rows, path)) for path, module in _layers(model)]
     try:
@@ -109,7 +118,9 @@ def _layers(model: Module) -> list[tuple[str, Module]]:
 
 def _writer(rows: list[Row], path: str) -> Callable[[Module, tuple, Any], None]:
     def write(module: Module, args: tuple, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple | list) else output
+        first = output
+        while isinstance(first, tuple | list) and first:  # outputs with states, the data of a PackedSequence
+            first = first[0]
         formula = next((FLOPS[kind] for kind in type(module).__mro__ if kind in FLOPS), None)
         own = 0 if any(row.name == path for row in rows) else sum(p.numel() for p in module.parameters(recurse=False))
         shape = str(tuple(first.shape)) if isinstance(first, Tensor) else type(first).__name__
@@ -136,6 +147,13 @@ def _convolution(layer: Any, x: Tensor, y: Tensor) -> int:
     visited, axes = (x if layer.transposed else y), layer.axes
     items = math.prod(visited.shape[: -axes - 1])
     return 2 * items * math.prod(visited.shape[-axes:]) * layer.weight.numel()
+
+
+def _recurrent_step(layer: Any) -> int:
+    weights = dict(layer.named_parameters(recurse=False))
+    scans = sum(name.startswith("weight_hh") for name in weights)
+    products = sum(weight.numel() * (2 if weight.ndim == 2 else 1) for weight in weights.values())
+    return products + scans * layer.hidden_size * UNIT_FLOPS[layer.kind]
 
 
 def _window(layer: Any) -> tuple[int, ...]:

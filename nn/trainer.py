@@ -29,6 +29,7 @@ class Trainer:
     validation data). out: a folder for `log.csv`, `best.safetensors` (the state_dict of the lowest loss) and
     `last.safetensors` (all that `fit(…, resume=True)` needs to go on to the same numbers, bit for bit). generators:
     those that the data draw from, besides the default one and the training loader's; their states are kept too.
+    on_epoch: a function that is called with the figures of each epoch, once they are written.
 
     >>> from chainrule import data, optim
     >>> x = cr.randn(64, 2, generator=cr.Generator(0)); y = (x[:, 0] > 0).long()
@@ -53,6 +54,7 @@ class Trainer:
         patience: int | None = None,
         out: str | os.PathLike | None = None,
         generators: Sequence[Generator] = (),
+        on_epoch: Callable[[dict[str, float]], Any] | None = None,
         verbose: bool = True,
     ):
         if schedule_every not in ("epoch", "batch"):
@@ -66,6 +68,7 @@ class Trainer:
         self.clip_norm, self.patience = clip_norm, patience
         self.out = None if out is None else Path(out)
         self.generators = list(generators)
+        self.on_epoch = on_epoch
         self.verbose = verbose
         self.history: list[dict[str, float]] = []
         self.best = math.inf
@@ -97,9 +100,23 @@ class Trainer:
                 while len(self.history) < epochs and not self._exhausted():
                     self._epoch(train, validation, epochs, bar)
         except KeyboardInterrupt:
-            self._say(self._interrupted())
+            self.say(self._interrupted())
             raise
         return self.history
+
+    def output(self, x: Any) -> Any:
+        """Return the model's answer to the x of a batch: the place to change in a subclass for models of another form.
+
+        >>> class Pairs(cr.nn.Trainer):
+        ...     def output(self, x):
+        ...         return self.model(*x)
+        """
+        return self.model(x)
+
+    def say(self, text: str) -> None:
+        """Print a line, above the progress bar if there is one; nothing unless verbose."""
+        if self.verbose:
+            tqdm.write(text)
 
     def evaluate(self, loader: Any) -> dict[str, float]:
         """Return the mean loss and metrics over a loader, in evaluation mode and without recording a graph."""
@@ -108,7 +125,7 @@ class Trainer:
         try:
             with no_grad():
                 for x, y in loader:
-                    output = self.model(x)
+                    output = self.output(x)
                     means.add(len(y), self._figures(self.loss(output, y).item(), output, y))
         finally:  # each as it was: a layer may be frozen on purpose
             for module, mode in modes:
@@ -135,10 +152,12 @@ class Trainer:
             self.scheduler.step()
         self.history.append({**row, "lr": rate, "seconds": time.perf_counter() - start})
         self._keep(train)
-        self._say(line(self.history[-1], epochs))
+        self.say(line(self.history[-1], epochs))
+        if self.on_epoch is not None:
+            self.on_epoch(self.history[-1])
 
     def _step(self, step: int, x: Any, y: Any) -> dict[str, float]:
-        output = self.model(x)
+        output = self.output(x)
         loss = self.loss(output, y)
         value = loss.item()
         if not math.isfinite(value):
@@ -176,7 +195,7 @@ class Trainer:
     def _exhausted(self) -> bool:
         if self.patience is None or self.epochs_since_best < self.patience:
             return False
-        self._say(f"Stopped early: no lower loss than {self.best:.4f} for {self.epochs_since_best} epochs.")
+        self.say(f"Stopped early: no lower loss than {self.best:.4f} for {self.epochs_since_best} epochs.")
         return True
 
     def _sources(self, train: Any) -> list[Generator]:
@@ -224,7 +243,7 @@ class Trainer:
             generator.set_state(saved)
         self.history, self.best = state["history"], state["best"]
         self.epochs_since_best, self.kept = state["epochs_since_best"], len(self.history)
-        self._say(f"Resumed {path} after {len(self.history)} epochs.")
+        self.say(f"Resumed {path} after {len(self.history)} epochs.")
 
     def _interrupted(self) -> str:
         if self.out is None:
@@ -241,10 +260,10 @@ class Trainer:
         p = self.optimizer.param_groups[0]["params"][0]
         threads = kernels_of(p).workers.get_num_threads()
         count = sum(p.numel() for p in self.model.parameters())
-        self._say(f"{type(self.model).__name__}: {count:,} parameters, on {p.device} with {threads} threads.")
+        self.say(f"{type(self.model).__name__}: {count:,} parameters, on {p.device} with {threads} threads.")
         # Validation does a third of a step's work, the forward pass.
         steps = epochs * (len(train) + (0 if validation is None else len(validation) / 3))
-        self._say(f"{epochs} epochs of {len(train)} steps; about {duration(steps * self._seconds_per_step(train))}.")
+        self.say(f"{epochs} epochs of {len(train)} steps; about {duration(steps * self._seconds_per_step(train))}.")
 
     def _seconds_per_step(self, train: Any) -> float:
         """Time batches forward and backward, kernels compiled, and leave no trace: no update, no random number."""
@@ -252,7 +271,7 @@ class Trainer:
         self.model.eval()  # running statistics stay as they are
         start, seconds = time.perf_counter(), 0.0
         for x, y in itertools.islice(train, 4):
-            self.loss(self.model(x), y).backward()
+            self.loss(self.output(x), y).backward()
             self.model.zero_grad()
             self.optimizer.zero_grad()
             start, seconds = time.perf_counter(), time.perf_counter() - start
@@ -260,6 +279,36 @@ class Trainer:
             generator.set_state(state)
         return seconds
 
-    def _say(self, text: str) -> None:
-        if self.verbose:
-            tqdm.write(text)
+
+class StatefulTrainer(Trainer):
+    """Trains output, state = model(x, state) on streams: back-propagation through time, truncated (Williams 1990).
+
+    Batches are ((x, fresh), y), as `data.Streams` gives them. A fresh one begins without a state (None); any other goes
+    on from the state that the one before it left, detached: values reach back to the stream's start, gradients to the
+    window's.
+
+    >>> class Sums(cr.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.scale = cr.nn.Parameter(cr.ones(()))
+    ...     def forward(self, x, total):
+    ...         total = self.scale * x.sum() + (0 if total is None else total)
+    ...         return total, total
+    >>> model = Sums()
+    >>> trainer = cr.nn.StatefulTrainer(model, None, cr.optim.SGD(model.parameters(), lr=0.1))
+    >>> [trainer.output(x).item() for x, y in cr.data.Streams(cr.arange(7.0), streams=1, window=3)]
+    [3.0, 15.0]
+    """
+
+    state: Any = None
+
+    def output(self, x: Any) -> Any:
+        """Return the model's output for one window, and keep the state it leaves."""
+        x, fresh = x
+        output, state = self.model(x, None if fresh else self.state)
+        self.state = _detached(state)
+        return output
+
+
+def _detached(state: Any) -> Any:
+    return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)

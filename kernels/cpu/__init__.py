@@ -9,6 +9,7 @@ from .indexing import index_add, scatter_add
 from .matmul import matmul
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .optim import adadelta_, adagrad_, adam_, rmsprop_, sgd_
+from .peaks import conv1d_max, windows_input, windows_product, windows_weight
 from .pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -19,6 +20,7 @@ from .pooling import (
     max_pool2d,
     scatter_planes,
 )
+from .recurrent import recurrent_sequence, recurrent_sequence_backward
 from .reduction import sum
 from .softmax import (
     cross_entropy,

@@ -67,17 +67,24 @@ def inline(function):
     return function
 
 
+def variant(function, name, **names):
+    """A copy of a loop's function under another name, in which `names` stand for globals."""
+    copy = FunctionType(function.__code__, function.__globals__ | names, name)
+    copy.__module__, copy.__qualname__, copy.__doc__ = function.__module__, name, function.__doc__
+    return copy
+
+
 def _with_compiled_inlines(function):
     """`function` with the formulas that it calls by their names compiled."""
     known = {name: function.__globals__.get(name) for name in function.__code__.co_names}
     formulas = {name: _compiled_inline(value) for name, value in known.items() if getattr(value, "inline", False)}
-    copy = FunctionType(function.__code__, function.__globals__ | formulas, function.__name__)
-    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
-    return copy if formulas else function
+    return variant(function, function.__qualname__, **formulas) if formulas else function
 
 
 @cache
-def _compiled_inline(function):
+def _compiled_inline(value):
     import numba
 
-    return numba.njit(error_model="numpy", fastmath={"contract"})(function)
+    if hasattr(value, "compiled"):
+        return value.compiled
+    return numba.njit(error_model="numpy", fastmath={"contract"})(_with_compiled_inlines(value))

@@ -33,14 +33,37 @@ def run(task, n, *, grain=1):
     with one_blas_thread:
         if parts == 1:
             task(0, n)
+        else:
+            _share(task, [(n * i // parts, n * (i + 1) // parts) for i in range(parts)])
+
+
+def together(task, parts, flags):
+    """Call task(part, parts) for each part at the same time, so that the calls may wait for each other.
+
+    There are at most as many parts as threads; in a nested call there is one. `flags[0]` becomes 1 if the caller is
+    interrupted: whoever waits must look at it, and give up.
+    """
+    parts = 1 if _here.busy else max(1, min(_state.threads, parts))
+    with one_blas_thread:
+        if parts == 1:
+            task(0, 1)
             return
-        job = _Job(task, [(n * i // parts, n * (i + 1) // parts) for i in range(parts)])
-        _state.grow(parts - 1)
-        for _ in range(parts - 1):
-            _state.jobs.put(job)
-        _events[0] += 1
-        job.work()
-        job.finish(parts)
+        with _one_company:
+            try:
+                _share(lambda part, _: task(part, parts), [(part, part + 1) for part in range(parts)])
+            except BaseException:
+                flags[0] = 1
+                raise
+
+
+def _share(task, slices):
+    job = _Job(task, slices)
+    _state.grow(len(slices) - 1)
+    for _ in slices[1:]:
+        _state.jobs.put(job)
+    _events[0] += 1
+    job.work()
+    job.finish(len(slices))
 
 
 def get_num_threads():
@@ -226,6 +249,7 @@ def _after_fork():
     global _state
     _state = _State(_state.threads)
     _here.busy = False
+    _one_company._at_fork_reinit()
     one_blas_thread.after_fork()
 
 
@@ -234,5 +258,6 @@ _events, _SPARE = np.zeros(64, np.int64), 32  # jobs put and slices ended so far
 _here = _Here()
 _state = _State(_default_threads())
 one_blas_thread = _OneBlasThread()
+_one_company = threading.Lock()  # two companies could each hold threads that the other waits for
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -87,34 +87,21 @@ class DataLoader:
 
 
 def _ahead(batches: Iterator[Any], depth: int) -> Iterator[Any]:
-    """Yield what `batches` yields, made up to `depth` ahead by a thread that ends with this generator."""
-    done: queue.SimpleQueue = queue.SimpleQueue()  # (batch, None), or (None, the exception that ended the work)
-    room = threading.Semaphore(depth)
-    stop = threading.Event()
+    """Yield what `batches` yields, made up to `depth` ahead by a thread that ends with this generator.
 
-    def work() -> None:
+    The pool's thread also ends when nobody holds the pool any more, so that no interrupt can leave it behind.
+    """
+    context = contextvars.copy_context()  # recording is off in the thread where it is off here
+    with ThreadPoolExecutor(1, "prefetch") as pool:
+        made = deque(pool.submit(context.run, next, batches) for _ in range(depth))
         try:
-            while room.acquire() and not stop.is_set():
-                done.put((next(batches), None))
-        except BaseException as error:  # StopIteration too
-            done.put((None, error))
-
-    # In a copy of the caller's context: recording is off in the thread where it is off here.
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True, name="prefetch")
-    thread.start()
-    try:
-        while True:
-            batch, error = done.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield batch
-            room.release()
-    finally:
-        stop.set()
-        room.release()
-        thread.join()
+            while True:
+                yield made.popleft().result()
+                made.append(pool.submit(context.run, next, batches))
+        except StopIteration:
+            return
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def default_collate(samples: list) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from numbers import Real
 from typing import Any
 
 
@@ -40,11 +41,12 @@ def per_axis(layer: Any, axes: int, least: int, name: str, size: Any) -> tuple[i
     return sizes
 
 
-def probability(layer: Any, p: Any) -> None:
+def probability(layer: Any, p: Any, name: str = "p") -> None:
     """Raise unless 0 <= p <= 1."""
-    if not 0 <= p <= 1:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0 <= float(p) <= 1:
         raise ValueError(
-            f"{type(layer).__name__}: received p={p!r}, which is the probability of dropping a value; pass 0 <= p <= 1"
+            f"{type(layer).__name__}: received {name}={p!r}, which is the probability of dropping a value; "
+            f"pass 0 <= {name} <= 1"
         )
 
 
@@ -81,6 +83,22 @@ def axis_size(layer: Any, shape: tuple, axis: int, expected: int, argument: str)
         raise ValueError(
             f"{type(layer).__name__}: received an input of shape {shape}, but was built with {argument}={expected}, "
             f"the size of axis {axis}; build it with another {argument} or change the input"
+        )
+
+
+def same_dtype(layer: Any, name: str, value: Any, weight: Any) -> None:
+    """Raise unless a value has the dtype of the layer's weights.
+
+    >>> from chainrule.nn.layers.checks import same_dtype
+    >>> same_dtype(cr.nn.Identity(), "an input", cr.ones(1, dtype=cr.float64), cr.ones(1))
+    Traceback (most recent call last):
+    TypeError: Identity: received an input of float64 for weights of float32, ...
+    """
+    if value.dtype != weight.dtype:
+        convert = f", or the layer with .to(cr.{value.dtype})" if value.dtype.kind == "f" else ""
+        raise TypeError(
+            f"{type(layer).__name__}: received {name} of {value.dtype} for weights of {weight.dtype}, but one "
+            f"computation has one dtype; convert it with .to(cr.{weight.dtype}){convert}"
         )
 
 

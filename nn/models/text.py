@@ -5,30 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...autograd import Tensor, cat, pad, relu, tanh
-from ..layers import Conv1d, Dropout, Embedding, Hardtanh, Linear, ModuleList
+from ...autograd import Tensor, cat, conv1d_max, pad, relu, tanh
+from ..layers import LSTM, Conv1d, Dropout, Embedding, Hardtanh, Linear, ModuleList
 from ..layers.checks import at_least, one_of
 from ..layers.pooling import k_max
 from ..module import Module
+from ..utils.rnn import pack_padded_sequence
 
 MODES = {"non-static": (False,), "static": (True,), "multichannel": (True, False)}  # which tables are frozen
 
 
+class _Peaks(Conv1d):
+    """A narrow convolution, of each map the largest value: (N, D, L) → (N, filters)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the maxima."""
+        return conv1d_max(input, self.weight, self.bias)
+
+
 class _MaxOverTime(Module):
-    """Narrow convolutions of several widths, of each map the largest value: (N, L, D) → (N, widths · filters)."""
+    """Narrow convolutions of several widths, of each map the largest value: (N, L, D) → (N, widths · filters).
+
+    The activation never falls, so that of the largest value is the largest activation.
+    """
 
     def __init__(self, in_channels: int, widths: Sequence[int], filters: int, activation: Callable[[Tensor], Tensor]):
         super().__init__()
         at_least(self, 1, widths=tuple(widths))
         self.widest, self.activation = max(widths), activation
-        self.convs = ModuleList(Conv1d(in_channels, filters, width) for width in widths)
+        self.convs = ModuleList(_Peaks(in_channels, filters, width) for width in widths)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the maxima; what is shorter than the widest filter is padded with zeros."""
         sequence = input.transpose(1, 2)
         missing = max(self.widest - sequence.shape[-1], 0)
         sequence = pad(sequence, (0, missing)) if missing else sequence
-        return cat([self.activation(conv(sequence)).amax(-1) for conv in self.convs], -1)
+        return self.activation(cat([conv(sequence) for conv in self.convs], -1))
 
 
 class SentenceCNN(Module):
@@ -64,6 +76,41 @@ class SentenceCNN(Module):
     def forward(self, words: Tensor) -> Tensor:
         """Return the logits."""
         return self.fc(self.dropout(self.maps(cat([table(words) for table in self.tables], -1))))
+
+
+class SentenceLSTM(Module):
+    """A classifier of sentences: look-up, an LSTM from word to word, its last state, dropout, a linear map.
+
+    x word numbers (N, L), where 0 is the padding at the end, on which no work is done → logits (N, num_classes). With
+    bidirectional=True a second LSTM reads from the last word to the first, and the last states of both are joined.
+    Raises ValueError for a sentence of padding alone.
+
+    >>> net = cr.nn.models.SentenceLSTM(100, 2, embedding_dim=16, hidden_size=8)
+    >>> net(cr.tensor([[5, 7, 9], [3, 0, 0]])).shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        num_classes: int,
+        embedding_dim: int = 300,
+        hidden_size: int = 128,
+        dropout: float = 0.5,
+        bidirectional: bool = False,
+    ):
+        super().__init__()
+        self.table = Embedding(num_embeddings, embedding_dim, padding_idx=0)
+        self.lstm = LSTM(embedding_dim, hidden_size, batch_first=True, bidirectional=bidirectional)
+        self.dropout = Dropout(dropout)
+        self.fc = Linear((1 + bidirectional) * hidden_size, num_classes)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Return the logits."""
+        lengths = (words != 0).sum(1)
+        packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        _, (last, _) = self.lstm(packed._replace(data=self.table(packed.data)))
+        return self.fc(self.dropout(last.transpose(0, 1).flatten(1)))
 
 
 class CharacterCNN(Module):

@@ -157,3 +157,40 @@ def scatter_planes(g, indices, *, plane):
     for place in np.ndindex(*indices.shape):
         out[place[:2] + np.unravel_index(indices[place], plane)] += g[place]
     return out
+
+
+# ---- the largest of a convolution ------------------------------------------------------------------------------------
+
+
+def conv1d_max(x, w, b=None):
+    """(value, first place) of the largest of each filter along each sequence."""
+    maps = conv(x, w, b, stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
+    return maps.max(2), maps.argmax(2)
+
+
+def chosen(places, w_shape):
+    """(place in the result, in w, in x) of every product of filters with the windows at `places`."""
+    for n, o in np.ndindex(*places.shape):
+        for c, j in np.ndindex(*w_shape[1:]):
+            yield (n, o), (o, c, j), (n, c, places[n, o] + j)
+
+
+def windows_product(x, w, places):
+    out = np.zeros(places.shape)
+    for at, tap, place in chosen(places, w.shape):
+        out[at] += w[tap] * x[place]
+    return out
+
+
+def windows_input(g, w, places, *, length):
+    out = np.zeros((len(g), w.shape[1], length))
+    for at, tap, place in chosen(places, w.shape):
+        out[place] += g[at] * w[tap]
+    return out
+
+
+def windows_weight(g, x, places, *, width):
+    out = np.zeros((g.shape[1], x.shape[1], width))
+    for at, tap, place in chosen(places, out.shape):
+        out[tap] += g[at] * x[place]
+    return out

@@ -25,6 +25,8 @@ FACE = (
     "chainrule.nn",
     "chainrule.nn.functional",
     "chainrule.nn.init",
+    "chainrule.nn.utils",
+    "chainrule.nn.utils.rnn",
     "chainrule.optim",
     "chainrule.viz",
 )

@@ -41,7 +41,7 @@ class Driver:
 def test_help_lists_the_commands():
     result = say("--help")
     assert result.exit_code == 0
-    assert all(f"\n  {command}" in result.output for command in ("info", "train"))
+    assert all(f"\n  {command}" in result.output for command in ("info", "plot", "sample", "train"))
     assert "lenet5" in say("train", "--help").output
 
 
@@ -139,3 +139,87 @@ def test_train_refuses_less_than_one_epoch():
     result = say("train", "lenet5", "--epochs", "0")
     assert result.exit_code == 2
     assert "0 is not in the range x>=1" in result.output
+
+
+def test_train_charlm_hands_its_options_on(monkeypatch, tmp_path):
+    from chainrule.nn.examples import charlm
+
+    calls = []
+    monkeypatch.setattr(charlm, "train", lambda **options: calls.append(options))
+    options = "--data hello --cell gru --hidden 8 --layers 2 --dropout 0.1 --epochs 2 --seed 3 --resume"
+    result = say("train", "charlm", *options.split(), "--temperature", "0.5", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    expected = {"data": "hello", "cell": "gru", "hidden": 8, "layers": 2, "dropout": 0.1, "epochs": 2, "out": tmp_path}
+    assert calls == [expected | {"seed": 3, "resume": True, "temperature": 0.5}]
+
+
+def test_train_translate_hands_its_options_on(monkeypatch, tmp_path):
+    from chainrule.nn.examples import translate
+
+    calls = []
+    monkeypatch.setattr(translate, "train", lambda **options: calls.append(options))
+    result = say("train", "translate", *"--epochs 2 --seed 3 --resume --out".split(), str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert calls == [{"epochs": 2, "out": tmp_path, "seed": 3, "resume": True}]
+    assert say("train", "translate", "--epochs", "0").exit_code == 2
+
+
+def test_train_translate_cannot_resume_what_never_began(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is absent: pip install 'chainrule[examples]'")
+    result = say("train", "translate", "--resume", "--out", str(tmp_path))
+    assert (result.exit_code, "Traceback" in result.output) == (1, False)
+    assert f"Error: fit received resume=True, but there is no checkpoint {tmp_path}" in result.output
+
+
+def test_what_a_run_of_charlm_says_when_it_cannot(tmp_path):
+    out = ("--out", str(tmp_path / "out"))
+    for arguments, message in (
+        (("train", "charlm", "--data", str(tmp_path / "x"), *out), "there is no such file"),
+        (("train", "charlm", "--temperature", "-1", *out), "The temperature received is -1.0"),
+        (("sample", str(tmp_path)), "is no run of charlm: there is no settings.json in it"),
+    ):
+        result = say(*arguments)
+        assert (result.exit_code, message in result.output, "Traceback" in result.output) == (1, True, False)
+    assert not (tmp_path / "out").exists()
+    assert say("train", "charlm", "--cell", "elman").exit_code == 2
+
+
+def test_sample_continues_a_prompt(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is absent: pip install 'chainrule[examples]'")
+    result = say("train", "charlm", "--data", "hello", "--hidden", "32", "--out", str(tmp_path))
+    assert result.exit_code == 0 and f"Let it write: chainrule sample {tmp_path}" in result.output
+    options = "--length 3 --temperature 0 --seed 5".split()
+    assert say("sample", str(tmp_path), "--prompt", "he", *options).output == "hello\n"
+    assert say("sample", str(tmp_path), *options).output == "hell\n"
+    result = say("sample", str(tmp_path), "--prompt", "hi")
+    assert (result.exit_code, result.output.startswith("Error: Vocabulary received 'i', which")) == (1, True)
+
+
+def test_train_sentiment_hands_its_options_on(monkeypatch, tmp_path):
+    from chainrule.nn.examples import sentiment
+
+    calls = []
+    monkeypatch.setattr(sentiment, "train", lambda **options: calls.append(options))
+    result = say("train", "sentiment", *"--data here --epochs 2 --seed 3 --out".split(), str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert calls == [{"data": "here", "epochs": 2, "out": tmp_path, "seed": 3}]
+
+
+def test_what_a_run_of_sentiment_says_when_it_cannot(tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is absent: pip install 'chainrule[examples]'")
+    (tmp_path / "a.tsv").write_text("praise good\n")
+    for data, message in (("a.tsv", "'praise good' in line 1, which has no label, tab"), ("b.tsv", "no such file")):
+        result = say("train", "sentiment", "--data", str(tmp_path / data), "--out", str(tmp_path / "out"))
+        assert (result.exit_code, message in result.output, "Traceback" in result.output) == (1, True, False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_plot_vanishing_says_what_it_wrote(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib", reason="Matplotlib is absent: pip install 'chainrule[examples]'")
+    from chainrule.nn.examples import vanishing
+
+    monkeypatch.setattr(vanishing, "measure", lambda *sizes, made=vanishing.measure: made(5, 2, 2))
+    result = say("plot", "vanishing", "--out", str(tmp_path / "a.png"))
+    assert (result.exit_code, result.output) == (0, f"Wrote {tmp_path / 'a.png'}.\n")
+    result = say("plot", "vanishing", "--out", str(tmp_path / "a.gif"))
+    assert result.exit_code == 1 and result.output.startswith("Error: plot received out=")

@@ -11,8 +11,8 @@ from structure.house import PACKAGES, modules
 # What each room may import from outside; the longest matching name counts.
 OUTSIDE = {
     "chainrule": {"numpy", "click"},
-    "chainrule.kernels": {"numpy", "numba"},
-    "chainrule.kernels.cuda": {"numpy", "numba", "cupy"},
+    "chainrule.kernels": {"numpy", "numba", "llvmlite"},
+    "chainrule.kernels.cuda": {"numpy", "numba", "llvmlite", "cupy"},
     "chainrule.autograd": {"numpy"},
     "chainrule.autograd.viz": {"numpy", "graphviz", "pygraphviz"},
     "chainrule.nn": {"numpy", "tqdm", "safetensors"},

@@ -198,6 +198,36 @@ def test_sentence_cnn_by_hand():
     np.testing.assert_allclose(net(words).detach().numpy()[0], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("mode", ["static", "non-static", "multichannel"])
+def test_max_over_time_has_the_gradients_of_the_whole_convolution(mode, rng):
+    net = models.SentenceCNN(9, 2, embedding_dim=4, widths=(1, 3), filters=5, mode=mode).double().eval()
+    words, seed = cr.tensor(rng.integers(0, 9, (6, 7))), cr.tensor(rng.standard_normal((6, 2)))
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    x = cr.cat([table(words) for table in net.tables], -1).transpose(1, 2)
+    whole = [cr.relu(cr.conv1d(x, conv.weight, conv.bias)).amax(-1) for conv in net.maps.convs]
+    expected = net.fc(cr.cat(whole, 1))
+    np.testing.assert_allclose(net(words).detach(), expected.detach(), rtol=1e-12)
+    pairs = zip(*(cr.autograd.grad(out, parameters, seed) for out in (net(words), expected)))
+    for ours, plain in pairs:
+        np.testing.assert_allclose(ours.numpy(), plain.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_sentence_lstm_reads_each_sentence_as_if_alone(bidirectional):
+    net = models.SentenceLSTM(9, 3, embedding_dim=4, hidden_size=5, bidirectional=bidirectional).double().eval()
+    sentences = [[3, 1], [4, 5, 6, 2], [8]]
+    together = net(cr.tensor([words + [0] * (5 - len(words)) for words in sentences]))
+    for out, words in zip(together, sentences):
+        states, (h, _) = net.lstm(net.table(cr.tensor([words])))
+        assert (states[0, -1, :5] == h[0, 0]).all()
+        np.testing.assert_allclose(out.detach(), net.fc(h.flatten()).detach(), rtol=1e-12)
+
+
+def test_sentence_lstm_refuses_a_sentence_without_words():
+    with pytest.raises(ValueError, match=r"received lengths=\[2, 0\] for sequences padded to 2 steps"):
+        models.SentenceLSTM(9, 2, embedding_dim=4)(cr.tensor([[1, 2], [0, 0]]))
+
+
 def test_dcnn_by_hand():
     net = models.DCNN(6, 2, embedding_dim=4, widths=(3,), maps=(2,), top_k=2).double().eval()
     table, w, b = (p.detach().numpy() for p in (net.table.weight, *net.convs[0].parameters()))
@@ -222,11 +252,12 @@ def test_dcnn_takes_sentences_of_any_length(length):
     "make",
     [
         lambda: models.SentenceCNN(20, 2, embedding_dim=8, widths=(2, 3), filters=6),
+        lambda: models.SentenceLSTM(20, 2, embedding_dim=8, hidden_size=16, dropout=0.0),
         lambda: models.DCNN(20, 2, embedding_dim=8, widths=(4, 3), maps=(3, 4), top_k=3),
         lambda: models.WindowNetwork(20, 6, 2, embedding_dim=8, hidden=16),
         lambda: nn.Sequential(models.CharacterCNN(20, 8, filters=6), nn.Linear(18, 2)),
     ],
-    ids=["SentenceCNN", "DCNN", "WindowNetwork", "CharacterCNN"],
+    ids=["SentenceCNN", "SentenceLSTM", "DCNN", "WindowNetwork", "CharacterCNN"],
 )
 def test_text_networks_learn_whether_a_word_occurs(make, rng):
     words = rng.integers(1, 20, (80, 6))

@@ -41,6 +41,15 @@ def test_rows_and_totals():
         (nn.LayerNorm(4), (2, 4), 64),
         (nn.ReLU(), (2, 4), 8),
         (nn.Flatten(), (2, 4), 0),
+        (nn.RNNCell(3, 4, bias=False), (2, 3), 2 * (2 * 4 * (3 + 4) + 2 * 4)),
+        (nn.RNN(3, 4), (7, 2, 3), 14 * (2 * 4 * (3 + 4) + 2 * 4 + 2 * 4)),
+        (nn.LSTM(3, 4, peephole=True), (7, 2, 3), 14 * (2 * 16 * (3 + 4) + 2 * 16 + 2 * 12 + 13 * 4)),
+        (nn.LSTM(3, 4, proj_size=2), (7, 3), 7 * (2 * 16 * (3 + 2) + 2 * 16 + 2 * 2 * 4 + 13 * 4)),
+        (
+            nn.GRU(3, 4, 2, bidirectional=True),
+            (7, 2, 3),
+            14 * 2 * (2 * 12 * (3 + 4) + 2 * 12 * (8 + 4) + 2 * (2 * 12 + 10 * 4)),
+        ),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
 )
@@ -50,6 +59,17 @@ def test_flops(layer, shape, flops):
 
 def test_flops_of_bilinear():
     assert nn.summary(nn.Bilinear(3, 4, 2), cr.ones(5, 3), cr.ones(5, 4)).flops == 5 * 2 * (2 * 3 * 5 + 1)
+
+
+def test_flops_of_packed_sequences_count_their_steps():
+    net = nn.LSTM(3, 4)
+    packed = nn.utils.rnn.pack_sequence([cr.ones(5, 3), cr.ones(2, 3)])
+    assert nn.summary(net, packed).flops == nn.summary(net, (7, 3)).flops
+
+
+def test_an_input_is_asked_for():
+    with pytest.raises(TypeError, match=r"received Linear without an input.*pass the shape of an input"):
+        nn.summary(nn.Linear(2, 3))
 
 
 def test_published_costs():

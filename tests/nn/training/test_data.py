@@ -2,6 +2,8 @@
 
 import collections
 import gc
+import itertools
+import sys
 import threading
 import time
 
@@ -76,7 +78,7 @@ def test_without_a_generator_the_default_one_is_used():
 
 
 def prefetchers():
-    return [t for t in threading.enumerate() if t.name == "prefetch"]
+    return [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
 def test_the_thread_ends_with_the_loop():
@@ -92,6 +94,42 @@ def test_the_thread_ends_with_the_loop():
         assert prefetchers() == []
     finally:
         gc.enable()
+
+
+def test_an_interrupt_at_any_bytecode_ends_the_thread():
+    """Ctrl-C is planted before each bytecode of the loader's generator in turn."""
+
+    def interrupted_at(n):
+        left = n
+
+        def trace(frame, event, argument):
+            nonlocal left
+            if frame.f_code.co_name != "_ahead":
+                return None
+            frame.f_trace_opcodes = True
+            left -= event == "opcode"
+            if left < 0:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for _ in data.DataLoader(pairs(), 3, prefetch=2):
+                pass
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    places = next(n for n in itertools.count() if not interrupted_at(n))
+    assert places > 50
+    for _ in range(100):
+        if not prefetchers():
+            return
+        time.sleep(0.01)
+    raise AssertionError("a thread outlived its loop")
 
 
 def test_the_thread_stays_just_ahead():

@@ -277,3 +277,38 @@ def test_evaluating_leaves_every_mode_as_it_was():
     with pytest.raises(ValueError):
         trainer.evaluate(data.DataLoader(data.TensorDataset(cr.ones(4, 3), cr.ones(4, 1)), batch_size=2))
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
+
+
+def test_models_of_another_form():
+    """`output` is what every part of the trainer asks: training, validation, and the estimate of the time."""
+
+    class Pairs(Trainer):
+        def output(self, x):
+            return self.model(*x)
+
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.map = nn.Linear(2, 2)
+
+        def forward(self, a, b):
+            return self.map(cr.stack([a, b], 1) * (a * b)[:, None])
+
+    x = cr.randn(64, 2, generator=cr.Generator(0))
+    batch = (x[:, 0], x[:, 1]), (x[:, 0] > 0).long()
+    model = Product()
+    trainer = Pairs(model, F.cross_entropy, optim.Adam(model.parameters(), lr=0.1), verbose=True)
+    history = trainer.fit([batch] * 4, [batch], epochs=3)
+    assert history[-1]["val_loss"] < history[0]["loss"]
+
+
+def test_something_can_be_done_after_each_epoch(tmp_path):
+    rows = []
+
+    def look(row):
+        kept = cr.load(tmp_path / "last.safetensors")["history"]
+        rows.append((row, len(kept), (tmp_path / "log.csv").exists()))
+
+    trainer, train, _ = build(tmp_path, on_epoch=look)
+    history = trainer.fit(train, epochs=3)
+    assert rows == [(row, number + 1, True) for number, row in enumerate(history)]

@@ -137,6 +137,39 @@ TRANSPOSED1D = layers(
     transposed=True,
 )
 
+# ---- the largest of a convolution ------------------------------------------------------------------------------------
+
+#: (input, weight)
+FILTERS = [((2, 3, 6), (4, 3, 3)), ((1, 1, 4), (2, 1, 4)), ((3, 2, 5), (1, 2, 1)), ((0, 2, 4), (3, 2, 2))]
+
+
+def peaks(rng):
+    for x, w in FILTERS:
+        yield Sample((normal(rng, *x), normal(rng, *w), normal(rng, w[0])))
+        yield Sample((normal(rng, *x), normal(rng, *w), None))
+
+
+def placed(rng):
+    """Sizes, and places (N, O) of windows, several of them the same."""
+    for x, w in FILTERS:
+        yield x, w, rng.integers(0, x[2] - w[2] + 1, (x[0], w[0]))
+
+
+def window_products(rng):
+    for x, w, places in placed(rng):
+        yield Sample((normal(rng, *x), normal(rng, *w), places))
+
+
+def window_inputs(rng):
+    for x, w, places in placed(rng):
+        yield Sample((normal(rng, *places.shape), normal(rng, *w), places), {"length": x[2]})
+
+
+def window_weights(rng):
+    for x, w, places in placed(rng):
+        yield Sample((normal(rng, *places.shape), normal(rng, *x), places), {"width": w[2]})
+
+
 # ---- pooling ---------------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +342,11 @@ ROWS = [
     public("conv1d", conv, CONV1D),
     public("conv_transpose2d", conv_transpose, TRANSPOSED2D),
     public("conv_transpose1d", conv_transpose, TRANSPOSED1D),
+    of_primitive("conv1d_peaks", loops.conv1d_max, peaks),
+    of_primitive("windows_product", loops.windows_product, window_products),
+    of_primitive("windows_input", loops.windows_input, window_inputs),
+    of_primitive("windows_weight", loops.windows_weight, window_weights),
+    public("conv1d_max", lambda *arrays: loops.conv1d_max(*arrays)[0], peaks),
     of_primitive("max_pool_windows", loops.max_pool, max_windows),
     of_primitive("avg_pool_windows", loops.avg_pool, avg_windows),
     of_primitive("avg_pool_spread", loops.avg_spread, avg_spreads),

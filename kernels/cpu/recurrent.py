@@ -1,0 +1,556 @@
+"""Recurrent cells over whole sequences, forward and backward: one loop over time that threads share by units.
+
+Inside, a step is feature-major: row u holds what unit u does in each sequence, so that the step's products have the
+batch as their columns. Each thread computes the gates and the state of its own units, then waits for the others'
+states, once a step. The weights are packed once, into the order in which the tiles of the product read them. What
+backward needs is recorded step by step in the order in which it is read again.
+"""
+
+from functools import lru_cache, partial
+
+import numpy as np
+
+from ..cell import CELLS
+from . import vector, workers
+from .jit import Loop, has_numba, inline, jit, variant
+from .layout import compact, half_by_single
+from .matmul import matmul
+from .special import sigmoid
+from .vector import ROWS, gather, give_way, narrow, observe, publish, wide
+
+_PATIENCE = 2000  # looks before a waiting thread offers its core to others
+_APART = 8  # numbers between two threads' counters: a cache line
+_WORTH_SHARING = 1 << 18  # multiplications of a thread's step that outlast the meeting after it
+_TILES = 8  # computed from one part of the operand while it is in the nearest cache
+_NEAR = 24 << 10  # bytes of that part
+_DEEP = 256  # columns of gradients that are collected before they meet the states in the weights' gradients
+_SQUARE, _GRAIN = 32, 100_000  # side of what is transposed at a time, numbers that outlast handing them to a worker
+_PAGE = 4096  # rows that many bytes apart share the same few places of a cache
+
+
+# ---- what the engine calls -------------------------------------------------------------------------------------------
+
+
+@half_by_single
+def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind, batch_sizes, reverse, keep):
+    """(out, last h, last local, record) of a cell of `kernels.cell` over packed rows; the record is for backward.
+
+    x (N, I), h0 and local0 (B, H), w_ih (G H, I), w_hh (G H, H), biases (G H,), peephole (3, H) or None → out (N, H),
+    last ones (B, H), and the record's N H numbers for each value that the cell records, of no use without `keep`.
+    """
+    cell, dtype, (batch, size) = CELLS[kind], x.dtype, h0.shape
+    starts, first, last = _rows_of(batch_sizes)
+    w_ih, w_hh = compact(w_ih), compact(w_hh)
+    record, out = np.empty((len(x) if keep else batch) * size * cell.record, dtype), _padded(size, len(x), dtype)
+    hidden, local = np.stack([_columns(h0)] * 2), _columns(local0)
+    if len(batch_sizes) == 1:  # not worth packing the weights
+        across, x, products = False, x[:0], np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
+    else:
+        across, x = _either_way(x)
+        products = np.empty((0, 0, 0), dtype)
+    bias, peephole = _biases(cell, b_ih, b_hh, size, dtype), _rows(peephole, size, dtype)
+    arguments = starts, w_ih, w_hh, products, across, x, int(keep), record, out, hidden, local, bias, peephole
+    _together(_FORWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
+    return out[:, : starts[-1]].T, out.T[first if reverse else last], local[:, :batch].T, record
+
+
+@half_by_single
+def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, peephole, *, kind, batch_sizes, reverse):
+    """Gradients of (h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole) from those of out, of the last h and local."""
+    cell, dtype, (batch, size), width = CELLS[kind], x.dtype, h0.shape, x.shape[1]
+    starts, first, last = _rows_of(batch_sizes)
+    if gh.any():
+        g = np.array(g, order="K")
+        g[first if reverse else last] += gh
+    w_ih, w_hh, initial = compact(w_ih), compact(w_hh), _columns(h0)
+    local = np.zeros_like(initial) if glocal is None else _columns(glocal)
+    tall, many = -(-size // ROWS) * ROWS, vector.columns(dtype) if _compiled() else 1
+    across, x = _either_way(x)
+    dx = _padded(width, len(g), dtype) if across else np.empty((len(g), width), dtype)
+    dw_ih, dw_hh = (np.zeros((cell.gates, tall, -(-n // many) * many), dtype) for n in (width, size))
+    sums = np.zeros((cell.gradients, tall, vector.lanes(dtype) if _compiled() else 1), dtype)
+    dpeephole, dh0 = np.zeros((cell.peepholes, size), dtype), np.zeros_like(initial)
+    operand = np.zeros((2, cell.gradients * size, local.shape[1]), dtype)
+    arguments = (
+        starts, w_ih, w_hh, *_either_way(g), across, x, record, _base(out.T), initial, dx, dw_ih, dw_hh, sums, dh0,
+        dpeephole, operand, local, _rows(peephole, size, dtype),
+    )  # fmt: skip
+    _together(_BACKWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
+    sums, ordered = sums[:, :size, 0], np.argsort(cell.order)
+    return (
+        dh0[:, :batch].T,
+        dx[:, : starts[-1]].T if across else dx,
+        local[:, :batch].T,
+        dw_ih[:, :size, :width].reshape(-1, width),
+        dw_hh[:, :size, :size].reshape(-1, size),
+        sums[ordered].reshape(-1),
+        sums[-cell.gates :].reshape(-1),
+        None if peephole is None else dpeephole,
+    )
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(64)
+def _rows_of(batch_sizes):
+    """Where each step's rows start, and end; the first and the last row of each sequence."""
+    starts, sequences = np.cumsum([0, *batch_sizes]), np.arange(batch_sizes[0])
+    lengths = np.searchsorted(-np.asarray(batch_sizes), -sequences, side="left")
+    return starts, sequences, starts[lengths - 1] + sequences
+
+
+def _step_record(record, size, values, start, stop):
+    """What was recorded of one step: `values` arrays (H, n)."""
+    step = record[start * size * values : stop * size * values]
+    return step.reshape(size, values, stop - start).swapaxes(0, 1)
+
+
+def _padded(rows, n, dtype):
+    """(rows, at least n), rows not a multiple of a page apart."""
+    return np.empty((rows, n + (64 // dtype.itemsize if n * dtype.itemsize % _PAGE == 0 else 0)), dtype)
+
+
+def _either_way(x):
+    """Whether x is feature-major, and the array with contiguous rows that holds it so or as it is."""
+    if x.flags.c_contiguous and x.flags.aligned:
+        return False, compact(x)
+    return True, _base(x.T)
+
+
+def _base(rows):
+    """The array with contiguous rows that `rows` is the left part of, copied if there is none."""
+    step = rows.strides[0] // rows.itemsize
+    if len(rows) > 1 and rows.strides[1] == rows.itemsize and step >= rows.shape[1] and rows.flags.aligned:
+        return np.lib.stride_tricks.as_strided(rows, (len(rows), step), (step * rows.itemsize, rows.itemsize))
+    if not rows.T.flags.c_contiguous:
+        return compact(rows)
+    x, out = compact(rows.T), _padded(*rows.shape, rows.dtype)
+    workers.run(lambda a, b: _transpose(x, out, a, b), len(rows), grain=_GRAIN // max(rows.shape[1], 1) + 1)
+    return out
+
+
+def _transpose_numpy(x, out, first, last):
+    out[first:last, : len(x)] = x[:, first:last].T
+
+
+@jit(_transpose_numpy)
+def _transpose(x, out, first, last):
+    for j0 in range(0, len(x), _SQUARE):
+        for i0 in range(first, last, _SQUARE):
+            for i in range(i0, min(i0 + _SQUARE, last)):
+                for j in range(j0, min(j0 + _SQUARE, len(x))):
+                    out[i, j] = x[j, i]
+
+
+def _columns(state):
+    """A (B, H) state feature-major, with columns of zeros up to whole vectors."""
+    batch, size = state.shape
+    count = vector.lanes(state.dtype) if _compiled() else 1
+    columns = np.zeros((size, -(-batch // count) * count), state.dtype)
+    columns[:, :batch] = state.T
+    return columns
+
+
+def _rows(peephole, size, dtype):
+    return np.zeros((0, size), dtype) if peephole is None else compact(peephole)
+
+
+def _biases(cell, b_ih, b_hh, size, dtype):
+    """What the cell adds, a row each; the GRU's reset gate scales the state's part of the third with its bias."""
+    ours, theirs = (
+        np.zeros((cell.gates, size), dtype) if b is None else b.reshape(cell.gates, size) for b in (b_ih, b_hh)
+    )
+    return ours + theirs if cell.biases == cell.gates else np.concatenate([(ours + theirs)[:2], ours[2:], theirs[2:]])
+
+
+def _compiled():
+    return has_numba() if Loop.use_numba is None else Loop.use_numba
+
+
+def _together(loop, reverse, weights, arguments):
+    """Run the loop on as many threads as a step's multiplications keep busy."""
+    starts, dtype, size = arguments[0], arguments[1].dtype, arguments[-1].shape[1]
+    if starts[-1] == 0 or size == 0:
+        return
+    compiled = _compiled()
+    wanted = min(weights * arguments[-3].shape[-1] // _WORTH_SHARING, size // ROWS) if compiled else 1
+    height, width = arguments[1].shape
+    packed = np.empty((height + ROWS) * (-(-size // ROWS) + -(-width // ROWS)) * ROWS if compiled else 0, dtype)
+    flags = np.zeros((max(wanted, 1) + 1) * _APART, np.int64)  # whether one was interrupted, and the steps of each
+    sizes = (vector.lanes(dtype), vector.columns(dtype)) if compiled else (1, 1)
+
+    def task(part, parts):
+        loop(dtype.type(1), part, parts, bool(reverse), *arguments, packed, flags, *sizes)
+
+    workers.together(task, wanted, flags)
+
+
+# Of the cell: each kind's loops have its own in their place (`_loops`). INPUT, STATE, EVERY: which gradients belong to
+# the gates' input parts, to their state parts, and all.
+GATES = RECORD = GRADIENTS = ORDER = INPUT = STATE = EVERY = NATURAL = step = None
+
+# ---- the loops -------------------------------------------------------------------------------------------------------
+
+
+class _NumPy:
+    """The functions of `kernels.cell` on arrays."""
+
+    sigmoid, tanh = staticmethod(sigmoid), np.tanh
+    relu = staticmethod(lambda x: np.maximum(x, 0))
+    positive = staticmethod(lambda x: (x > 0).astype(x.dtype))
+
+
+def _forward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, products, across, x, keep, record, out, hidden,
+                   local, bias, peephole, packed, flags, few, many):  # fmt: skip
+    size, numbers = len(out), (bias[:, :, None], peephole[:, :, None])
+    for s, (start, stop) in enumerate(_order(reverse, starts)):
+        n = stop - start
+        if len(products):
+            pulls = products[:, :, :n]
+        else:
+            pulls = w_ih @ (x[:, start:stop] if across else x[start:stop].T), w_hh @ hidden[s % 2, :, :n]
+        a, r = (p.reshape(cell.gates, size, n) for p in pulls)
+        kept, local[:, :n], h = cell.forward(_NumPy, a, r, local[:, :n].copy(), *numbers)
+        if keep:
+            _step_record(record, size, cell.record, start, stop)[...] = kept
+        hidden[1 - s % 2, :, :n] = out[:, start:stop] = h
+
+
+def _backward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, across_g, g, across_x, x, record, out, initial,
+                    dx, dw_ih, dw_hh, sums, dh0, dpeephole, operand, local, peephole, packed, flags, few,
+                    many):  # fmt: skip
+    size, width, back, order = len(local), w_ih.shape[1], None, _order(reverse, starts)
+    for s in reversed(range(len(order))):
+        start, stop = order[s]
+        n, here = stop - start, slice(start, stop)
+        d = (g[:, here] if across_g else g[here].T).copy()
+        if back is not None:
+            d[:, : back.shape[1]] += back[:, :n]
+        kept = _step_record(record, size, cell.record, start, stop)
+        slopes, local[:, :n], seen = cell.backward(_NumPy, d, local[:, :n].copy(), kept, peephole[:, :, None])
+        before, h = order[s - 1] if s else (0, 0), initial[:, :n].copy()
+        known = min(n, before[1] - before[0])
+        h[:, :known] = out[:, before[0] : before[0] + known]
+        slopes = np.stack(slopes)
+        to_input, to_state = (s.reshape(-1, n) for s in (slopes[np.argsort(cell.order)], slopes[-cell.gates :]))
+        dw_ih[:, :size, :width] += (to_input @ (x[:, here].T if across_x else x[here])).reshape(cell.gates, size, width)
+        dw_hh[:, :size, :size] += (to_state @ h.T).reshape(cell.gates, size, size)
+        (dx[:, here] if across_x else dx[here].T)[...] = w_ih.T @ to_input
+        back = w_hh.T @ to_state
+        dh0[:, known:n] = back[:, known:]
+        back = back[:, :known]
+        sums[:, :size, 0] += slopes.sum(2)
+        for row, terms in zip(dpeephole, seen):
+            row += terms.sum(1)
+
+
+def _order(reverse, starts):
+    steps = list(zip(starts.tolist(), starts[1:].tolist()))
+    return steps[::-1] if reverse else steps
+
+
+@inline
+def address(array):
+    """Where the array begins, as a signed number: with Numba's unsigned one, sums would become floats."""
+    return np.intp(array.ctypes.data)
+
+
+@inline
+def meet(flags, part, parts, step):
+    """Wait until every thread has done `step` steps: whether all are still there."""
+    publish(flags + 64 * (part + 1), step)
+    for other in range(parts):
+        looks = 0
+        while observe(flags + 64 * (other + 1)) < step:
+            looks += 1
+            if looks > _PATIENCE:
+                if observe(flags):
+                    return False
+                give_way()
+    return True
+
+
+@inline
+def panel(one, weights, tiles, k, operand, row, out, n, few, many, each):
+    """`tiles` tiles of the product weights × operand over n columns, in parts of k that stay in the nearest cache."""
+    chunk = max(_NEAR // (many * each), 1)
+    b = 0
+    while b < n:
+        broad = many > few and n - b > few
+        for k0 in range(0, k, chunk):
+            count, add = min(chunk, k - k0), 1 if k0 > 0 else 0
+            h = operand + (k0 * row + b) * each
+            for i in range(tiles):
+                w, c = weights + (i * k + k0) * ROWS * each, out + (i * ROWS * row + b) * each
+                if broad:
+                    wide(one, w, h, row, c, row, count, add)
+                else:
+                    narrow(one, w, h, row, c, row, count, add)
+        b += many if broad else few
+
+
+@inline
+def turn(one, source, r0, rows, c0, columns, target, at, row, few):
+    """target[at + c * row + r] = source[r0 + r, c0 + c]."""
+    each, apart = source.itemsize, source.shape[1]
+    whole = columns // few * few
+    for r in range(0, rows, ROWS):
+        done = 0
+        if rows - r >= ROWS and whole > 0:
+            place = address(source) + ((r0 + r) * apart + c0) * each
+            gather(one, place, apart, address(target) + (at + r) * each, row, whole)
+            done = whole
+        for c in range(done, columns):
+            for i in range(r, min(r + ROWS, rows)):
+                target[at + c * row + i] = source[r0 + i, c0 + c]
+
+
+@inline
+def place(one, across, source, r0, rows, c0, columns, target, at, row, few):
+    """target[at + c * row + r] = source[r0 + r, c0 + c], or with `across` the element whose places are exchanged."""
+    if across:
+        for c in range(columns):
+            for r in range(rows):
+                target[at + c * row + r] = source[c0 + c, r0 + r]
+    else:
+        turn(one, source, r0, rows, c0, columns, target, at, row, few)
+
+
+@inline
+def pack(one, weight, packed, at, first, last, gates, size, few):
+    """Rows `gate * size + unit` of the weight as tiles in the order (block, gate), for the blocks first to last."""
+    k = weight.shape[1]
+    for tile in range(first * gates, last * gates):
+        unit, to = tile // gates * ROWS, at + tile * k * ROWS
+        rows = min(ROWS, size - unit)
+        if rows < ROWS:
+            packed[to : to + k * ROWS] = 0
+        turn(one, weight, tile % gates * size + unit, rows, 0, k, packed, to, ROWS, few)
+
+
+@inline
+def pack_transposed(weight, packed, at, first, last, order, size):
+    """Columns of the weight as tiles, for blocks first to last; its rows by gates in the order given."""
+    k, columns = weight.shape
+    for block in range(first, last):
+        to = at + block * k * ROWS
+        for i in range(k):
+            row = order[i // size] * size + i % size
+            for r in range(ROWS):
+                packed[to + i * ROWS + r] = weight[row, block * ROWS + r] if block * ROWS + r < columns else 0
+
+
+def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x, keep, record, out, hidden, local, bias,
+             peephole, packed, flags, few, many):  # fmt: skip
+    size, held, each, width = out.shape[0], local.shape[1], out.itemsize, w_ih.shape[1]
+    blocks, steps = (size + ROWS - 1) // ROWS, len(starts) - 1
+    first, last, group = blocks * part // parts, blocks * (part + 1) // parts, (_TILES + GATES - 1) // GATES
+    operand, own = np.zeros(width * held, out.dtype), np.empty((2, group * GATES * ROWS, held), out.dtype)
+    other = blocks * ROWS * GATES * width
+    if steps > 1:
+        pack(one, w_ih, packed, 0, first, last, GATES, size, few)
+        pack(one, w_hh, packed, other, first, last, GATES, size, few)
+    for s in range(steps):
+        t = steps - 1 - s if reverse else s
+        start, n = starts[t], starts[t + 1] - starts[t]
+        read = address(hidden) + (s % 2) * size * held * each
+        write = address(hidden) + (1 - s % 2) * size * held * each
+        if steps > 1:
+            place(one, across, x, start, n, 0, width, operand, 0, held, few)
+        for head in range(first, last, group):
+            tiles = min(group, last - head) * GATES
+            if steps > 1:
+                w, h = address(packed) + head * GATES * ROWS * width * each, address(operand)
+                panel(one, w, tiles, width, h, held, address(own), n, few, many, each)
+                w = address(packed) + (other + head * GATES * ROWS * size) * each
+                panel(one, w, tiles, size, read, held, address(own[1]), n, few, many, each)
+            for unit in range(head * ROWS, min(size, head * ROWS + tiles // GATES * ROWS)):
+                here, row, apart = unit * held * each, unit * held * each, size * held
+                from_x, from_h = address(products), address(products[1])
+                if steps > 1:
+                    row, apart = ((unit // ROWS - head) * GATES * ROWS + unit % ROWS) * held * each, ROWS * held
+                    from_x, from_h = address(own), address(own[1])
+                step(
+                    one,
+                    n,
+                    (from_x + row, from_h + row, address(local) + here,
+                     address(record) + (start * size * keep + unit * n) * RECORD * each,
+                     address(local) + here, write + here,
+                     address(out) + (unit * out.shape[1] + start) * each,
+                     address(bias) + unit * each, address(peephole) + unit * each),
+                    (apart, apart, 0, n, 0, 0, 0, size, size),
+                )  # fmt: skip
+        if parts > 1 and not meet(address(flags), part, parts, s + 1):
+            return
+
+
+@inline
+def input_gradients(one, weights, operand, height, begin, end, n, into, across, target, start, few, many):
+    """The gradient of a step's input from those of its gates, for the blocks begin to end of input features."""
+    held, each, width = into.shape[1], into.itemsize, target.shape[0] if across else target.shape[1]
+    for head in range(begin, end, _TILES):
+        tiles, lo = min(_TILES, end - head), head * ROWS
+        count = min(tiles * ROWS, width - lo)
+        w = weights + head * height * ROWS * each
+        panel(one, w, tiles, height, operand, held, address(into), n, few, many, each)
+        if across:
+            for i in range(count):
+                for b in range(n):
+                    target[lo + i, start + b] = into[i, b]
+        else:
+            turn(one, into, 0, count, 0, n, target.reshape(-1), start * width + lo, width, few)
+
+
+@inline
+def weight_gradients(one, rows, columns, panels, deep, filled, add, blocks, gradients, order, into, few, many):
+    """The products of the gates' gradients collected in `rows` with the other sides collected in `columns`."""
+    each, tall, row = into.itemsize, into.shape[1], into.shape[2]
+    for p in range(panels):
+        h = address(columns) + p * deep * many * each
+        for block in range(blocks[0], blocks[1]):
+            for gate in range(len(order)):
+                tile = (block - blocks[0]) * gradients + order[gate]
+                w = address(rows) + tile * deep * ROWS * each
+                c = address(into) + ((gate * tall + block * ROWS) * row + p * many) * each
+                if many > few:
+                    wide(one, w, h, many, c, row, filled, add)
+                else:
+                    narrow(one, w, h, many, c, row, filled, add)
+
+
+@inline
+def collect_states(one, states, initial, size, start, known, n, columns, deep, filled, few, many):
+    """The states before a step, panel by panel: the first `known` sequences' from `start`, the others' initial ones."""
+    for p in range((size + many - 1) // many):
+        lo, at = p * many, (p * deep + filled) * many
+        count = min(many, size - lo)
+        turn(one, states, lo, count, start, known, columns, at, many, few)
+        for b in range(known, n):
+            for r in range(count):
+                columns[at + b * many + r] = initial[lo + r, b]
+
+
+@inline
+def collect_inputs(one, across, x, width, start, n, columns, deep, filled, few, many):
+    """A step's input, panel by panel."""
+    for p in range((width + many - 1) // many):
+        lo, at = p * many, (p * deep + filled) * many
+        place(one, not across, x, lo, min(many, width - lo), start, n, columns, at, many, few)
+
+
+def _backward(one, part, parts, reverse, starts, w_ih, w_hh, across_g, g, across_x, x, record, out, initial, dx, dw_ih,
+              dw_hh, sums, dh0, dpeephole, operand, local, peephole, packed, flags, few, many):  # fmt: skip
+    size, held, each, width = local.shape[0], local.shape[1], local.itemsize, w_ih.shape[1]
+    height, tall, steps = w_hh.shape[0], dw_hh.shape[1], len(starts) - 1
+    blocks, entries = tall // ROWS, (width + ROWS - 1) // ROWS
+    first, last = blocks * part // parts, blocks * (part + 1) // parts
+    begin, end = entries * part // parts, entries * (part + 1) // parts
+    deep, of_h, of_x = max(_DEEP, held), dw_hh.shape[2] // many, dw_ih.shape[2] // many
+    own, downs = np.zeros((_TILES * ROWS, held), local.dtype), np.zeros(_TILES * ROWS * held, local.dtype)
+    slopes, terms = np.zeros((GRADIENTS * ROWS, held), local.dtype), np.zeros((3, held), local.dtype)
+    rows, ones = np.zeros((last - first) * GRADIENTS * deep * ROWS, local.dtype), np.ones(deep * few, local.dtype)
+    before_h, before_x = np.zeros(of_h * deep * many, local.dtype), np.zeros(of_x * deep * many, local.dtype)
+    other = blocks * ROWS * height
+    pack_transposed(w_hh, packed, 0, first, last, NATURAL, size)
+    pack_transposed(w_ih, packed, other, begin, end, ORDER, size)
+    filled, flushed, n_after, known_after, start_after = 0, 0, 0, 0, 0
+    for s in range(steps + 1):
+        t = s if reverse else steps - 1 - s
+        start, n = (starts[t], starts[t + 1] - starts[t]) if s < steps else (0, 0)
+        before = t + 1 if reverse else t - 1
+        known = min(n, starts[before + 1] - starts[before]) if 0 <= before < steps else 0
+        read, write = address(operand[(s + 1) % 2]), address(operand[s % 2])
+        if s > 0:
+            w = address(packed) + other * each
+            input_gradients(one, w, read, height, begin, end, n_after, own, across_x, dx, start_after, few, many)
+        if filled + n > deep or s == steps:
+            mine = first, last
+            weight_gradients(one, rows, before_h, of_h, deep, filled, flushed, mine, GRADIENTS, STATE, dw_hh, few, many)
+            weight_gradients(one, rows, before_x, of_x, deep, filled, flushed, mine, GRADIENTS, INPUT, dw_ih, few, many)
+            weight_gradients(one, rows, ones, 1, deep, filled, flushed, mine, GRADIENTS, EVERY, sums, few, few)
+            filled, flushed = 0, 1
+        for head in range(first, last, _TILES):
+            tiles, lo = min(_TILES, last - head), head * ROWS
+            hi = min(size, (head + tiles) * ROWS)
+            if s > 0:
+                w, through = address(packed) + head * height * ROWS * each, (GRADIENTS - GATES) * size * held * each
+                panel(one, w, tiles, height, read + through, held, address(own), max(n, n_after), few, many, each)
+                for unit in range(lo, hi):
+                    for b in range(known_after, n_after):
+                        dh0[unit, b] = own[unit - lo, b]
+                        own[unit - lo, b] = 0
+            if s == steps:
+                continue
+            place(one, across_g, g, start, n, lo, hi - lo, downs, 0, held, few)
+            for unit in range(lo, hi):
+                here, r = unit * held * each, unit % ROWS
+                step(
+                    one,
+                    n,
+                    (address(own) + (unit - lo) * held * each, address(downs) + (unit - lo) * held * each,
+                     address(local) + here, address(record) + (start * size + unit * n) * RECORD * each,
+                     address(slopes) + r * held * each, write + here,
+                     address(local) + here, address(terms), address(peephole) + unit * each),
+                    (0, 0, 0, n, ROWS * held, size * held, 0, held, size),
+                )  # fmt: skip
+                for j in range(len(dpeephole)):
+                    for b in range(n):
+                        dpeephole[j, unit] += terms[j, b]
+                if r == ROWS - 1 or unit == size - 1:
+                    for d in range(GRADIENTS):
+                        tile = (unit // ROWS - first) * GRADIENTS + d
+                        turn(one, slopes, d * ROWS, ROWS, 0, n, rows, (tile * deep + filled) * ROWS, ROWS, few)
+        if s < steps:
+            from_state = starts[before] if known else 0
+            collect_states(one, out, initial, size, from_state, known, n, before_h, deep, filled, few, many)
+            collect_inputs(one, across_x, x, width, start, n, before_x, deep, filled, few, many)
+            filled += n
+        n_after, known_after, start_after = n, known, start
+        if parts > 1 and not meet(address(flags), part, parts, s + 1):
+            return
+
+
+def _forward_formula(cell, m, given, numbers):
+    x, r, (local,) = given
+    record, local, h = cell.forward(m, x, r, local, *numbers)
+    return record, (local,), (h,), (h,)
+
+
+def _backward_formula(cell, m, given, numbers):
+    (back,), (g,), (local,), record = given
+    grads, local, seen = cell.backward(m, back + g, local, record, *numbers)
+    return grads, grads, (local,), seen
+
+
+def _loops(function, twin, formula, groups):
+    """The loop for every kind of cell: `function` with the cell's formula as `step`."""
+    made = {}
+    for kind, cell in CELLS.items():
+        names = dict(
+            GATES=cell.gates,
+            RECORD=cell.record,
+            GRADIENTS=cell.gradients,
+            ORDER=cell.order,
+            NATURAL=tuple(range(cell.gates)),
+            INPUT=tuple(cell.order.index(gate) for gate in range(cell.gates)),
+            STATE=tuple(range(cell.gradients - cell.gates, cell.gradients)),
+            EVERY=tuple(range(cell.gradients)),
+            step=vector.rows(partial(formula, cell), *groups(cell)),
+        )
+        made[kind] = Loop(variant(function, f"{function.__name__}_{kind}", **names), partial(twin, cell), {"contract"})
+    return made
+
+
+_FORWARD = _loops(
+    _forward,
+    _forward_numpy,
+    _forward_formula,
+    lambda c: ((c.gates, c.gates, 1), (c.record, 1, 1, 1), (c.biases, c.peepholes)),
+)
+_BACKWARD = _loops(
+    _backward,
+    _backward_numpy,
+    _backward_formula,
+    lambda c: ((1, 1, 1, c.record), (c.gradients, c.gradients, 1, c.peepholes), (c.peepholes,)),
+)

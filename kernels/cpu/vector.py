@@ -1,0 +1,516 @@
+"""Vector code written out: a product's innermost tile, formulas over rows, and threads that wait for each other.
+
+LLVM does not find these by itself: a loop over ten arrays that may overlap is not vectorised, and OpenBLAS copies both
+operands anew at each step of a recurrence (measured: 125 GFLOP/s a core where this tile reaches 200). Each `Emitted`
+becomes an instruction of the loops that name it; arrays are passed by address, offsets count elements.
+"""
+
+import os
+from functools import cache, cached_property
+
+ROWS = 8  # of a tile
+
+
+class Emitted:
+    """Something that loops may call and whose instructions are written here; Numba is imported at its first use."""
+
+    inline = True
+
+    def __init__(self, write):
+        self.write = write
+
+    @cached_property
+    def compiled(self):
+        """Numba's intrinsic."""
+        return self.write()
+
+
+@cache
+def width():
+    """Bytes of the machine's vectors."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+def lanes(dtype):
+    """How many numbers of `dtype` one vector holds."""
+    return width() // dtype.itemsize
+
+
+def columns(dtype):
+    """How many columns a wide tile has: with two vectors a row, 16 sums are under way, which only AVX-512 can hold."""
+    return lanes(dtype) * (2 if width() == 64 else 1)
+
+
+# ---- arithmetic on vectors -------------------------------------------------------------------------------------------
+
+
+# A quotient of single floats may be a product with an estimate that Newton improves: 1 ulp, and a third of the time.
+_QUICK = ("arcp",)
+
+
+class Vector:
+    """A vector of the compiler, with Python's arithmetic; numbers take its type."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value, self.type = builder, value, value.type
+
+    def _of(self, other):
+        from llvmlite import ir
+
+        if isinstance(other, Vector):
+            return other.value
+        return ir.Constant(self.type, [float(other)] * self.type.count)
+
+    def _made(self, instruction, a, b, *flags):
+        return Vector(self.builder, getattr(self.builder, instruction)(a, b, flags=("contract", *flags)))
+
+    def __add__(self, other):
+        return self._made("fadd", self.value, self._of(other))
+
+    def __sub__(self, other):
+        return self._made("fsub", self.value, self._of(other))
+
+    def __rsub__(self, other):
+        return self._made("fsub", self._of(other), self.value)
+
+    def __mul__(self, other):
+        return self._made("fmul", self.value, self._of(other))
+
+    def __truediv__(self, other):
+        return self._made("fdiv", self.value, self._of(other), *_QUICK)
+
+    def __rtruediv__(self, other):
+        return self._made("fdiv", self._of(other), self.value, *_QUICK)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def where(self, comparison, bound, yes, no):
+        """`yes` where self compares so with `bound` (never, for NaN), else `no`."""
+        condition = self.builder.fcmp_ordered(comparison, self.value, self._of(bound))
+        return Vector(self.builder, self.builder.select(condition, self._of(yes), self._of(no)))
+
+
+# Cephes' polynomials, Eigen's for tanh in single precision. By bits: 1.5 * 2**mantissa, the mantissa's bits, the
+# exponent's bias, where the result is limited, and ln 2 in two parts.
+_EXP = {
+    32: (12582912.0, 23, 127, 87.0, 0.693359375, -2.12194440e-4),
+    64: (6755399441055744.0, 52, 1023, 708.0, 6.93145751953125e-1, 1.42860682030941723212e-6),
+}
+_EXP_SINGLE = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+_EXP_P = (1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1)
+_EXP_Q = (3.00198505138664455042e-6, 2.52448340349684104192e-3, 2.27265548208155028766e-1, 2.0)
+_TANH_END = 7.90531110763549805  # where float32's tanh is 1
+_TANH_ODD = (
+    -2.76076847742355e-16,
+    2.00018790482477e-13,
+    -8.60467152213735e-11,
+    5.12229709037114e-08,
+    1.48572235717979e-05,
+    6.37261928875436e-04,
+    4.89352455891786e-03,
+)
+_TANH_EVEN = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+_TANH_P = (-9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3)
+_TANH_Q = (1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3)
+
+
+def _polynomial(x, coefficients):
+    value = x * coefficients[0] + coefficients[1]
+    for c in coefficients[2:]:
+        value = value * x + c
+    return value
+
+
+def _bits(x):
+    return 32 if str(x.type.element) == "float" else 64
+
+
+def exp(x):
+    """exp(x), with x limited to the range where neither the result nor its inverse overflows."""
+    from llvmlite import ir
+
+    magic, mantissa, bias, bound, high, low = _EXP[_bits(x)]
+    x = x.where("<", -bound, -bound, x.where(">", bound, bound, x))
+    shifted = x * 1.4426950408889634 + magic  # the nearest integer, in the lowest bits
+    n = shifted - magic
+    r = (x - n * high) - n * low
+    if _bits(x) == 32:
+        value = _polynomial(r, _EXP_SINGLE) * (r * r) + r + 1.0
+    else:
+        s = r * r
+        p = r * _polynomial(s, _EXP_P)
+        value = 1.0 + 2.0 * p / (_polynomial(s, _EXP_Q) - p)
+    builder, whole = x.builder, ir.VectorType(ir.IntType(_bits(x)), x.type.count)
+    constant = lambda c: ir.Constant(whole, [c] * x.type.count)
+    power = builder.shl(builder.add(builder.bitcast(shifted.value, whole), constant(bias)), constant(mantissa))
+    return value * Vector(builder, builder.bitcast(power, x.type))
+
+
+class Mathematics:
+    """The functions of `kernels.cell` on vectors."""
+
+    @staticmethod
+    def sigmoid(x):
+        """1 / (1 + exp(-x))."""
+        return 1.0 / (1.0 + exp(0.0 - x))
+
+    @staticmethod
+    def tanh(x):
+        """In single precision a quotient of polynomials; in double 1 - 2 / (exp(2|x|) + 1) but near 0."""
+        if _bits(x) == 32:
+            x = x.where("<", -_TANH_END, -_TANH_END, x.where(">", _TANH_END, _TANH_END, x))
+            return x * _polynomial(x * x, _TANH_ODD) / _polynomial(x * x, _TANH_EVEN)
+        z = x * x
+        near = x + x * z * (_polynomial(z, _TANH_P) / _polynomial(z, _TANH_Q))
+        size = x.where("<", 0.0, 0.0 - x, x)
+        far = 1.0 - 2.0 / (exp(size + size) + 1.0)
+        return size.where("<", 0.625, near, x.where("<", 0.0, 0.0 - far, far))
+
+    @staticmethod
+    def relu(x):
+        """max(x, 0)."""
+        return x.where("<", 0.0, 0.0, x)
+
+    @staticmethod
+    def positive(x):
+        """1 where x > 0, else 0."""
+        return x.where(">", 0.0, 1.0, 0.0)
+
+
+# ---- instructions ----------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """The instructions of one call, for addresses that count in elements of the type of its first argument."""
+
+    def __init__(self, context, builder, element, count):
+        from llvmlite import ir
+
+        self.ir, self.builder, self.bits = ir, builder, element.bitwidth
+        self.scalar = context.get_value_type(element)
+        self.vector = ir.VectorType(self.scalar, count)
+        self.count, self.index = count, ir.IntType(64)
+
+    def whole(self, n):
+        """An index."""
+        return self.ir.Constant(self.index, n)
+
+    def at(self, base, *offsets):
+        """base + the offsets, for an address as an integer."""
+        for offset in offsets:
+            base = self.builder.add(base, self.builder.mul(offset, self.whole(self.bits // 8)))
+        return base
+
+    def pointer(self, address, kind):
+        """The address as a pointer to `kind`."""
+        return self.builder.inttoptr(address, kind.as_pointer())
+
+    def splat(self, value):
+        """A vector of one number."""
+        ir = self.ir
+        none = ir.Constant(self.vector, ir.Undefined)
+        one = self.builder.insert_element(none, value, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.count), None)
+        return self.builder.shuffle_vector(one, none, zeros)
+
+    def function(self, name, result, arguments):
+        """One of LLVM's own functions on these vectors."""
+        from numba.core import cgutils
+
+        name = f"llvm.{name}.v{self.count}f{self.bits}" + (".p0" if name.startswith("masked") else "")
+        return cgutils.get_or_insert_function(self.builder.module, self.ir.FunctionType(result, arguments), name)
+
+    def interleaved(self, a, b, unit):
+        """The two vectors a[:unit] b[:unit] a[unit:2 unit] …; with units as long as they are, themselves."""
+        if unit >= self.count:
+            return a, b
+        starts = [i + side for i in range(0, self.count, unit) for side in (0, self.count)]
+        order = [place for start in starts for place in range(start, start + unit)]
+        return self.picked(a, b, order[: self.count]), self.picked(a, b, order[self.count :])
+
+    def part(self, value, first, count):
+        """`count` places of a vector from `first` on."""
+        return value if count == self.count else self.picked(value, value, range(first, first + count))
+
+    def picked(self, a, b, places):
+        """The vector of the places given, those of b counted after a's."""
+        places = list(places)
+        mask = self.ir.Constant(self.ir.VectorType(self.ir.IntType(32), len(places)), places)
+        return self.builder.shuffle_vector(a, b, mask)
+
+    def first(self, n):
+        """The mask of the first n places of a vector."""
+        ir, kind = self.ir, self.ir.VectorType(self.index, self.count)
+        none, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), self.count), None)
+        spread = self.builder.insert_element(none, n, ir.Constant(ir.IntType(32), 0))
+        spread = self.builder.shuffle_vector(spread, none, zeros)
+        return self.builder.icmp_signed("<", ir.Constant(kind, list(range(self.count))), spread)
+
+    def load(self, address, mask):
+        """The vector at `address`, 0 where the mask is off."""
+        ir = self.ir
+        kinds = [self.vector.as_pointer(), ir.IntType(32), mask.type, self.vector]
+        load, align = self.function("masked.load", self.vector, kinds), ir.Constant(ir.IntType(32), self.bits // 8)
+        return self.builder.call(
+            load, [self.pointer(address, self.vector), align, mask, ir.Constant(self.vector, None)]
+        )
+
+    def store(self, value, address, mask):
+        """Write the places of the vector where the mask is on."""
+        ir = self.ir
+        kinds = [self.vector, self.vector.as_pointer(), ir.IntType(32), mask.type]
+        store, align = self.function("masked.store", ir.VoidType(), kinds), ir.Constant(ir.IntType(32), self.bits // 8)
+        self.builder.call(store, [value, self.pointer(address, self.vector), align, mask])
+
+    def loop(self, n, step, starts):
+        """Begin a loop over 0, step, … below n > 0: its index, its carried values, and the function that ends it."""
+        builder, entry = self.builder, self.builder.block
+        body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+        builder.branch(body)
+        builder.position_at_end(body)
+        index = builder.phi(self.index)
+        index.add_incoming(self.whole(0), entry)
+        carried = [builder.phi(start.type) for start in starts]
+        for phi, start in zip(carried, starts):
+            phi.add_incoming(start, entry)
+
+        def end(values=()):
+            following = builder.add(index, self.whole(step))
+            index.add_incoming(following, builder.block)
+            for phi, value in zip(carried, values):
+                phi.add_incoming(value, builder.block)
+            builder.cbranch(builder.icmp_signed("<", following, n), body, after)
+            builder.position_at_end(after)
+
+        return index, carried, end
+
+
+def _product(vectors):
+    """The tile of ROWS rows and `vectors` vectors: c (+)= w h over k; w holds ROWS numbers for each k."""
+
+    def write():
+        from numba import types
+        from numba.core.typing import signature
+        from numba.extending import intrinsic
+
+        @intrinsic
+        def product(context, one, w, h, h_row, c, c_row, k, add):
+            def generate(target, builder, signature, arguments):
+                _one, w, h, h_row, c, c_row, k, add = arguments
+                o = Writer(target, builder, one, width() * 8 // one.bitwidth)
+                fma = o.function("fma", o.vector, [o.vector] * 3)
+                places = [
+                    o.pointer(o.at(c, builder.mul(c_row, o.whole(r)), o.whole(v * o.count)), o.vector)
+                    for r in range(ROWS)
+                    for v in range(vectors)
+                ]
+                zero = o.ir.Constant(o.vector, [0.0] * o.count)
+                adding = builder.trunc(add, o.ir.IntType(1))
+                align = o.bits // 8
+                with builder.if_else(adding) as (then, otherwise):
+                    with then:
+                        old, before = [builder.load(p, align=align) for p in places], builder.block
+                    with otherwise:
+                        fresh = builder.block
+                starts = []
+                for value in old:
+                    phi = builder.phi(o.vector)
+                    phi.add_incoming(value, before)
+                    phi.add_incoming(zero, fresh)
+                    starts.append(phi)
+                i, sums, end = o.loop(k, 1, starts)
+                row = o.at(h, builder.mul(i, h_row))
+                operand = [
+                    builder.load(o.pointer(o.at(row, o.whole(v * o.count)), o.vector), align=align)
+                    for v in range(vectors)
+                ]
+                weights, totals = o.at(w, builder.mul(i, o.whole(ROWS))), []
+                for r in range(ROWS):
+                    weight = o.splat(builder.load(o.pointer(o.at(weights, o.whole(r)), o.scalar), align=align))
+                    for v in range(vectors):
+                        totals.append(builder.call(fma, [weight, operand[v], sums[r * vectors + v]]))
+                end(totals)
+                for place, total in zip(places, totals):
+                    builder.store(total, place, align=align)
+                return target.get_dummy_value()
+
+            return signature(types.void, one, *[types.intp] * 6, types.intp), generate
+
+        return product
+
+    return Emitted(write)
+
+
+narrow, wide = _product(1), _product(2)
+
+
+def _gather():
+    """The instruction `gather(one, source, row, target, target_row, k)`: ROWS rows of k numbers, `row` apart, turned.
+
+    target[i * target_row + r] = source[r * row + i]; k is rounded down to whole vectors.
+    """
+    from numba import types
+    from numba.core.typing import signature
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def gather(context, one, source, row, target, target_row, k):
+        def generate(target_context, builder, signature, arguments):
+            _one, source, row, target, target_row, k = arguments
+            o = Writer(target_context, builder, one, width() * 8 // one.bitwidth)
+            align = o.bits // 8
+            i, _, end = o.loop(k, o.count, [])
+            sequences = [
+                [builder.load(o.pointer(o.at(source, builder.mul(row, o.whole(r)), i), o.vector), align=align)]
+                for r in range(ROWS)
+            ]
+            unit = 1
+            while len(sequences) > 1:  # rows in pairs, then pairs of pairs: a, b -> a0 b0 a1 b1 …
+                pairs = zip(sequences[::2], sequences[1::2])
+                sequences = [[v for x, y in zip(a, b) for v in o.interleaved(x, y, unit)] for a, b in pairs]
+                unit *= 2
+            piece = min(o.count, ROWS)
+            for n, value in enumerate(sequences[0]):
+                for first in range(0, o.count, piece):
+                    place = n * o.count + first
+                    line = builder.mul(builder.add(i, o.whole(place // ROWS)), target_row)
+                    part = o.part(value, first, piece)
+                    at = o.at(target, line, o.whole(place % ROWS))
+                    builder.store(part, o.pointer(at, part.type), align=align)
+            end()
+            return target_context.get_dummy_value()
+
+        return signature(types.void, one, *[types.intp] * 5), generate
+
+    return gather
+
+
+gather = Emitted(_gather)
+
+
+def rows(formula, reads, writes, scalars):
+    """The formula over the columns of rows: `writes` rows from `reads` rows and `scalars` numbers.
+
+    Rows and numbers come in groups, of as many as the tuples say: formula(Mathematics, groups read, groups of numbers)
+    gives the groups to write. The call is `rows(one, n, bases, strides)`: n columns, and for each group (read, written,
+    numbers) the address of its first row and the elements from there to the next. `one` is a number of the dtype.
+    """
+
+    def write():
+        from numba import types
+        from numba.core.typing import signature
+        from numba.extending import intrinsic
+
+        @intrinsic
+        def apply(context, one, n, bases, strides):
+            def generate(target, builder, signature, arguments):
+                _one, n, bases, strides = arguments
+                o = Writer(target, builder, one, width() * 8 // one.bitwidth)
+                members = []
+                for i, count in enumerate((*reads, *writes, *scalars)):
+                    base, stride = (builder.extract_value(x, i) for x in (bases, strides))
+                    members.append([o.at(base, builder.mul(stride, o.whole(j))) for j in range(count)])
+                into, numbers = members[len(reads) : len(reads) + len(writes)], members[len(reads) + len(writes) :]
+                known = [
+                    [Vector(builder, o.splat(builder.load(o.pointer(at, o.scalar)))) for at in group]
+                    for group in numbers
+                ]
+                b, _, end = o.loop(n, o.count, [])
+                mask = o.first(builder.sub(n, b))
+                given = [
+                    [Vector(builder, o.load(o.at(at, b), mask)) for at in group] for group in members[: len(reads)]
+                ]
+                for values, group in zip(formula(Mathematics, given, known), into, strict=True):
+                    for value, at in zip(values, group, strict=True):
+                        o.store(value.value, o.at(at, b), mask)
+                end()
+                return target.get_dummy_value()
+
+            return signature(types.void, one, types.intp, bases, strides), generate
+
+        return apply
+
+    return Emitted(write)
+
+
+def _fetch():
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.core.typing import signature
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def fetch(context, address):
+        def generate(target, builder, signature, arguments):
+            byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+            instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            read, keep, data = (ir.Constant(number, n) for n in (0, 3, 1))
+            builder.call(instruction, [builder.inttoptr(arguments[0], byte), read, keep, data])
+            return target.get_dummy_value()
+
+        return signature(types.void, types.intp), generate
+
+    return fetch
+
+
+fetch = Emitted(_fetch)
+
+
+# ---- threads that wait for each other --------------------------------------------------------------------------------
+
+
+def _counter(write_it):
+    def write():
+        from llvmlite import ir
+        from numba import types
+        from numba.core import cgutils
+        from numba.core.typing import signature
+        from numba.extending import intrinsic
+
+        whole = ir.IntType(64)
+
+        @intrinsic
+        def publish(context, address, value):
+            def generate(target, builder, signature, arguments):
+                place = builder.inttoptr(arguments[0], whole.as_pointer())
+                builder.store_atomic(arguments[1], place, "release", 8)
+                return target.get_dummy_value()
+
+            return signature(types.void, types.intp, types.intp), generate
+
+        @intrinsic
+        def observe(context, address):
+            def generate(target, builder, signature, arguments):
+                place = builder.inttoptr(arguments[0], whole.as_pointer())
+                return builder.load_atomic(place, "acquire", 8)
+
+            return signature(types.intp, types.intp), generate
+
+        @intrinsic
+        def give_way(context):
+            def generate(target, builder, signature, arguments):
+                if os.name == "posix":
+                    kind = ir.FunctionType(ir.IntType(32), [])
+                    builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+                return target.get_dummy_value()
+
+            return signature(types.void), generate
+
+        return {"publish": publish, "observe": observe, "give_way": give_way}[write_it]
+
+    return Emitted(write)
+
+
+publish, observe, give_way = _counter("publish"), _counter("observe"), _counter("give_way")
