@@ -18,11 +18,11 @@ class Generator:
     """
 
     def __init__(self, seed: int | None = None):
-        self.rng = np.random.default_rng(seed)
+        self.rng = _rng(seed)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed`; returns self."""
-        self.rng = np.random.default_rng(seed)
+        self.rng = _rng(seed)
         return self
 
     def get_state(self) -> dict:
@@ -32,6 +32,13 @@ class Generator:
     def set_state(self, state: dict) -> None:
         """Continue from a state that `get_state` gave."""
         self.rng.bit_generator.state = state
+
+
+def _rng(seed):
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ValueError(f"Generator received seed={seed!r}; pass an integer of at least 0") from None
 
 
 default_generator = Generator()

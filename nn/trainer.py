@@ -18,6 +18,7 @@ from .files import write_atomically
 from .optim import Optimizer, clip_grad_norm_
 from .optim.lr_scheduler import LRScheduler
 from .serialization import load, save
+from .utils.rnn import detach_state
 
 
 class Trainer:
@@ -306,9 +307,5 @@ class StatefulTrainer(Trainer):
         """Return the model's output for one window, and keep the state it leaves."""
         x, fresh = x
         output, state = self.model(x, None if fresh else self.state)
-        self.state = _detached(state)
+        self.state = detach_state(state)
         return output
-
-
-def _detached(state: Any) -> Any:
-    return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)

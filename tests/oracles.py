@@ -207,3 +207,64 @@ def cross_entropy(logits, target, weight=None, ignore_index=-100, label_smoothin
             q = label_smoothing / classes + (1 - label_smoothing) * (c == target[at])
             out[at] -= float(weight[c]) * q * (scores[c] - log_total)
     return out
+
+
+# ---- recurrent networks over packed rows, one sequence after the other -----------------------------------------------
+
+
+def _scan(step, x, states, batch_sizes, reverse):
+    """Each sequence's rows through step(row, *states) -> states: the first states by row, the last ones by sequence."""
+    out, last = np.zeros((len(x), states[0].shape[1])), [np.array(s, np.float64) for s in states]
+    for b in range(batch_sizes[0]):
+        rows = [sum(batch_sizes[:t]) + b for t, n in enumerate(batch_sizes) if b < n]
+        own = [s[b] for s in last]
+        for row in reversed(rows) if reverse else rows:
+            own = step(x[row].astype(np.float64), *own)
+            out[row] = own[0]
+        for s, value in zip(last, own, strict=True):
+            s[b] = value
+    return (out, *last)
+
+
+def _affine(w, x, b):
+    return w @ x if b is None else w @ x + b
+
+
+def _sigmoid(x):
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+def rnn_sequence(h0, x, w_ih, w_hh, b_ih=None, b_hh=None, *, batch_sizes, reverse=False, nonlinearity="tanh"):
+    def step(x, h):
+        a = _affine(w_ih, x, b_ih) + _affine(w_hh, h, b_hh)
+        return [np.tanh(a) if nonlinearity == "tanh" else np.where(a < 0, 0.0, a)]
+
+    return _scan(step, x, [h0], batch_sizes, reverse)
+
+
+def lstm_sequence(
+    h0, x, c0, w_ih, w_hh, b_ih=None, b_hh=None, peephole=None, *, batch_sizes, reverse=False, previous=False
+):
+    p_i, p_f, p_o = np.zeros((3, h0.shape[1])) if peephole is None else peephole
+
+    def step(x, h, c):
+        a_i, a_f, a_g, a_o = np.split(_affine(w_ih, x, b_ih) + _affine(w_hh, h, b_hh), 4)
+        new = _sigmoid(a_f + p_f * c) * c + _sigmoid(a_i + p_i * c) * np.tanh(a_g)
+        return _sigmoid(a_o + p_o * (c if previous else new)) * np.tanh(new), new
+
+    return _scan(step, x, [h0, c0], batch_sizes, reverse)
+
+
+def gru_sequence(h0, x, w_ih, w_hh, b_ih=None, b_hh=None, *, batch_sizes, reverse=False, reset_after=True):
+    size = h0.shape[1]
+    b = np.zeros(3 * size) if b_hh is None else b_hh
+
+    def step(x, h):
+        x_r, x_z, x_n = np.split(_affine(w_ih, x, b_ih), 3)
+        r = _sigmoid(x_r + w_hh[:size] @ h + b[:size])
+        z = _sigmoid(x_z + w_hh[size : 2 * size] @ h + b[size : 2 * size])
+        w, b_n = w_hh[2 * size :], b[2 * size :]
+        n = np.tanh(x_n + (r * (w @ h + b_n) if reset_after else w @ (r * h) + b_n))
+        return [(1 - z) * n + z * h]
+
+    return _scan(step, x, [h0], batch_sizes, reverse)

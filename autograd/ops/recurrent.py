@@ -7,7 +7,11 @@ and never grows, so sequences are ordered by length. Equal lengths are the case 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from itertools import accumulate, pairwise
+
+import numpy as np
 
 from ..backward import grad
 from ..primitive import primitive
@@ -47,7 +51,7 @@ def lstm_composed(h0, x, c0, w_ih, w_hh, b_ih, b_hh, peephole, *, batch_sizes, r
     """Hochreiter & Schmidhuber's LSTM with forget gates (Gers 1999); the peepholes are those of Gers & Schmidhuber."""
 
     def step(gates, h, c):
-        i, f, g, o = split(gates + linear(h, w_hh, b_hh), h.shape[1], 1)
+        i, f, g, o = split(gates + linear(h, w_hh, b_hh), [h.shape[1]] * 4, 1)
         if peephole is not None:
             i, f = i + peephole[0] * c, f + peephole[1] * c
         new = sigmoid(f) * c + sigmoid(i) * tanh(g)
@@ -65,7 +69,7 @@ def gru_composed(h0, x, w_ih, w_hh, b_ih, b_hh, *, batch_sizes, reverse, reset_a
         size = h.shape[1]
         gate_weight, new_weight = w_hh[: 2 * size], w_hh[2 * size :]
         gate_bias, new_bias = (None, None) if b_hh is None else (b_hh[: 2 * size], b_hh[2 * size :])
-        r, z = split(sigmoid(gates[:, : 2 * size] + linear(h, gate_weight, gate_bias)), size, 1)
+        r, z = split(sigmoid(gates[:, : 2 * size] + linear(h, gate_weight, gate_bias)), [size, size], 1)
         pulled = r * linear(h, new_weight, new_bias) if reset_after else linear(r * h, new_weight, new_bias)
         n = tanh(gates[:, 2 * size :] + pulled)
         return (n + z * (h - n),)
@@ -99,6 +103,7 @@ def _flops(gates):
     name="rnn_sequence",
     outputs=2,
     scratch=True,
+    floating=True,
     formula=r"h_t = \phi(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh})",
     flops=_flops(1),
 )
@@ -132,6 +137,7 @@ def rnn_rows_fused(k, g, h0, x, w_ih, w_hh, b_ih, b_hh, out, scratch, *, batch_s
     name="lstm_sequence",
     outputs=3,
     scratch=True,
+    floating=True,
     formula=r"c_t = f_t \odot c_{t-1} + i_t \odot g_t,\ h_t = o_t \odot \tanh c_t",
     flops=_flops(4),
 )
@@ -165,6 +171,7 @@ def lstm_rows_fused(k, g, h0, x, c0, w_ih, w_hh, b_ih, b_hh, peephole, out, scra
     name="gru_sequence",
     outputs=2,
     scratch=True,
+    floating=True,
     formula=r"h_t = (1 - z_t) \odot n_t + z_t \odot h_{t-1}",
     flops=_flops(3),
 )
@@ -257,11 +264,11 @@ def gru_sequence(h0, x, w_ih, w_hh, b_ih=None, b_hh=None, *, batch_sizes, revers
     """The states of a GRU over packed sequences (Cho 2014): h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}.
 
     r, z = σ(…) of W_ih x_t + b_ih + W_hh h_{t−1} + b_hh; n = tanh(W_in x_t + b_in + r ⊙ (W_hn h_{t−1} + b_hn)), or,
-    with reset_after=False as in the paper, tanh(W_in x_t + b_in + W_hn (r ⊙ h_{t−1}) + b_hn). The order is r z n. The
-    paper writes z where this, with PyTorch, has 1 − z.
+    with reset_after=False as in the paper, tanh(W_in x_t + b_in + W_hn (r ⊙ h_{t−1}) + b_hn). The order is r z n.
+    Chung 2014 and many lectures write z where this, with Cho and PyTorch, has 1 − z.
 
     Shapes: h0 (B, H), x (N, I), w_ih (3H, I), w_hh (3H, H), biases (3H,) → every h_t, packed (N, H), and the last h of
-    each sequence (B, H); B = batch_sizes[0], N = sum(batch_sizes). Backward keeps 4 N H numbers besides the inputs and
+    each sequence (B, H); B = batch_sizes[0], N = sum(batch_sizes). Backward keeps 5 N H numbers besides the inputs and
     the outputs.
 
     Errors: ValueError for shapes that do not fit, or sizes that grow or do not sum to N.
@@ -277,15 +284,10 @@ def gru_sequence(h0, x, w_ih, w_hh, b_ih=None, b_hh=None, *, batch_sizes, revers
 
 def _checked(who, gates, h0, x, w_ih, w_hh, b_ih, b_hh, batch_sizes):
     """The batch sizes as a tuple, after everything was found to fit."""
-    sizes = tuple(int(n) for n in batch_sizes)
-    if not sizes or min(sizes) < 1 or any(a < b for a, b in pairwise(sizes)):
+    sizes, count = _in_order(who, tuple(batch_sizes) if isinstance(batch_sizes, Iterable) else (batch_sizes,))
+    if x.ndim != 2 or len(x) != count:
         raise ValueError(
-            f"{who}: received batch_sizes {_few(sizes)}; they are the numbers of sequences that have a first, second, "
-            "… step: positive, and never growing"
-        )
-    if x.ndim != 2 or len(x) != sum(sizes):
-        raise ValueError(
-            f"{who}: received x of shape {x.shape} for batch_sizes {_few(sizes)}; it needs their sum, {sum(sizes)}, as "
+            f"{who}: received x of shape {x.shape} for batch_sizes {_few(sizes)}; it needs their sum, {count}, as "
             "its number of rows, one for each step of each sequence"
         )
     if h0.ndim != 2 or len(h0) != sizes[0]:
@@ -299,6 +301,18 @@ def _checked(who, gates, h0, x, w_ih, w_hh, b_ih, b_hh, batch_sizes):
     ]:
         _fits(who, name, value, shape)
     return sizes
+
+
+@lru_cache(256)
+def _in_order(who, sizes):
+    """The batch sizes as ints, and their sum."""
+    whole = all(isinstance(n, (int, np.integer)) for n in sizes)
+    if not sizes or not whole or min(sizes) < 1 or any(a < b for a, b in pairwise(sizes)):
+        raise ValueError(
+            f"{who}: received batch_sizes {_few(sizes)}; they are the numbers of sequences that have a first, second, "
+            "… step: positive integers that never grow"
+        )
+    return tuple(map(int, sizes)), int(sum(sizes))
 
 
 def _fits(who, name, value, shape):

@@ -7,7 +7,9 @@ every loop is compiled for few signatures.
 
 import importlib.util
 import os
-from functools import cache, cached_property, update_wrapper
+from functools import cache, cached_property, partial, update_wrapper
+from hashlib import blake2b
+from pathlib import Path
 from pickle import UnpicklingError
 from types import FunctionType
 
@@ -62,7 +64,7 @@ def jit(twin, *, reassociate=False):
 
 
 def inline(function):
-    """Mark a scalar formula that loops may call; Numba's cache of a loop does not see it change in another file."""
+    """Mark a scalar formula that loops may call."""
     function.inline = True
     return function
 
@@ -75,10 +77,39 @@ def variant(function, name, **names):
 
 
 def _with_compiled_inlines(function):
-    """`function` with the formulas that it calls by their names compiled."""
+    """`function` with the formulas that it calls by their names compiled.
+
+    Numba's cache compares the time of the function's own file only; the name tells the formulas' files apart.
+    """
+    formulas = _formulas(function)
+    if not formulas:
+        return function
+    text = b"".join(map(_text, sorted(_sources(function))))
+    name = f"{function.__qualname__}_{blake2b(text, digest_size=6).hexdigest()}"
+    return variant(function, name, **{own: _compiled_inline(formula) for own, formula in formulas.items()})
+
+
+def _formulas(function):
     known = {name: function.__globals__.get(name) for name in function.__code__.co_names}
-    formulas = {name: _compiled_inline(value) for name, value in known.items() if getattr(value, "inline", False)}
-    return variant(function, function.__qualname__, **formulas) if formulas else function
+    return {name: value for name, value in known.items() if getattr(value, "inline", False)}
+
+
+def _sources(part):
+    """The files in which a formula is written, and those of its `parts`: functions, partial ones, tuples of them."""
+    own, parts = set(), getattr(part, "parts", part if isinstance(part, tuple) else ())
+    if isinstance(part, partial):
+        parts = part.func, *part.args
+    elif isinstance(part, FunctionType):
+        own, parts = {part.__code__.co_filename}, _formulas(part).values()
+    return own.union(*map(_sources, parts))
+
+
+@cache
+def _text(file):
+    try:
+        return Path(file).read_bytes()
+    except OSError:  # no file, and so no cache either
+        return b""
 
 
 @cache

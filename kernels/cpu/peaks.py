@@ -18,17 +18,16 @@ _WORTH_SHARING = 2_000_000  # FLOPs that outlast handing a slice to a worker
 @half_by_single
 def conv1d_max(x, w, b):
     """max_i of b[o] + Σ w[o, c, j] x[n, c, i + j], and the first i where it stands: (N, O) twice; NaN wins."""
-    x, w, b = floats(x, w, b)
-    rows, (o, c, k) = _channels_last(x), w.shape
-    n, length, _ = rows.shape
-    filters = np.ascontiguousarray(w.transpose(1, 2, 0)).reshape(c, k * o)
-    out, places = np.empty((n, o), x.dtype), np.empty((n, o), np.int64)
-    images = max(1, _PIECE_BYTES // max(1, length * k * o * x.itemsize))
+    rows, filters, b = floats(_channels_last(x), w.transpose(1, 2, 0), b)
+    (n, length, c), (_, k, o) = rows.shape, filters.shape
+    filters = filters.reshape(c, k * o)
+    out, places = np.empty((n, o), rows.dtype), np.empty((n, o), np.int64)
+    images = max(1, _PIECE_BYTES // max(1, length * k * o * rows.itemsize))
 
     def task(start, stop):
         for first in range(start, stop, images):
             part = slice(first, min(first + images, stop))
-            taps = scratch("taps", (part.stop - first, length, k * o), x.dtype)
+            taps = scratch("taps", (part.stop - first, length, k * o), rows.dtype)
             np.matmul(rows[part].reshape(-1, c), filters, out=taps.reshape(-1, k * o))
             _largest(taps.reshape(-1, length, k, o), out[part], places[part])
 
@@ -41,10 +40,10 @@ def conv1d_max(x, w, b):
 @half_by_single
 def windows_product(x, w, places):
     """Σ w[o, c, j] x[n, c, places[n, o] + j]: (N, O)."""
-    x, w = floats(x, w)
-    rows, filters, places = _channels_last(x), _as_windows(w), _checked(places, x.shape[2] - w.shape[2])
-    out = np.empty(places.shape, x.dtype)
-    task = lambda a, b: _products(_flat(rows[a:b]), filters, places[a:b], x.shape[1], out[a:b])
+    rows, filters = floats(_channels_last(x), _channels_last(w))
+    places, c = _checked(places, x.shape[2] - w.shape[2]), x.shape[1]
+    out = np.empty(places.shape, rows.dtype)
+    task = lambda a, b: _products(_flat(rows[a:b]), _flat(filters), places[a:b], c, out[a:b])
     workers.run(task, len(out), grain=_grain(2 * filters.size))
     return out
 
@@ -52,10 +51,10 @@ def windows_product(x, w, places):
 @half_by_single
 def windows_input(g, w, places, *, length):
     """The adjoint of `windows_product` with respect to x: g (N, O) -> (N, C, length)."""
-    g, w = floats(g, w)
-    filters, places, c = _as_windows(w), _checked(places, length - w.shape[2]), w.shape[1]
+    g, filters = floats(g, _channels_last(w))
+    places, c = _checked(places, length - w.shape[2]), w.shape[1]
     out = np.zeros((len(g), length, c), g.dtype)
-    task = lambda a, b: _add_filters(g[a:b], filters, places[a:b], c, _flat(out[a:b]))
+    task = lambda a, b: _add_filters(g[a:b], _flat(filters), places[a:b], c, _flat(out[a:b]))
     workers.run(task, len(out), grain=_grain(2 * filters.size))
     return out.swapaxes(1, 2)
 
@@ -63,21 +62,17 @@ def windows_input(g, w, places, *, length):
 @half_by_single
 def windows_weight(g, x, places, *, width):
     """The adjoint of `windows_product` with respect to w: g (N, O), x (N, C, L) -> (O, C, width)."""
-    g, x = floats(g, x)
-    rows, places, c = _channels_last(x), _checked(places, x.shape[2] - width), x.shape[1]
-    out = np.zeros((g.shape[1], width, c), x.dtype)
+    g, rows = floats(g, _channels_last(x))
+    places, c = _checked(places, x.shape[2] - width), x.shape[1]
+    out = np.zeros((g.shape[1], width, c), g.dtype)
     task = lambda a, b: _add_windows(compact(g[:, a:b]), _flat(rows), compact(places[:, a:b]), c, _flat(out[a:b]))
     workers.run(task, len(out), grain=_grain(2 * len(g) * width * c))
     return np.ascontiguousarray(out.swapaxes(1, 2))
 
 
 def _channels_last(x):
-    """x (N, C, L) as (N, L, C), which costs nothing where it was looked up as such."""
-    return compact(x.swapaxes(1, 2))
-
-
-def _as_windows(w):
-    return _flat(compact(w.swapaxes(1, 2)))
+    """x (N, C, L) as (N, L, C); sequences that were looked up as such are contiguous so."""
+    return x.swapaxes(1, 2)
 
 
 def _flat(x):

@@ -16,7 +16,7 @@ from .jit import Loop, has_numba, inline, jit, variant
 from .layout import compact, half_by_single
 from .matmul import matmul
 from .special import sigmoid
-from .vector import ROWS, gather, give_way, narrow, observe, publish, wide
+from .vector import ROWS, fetch, gather, give_way, narrow, observe, publish, wide
 
 _PATIENCE = 2000  # looks before a waiting thread offers its core to others
 _APART = 8  # numbers between two threads' counters: a cache line
@@ -44,7 +44,7 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     record, out = np.empty((len(x) if keep else batch) * size * cell.record, dtype), _padded(size, len(x), dtype)
     hidden, local = np.stack([_columns(h0)] * 2), _columns(local0)
     if len(batch_sizes) == 1:  # not worth packing the weights
-        across, x, products = False, x[:0], np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
+        across, x, products = False, np.empty((0, 0), dtype), np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
     else:
         across, x = _either_way(x)
         products = np.empty((0, 0, 0), dtype)
@@ -68,24 +68,24 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
     across, x = _either_way(x)
     dx = _padded(width, len(g), dtype) if across else np.empty((len(g), width), dtype)
     dw_ih, dw_hh = (np.zeros((cell.gates, tall, -(-n // many) * many), dtype) for n in (width, size))
-    sums = np.zeros((cell.gradients, tall, vector.lanes(dtype) if _compiled() else 1), dtype)
-    dpeephole, dh0 = np.zeros((cell.peepholes, size), dtype), np.zeros_like(initial)
+    sums, dpeephole = np.zeros((cell.gradients, tall)), np.zeros((cell.peepholes, size))  # in double: they are long
+    dh0 = np.zeros_like(initial)
     operand = np.zeros((2, cell.gradients * size, local.shape[1]), dtype)
     arguments = (
         starts, w_ih, w_hh, *_either_way(g), across, x, record, _base(out.T), initial, dx, dw_ih, dw_hh, sums, dh0,
         dpeephole, operand, local, _rows(peephole, size, dtype),
     )  # fmt: skip
     _together(_BACKWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
-    sums, ordered = sums[:, :size, 0], np.argsort(cell.order)
+    sums, ordered = sums[:, :size].astype(dtype), np.argsort(cell.order)
     return (
         dh0[:, :batch].T,
         dx[:, : starts[-1]].T if across else dx,
         local[:, :batch].T,
-        dw_ih[:, :size, :width].reshape(-1, width),
-        dw_hh[:, :size, :size].reshape(-1, size),
+        dw_ih[:, :size, :width].reshape(w_ih.shape),
+        dw_hh[:, :size, :size].reshape(w_hh.shape),
         sums[ordered].reshape(-1),
         sums[-cell.gates :].reshape(-1),
-        None if peephole is None else dpeephole,
+        None if peephole is None else dpeephole.astype(dtype),
     )
 
 
@@ -170,13 +170,11 @@ def _compiled():
 
 def _together(loop, reverse, weights, arguments):
     """Run the loop on as many threads as a step's multiplications keep busy."""
-    starts, dtype, size = arguments[0], arguments[1].dtype, arguments[-1].shape[1]
-    if starts[-1] == 0 or size == 0:
-        return
-    compiled = _compiled()
+    (height, width), dtype, size = arguments[1].shape, arguments[1].dtype, arguments[-1].shape[1]
+    compiled, blocks = _compiled(), -(-size // ROWS)
     wanted = min(weights * arguments[-3].shape[-1] // _WORTH_SHARING, size // ROWS) if compiled else 1
-    height, width = arguments[1].shape
-    packed = np.empty((height + ROWS) * (-(-size // ROWS) + -(-width // ROWS)) * ROWS if compiled else 0, dtype)
+    tall = blocks * ROWS * (height // max(size, 1))
+    packed = np.empty(tall * (blocks + -(-width // ROWS)) * ROWS if compiled else 0, dtype)
     flags = np.zeros((max(wanted, 1) + 1) * _APART, np.int64)  # whether one was interrupted, and the steps of each
     sizes = (vector.lanes(dtype), vector.columns(dtype)) if compiled else (1, 1)
 
@@ -186,9 +184,9 @@ def _together(loop, reverse, weights, arguments):
     workers.together(task, wanted, flags)
 
 
-# Of the cell: each kind's loops have its own in their place (`_loops`). INPUT, STATE, EVERY: which gradients belong to
-# the gates' input parts, to their state parts, and all.
-GATES = RECORD = GRADIENTS = ORDER = INPUT = STATE = EVERY = NATURAL = step = None
+# Of the cell: each kind's loops have its own in their place (`_loops`). INPUT, STATE: which gradients belong to the
+# gates' input parts, and to their state parts.
+GATES = RECORD = GRADIENTS = ORDER = INPUT = STATE = NATURAL = step = None
 
 # ---- the loops -------------------------------------------------------------------------------------------------------
 
@@ -240,7 +238,7 @@ def _backward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, across_
         back = w_hh.T @ to_state
         dh0[:, known:n] = back[:, known:]
         back = back[:, :known]
-        sums[:, :size, 0] += slopes.sum(2)
+        sums[:, :size] += slopes.sum(2)
         for row, terms in zip(dpeephole, seen):
             row += terms.sum(1)
 
@@ -346,7 +344,7 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x,
     size, held, each, width = out.shape[0], local.shape[1], out.itemsize, w_ih.shape[1]
     blocks, steps = (size + ROWS - 1) // ROWS, len(starts) - 1
     first, last, group = blocks * part // parts, blocks * (part + 1) // parts, (_TILES + GATES - 1) // GATES
-    operand, own = np.zeros(width * held, out.dtype), np.empty((2, group * GATES * ROWS, held), out.dtype)
+    operand, own = np.zeros(width * held, out.dtype), np.zeros((2, group * GATES * ROWS, held), out.dtype)
     other = blocks * ROWS * GATES * width
     if steps > 1:
         pack(one, w_ih, packed, 0, first, last, GATES, size, few)
@@ -361,6 +359,9 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x,
         for head in range(first, last, group):
             tiles = min(group, last - head) * GATES
             if steps > 1:
+                for unit in range(head * ROWS, min(size, head * ROWS + tiles // GATES * ROWS)):
+                    for line in range(0, n * each, 64):  # a row's lines lie too far apart to be foreseen
+                        fetch(address(out) + (unit * out.shape[1] + start) * each + line)
                 w, h = address(packed) + head * GATES * ROWS * width * each, address(operand)
                 panel(one, w, tiles, width, h, held, address(own), n, few, many, each)
                 w = address(packed) + (other + head * GATES * ROWS * size) * each
@@ -420,6 +421,20 @@ def weight_gradients(one, rows, columns, panels, deep, filled, add, blocks, grad
 
 
 @inline
+def sum_gradients(one, rows, ones, deep, filled, blocks, gradients, part, into, few):
+    """The sums of the gates' gradients collected in `rows`, of at most _DEEP in their own precision."""
+    each = rows.itemsize
+    for block in range(blocks[0], blocks[1]):
+        for d in range(gradients):
+            tile = (block - blocks[0]) * gradients + d
+            for k in range(0, filled, _DEEP):
+                w = address(rows) + (tile * deep + k) * ROWS * each
+                narrow(one, w, address(ones), few, address(part), few, min(_DEEP, filled - k), 0)
+                for r in range(ROWS):
+                    into[d, block * ROWS + r] += part[r, 0]
+
+
+@inline
 def collect_states(one, states, initial, size, start, known, n, columns, deep, filled, few, many):
     """The states before a step, panel by panel: the first `known` sequences' from `start`, the others' initial ones."""
     for p in range((size + many - 1) // many):
@@ -449,7 +464,8 @@ def _backward(one, part, parts, reverse, starts, w_ih, w_hh, across_g, g, across
     deep, of_h, of_x = max(_DEEP, held), dw_hh.shape[2] // many, dw_ih.shape[2] // many
     own, downs = np.zeros((_TILES * ROWS, held), local.dtype), np.zeros(_TILES * ROWS * held, local.dtype)
     slopes, terms = np.zeros((GRADIENTS * ROWS, held), local.dtype), np.zeros((3, held), local.dtype)
-    rows, ones = np.zeros((last - first) * GRADIENTS * deep * ROWS, local.dtype), np.ones(deep * few, local.dtype)
+    rows, part_sums = np.zeros((last - first) * GRADIENTS * deep * ROWS, local.dtype), np.empty((ROWS, few), local.dtype)
+    ones = np.ones(_DEEP * few, local.dtype)
     before_h, before_x = np.zeros(of_h * deep * many, local.dtype), np.zeros(of_x * deep * many, local.dtype)
     other = blocks * ROWS * height
     pack_transposed(w_hh, packed, 0, first, last, NATURAL, size)
@@ -468,7 +484,7 @@ def _backward(one, part, parts, reverse, starts, w_ih, w_hh, across_g, g, across
             mine = first, last
             weight_gradients(one, rows, before_h, of_h, deep, filled, flushed, mine, GRADIENTS, STATE, dw_hh, few, many)
             weight_gradients(one, rows, before_x, of_x, deep, filled, flushed, mine, GRADIENTS, INPUT, dw_ih, few, many)
-            weight_gradients(one, rows, ones, 1, deep, filled, flushed, mine, GRADIENTS, EVERY, sums, few, few)
+            sum_gradients(one, rows, ones, deep, filled, mine, GRADIENTS, part_sums, sums, few)
             filled, flushed = 0, 1
         for head in range(first, last, _TILES):
             tiles, lo = min(_TILES, last - head), head * ROWS
@@ -535,7 +551,6 @@ def _loops(function, twin, formula, groups):
             NATURAL=tuple(range(cell.gates)),
             INPUT=tuple(cell.order.index(gate) for gate in range(cell.gates)),
             STATE=tuple(range(cell.gradients - cell.gates, cell.gradients)),
-            EVERY=tuple(range(cell.gradients)),
             step=vector.rows(partial(formula, cell), *groups(cell)),
         )
         made[kind] = Loop(variant(function, f"{function.__name__}_{kind}", **names), partial(twin, cell), {"contract"})

@@ -12,12 +12,15 @@ ROWS = 8  # of a tile
 
 
 class Emitted:
-    """Something that loops may call and whose instructions are written here; Numba is imported at its first use."""
+    """Something that loops may call and whose instructions `write` writes; Numba is imported at its first use.
+
+    parts: what else it is made of.
+    """
 
     inline = True
 
-    def __init__(self, write):
-        self.write = write
+    def __init__(self, write, *parts):
+        self.write, self.parts = write, (write, *parts)
 
     @cached_property
     def compiled(self):
@@ -166,7 +169,7 @@ class Mathematics:
 
     @staticmethod
     def tanh(x):
-        """In single precision a quotient of polynomials; in double 1 - 2 / (exp(2|x|) + 1) but near 0."""
+        """In single precision a quotient of polynomials, within 5 ulp; in double 1 - 2 / (exp(2|x|) + 1) but near 0."""
         if _bits(x) == 32:
             x = x.where("<", -_TANH_END, -_TANH_END, x.where(">", _TANH_END, _TANH_END, x))
             return x * _polynomial(x * x, _TANH_ODD) / _polynomial(x * x, _TANH_EVEN)
@@ -231,12 +234,13 @@ class Writer:
         return cgutils.get_or_insert_function(self.builder.module, self.ir.FunctionType(result, arguments), name)
 
     def interleaved(self, a, b, unit):
-        """The two vectors a[:unit] b[:unit] a[unit:2 unit] …; with units as long as they are, themselves."""
-        if unit >= self.count:
-            return a, b
+        """The numbers a[:unit] b[:unit] a[unit:2 unit] … of two lists of vectors."""
+        if whole := unit // self.count:
+            return [v for i in range(0, len(a), whole) for v in (*a[i : i + whole], *b[i : i + whole])]
         starts = [i + side for i in range(0, self.count, unit) for side in (0, self.count)]
         order = [place for start in starts for place in range(start, start + unit)]
-        return self.picked(a, b, order[: self.count]), self.picked(a, b, order[self.count :])
+        halves = order[: self.count], order[self.count :]
+        return [self.picked(x, y, half) for x, y in zip(a, b) for half in halves]
 
     def part(self, value, first, count):
         """`count` places of a vector from `first` on."""
@@ -376,8 +380,7 @@ def _gather():
             ]
             unit = 1
             while len(sequences) > 1:  # rows in pairs, then pairs of pairs: a, b -> a0 b0 a1 b1 …
-                pairs = zip(sequences[::2], sequences[1::2])
-                sequences = [[v for x, y in zip(a, b) for v in o.interleaved(x, y, unit)] for a, b in pairs]
+                sequences = [o.interleaved(a, b, unit) for a, b in zip(sequences[::2], sequences[1::2])]
                 unit *= 2
             piece = min(o.count, ROWS)
             for n, value in enumerate(sequences[0]):
@@ -440,10 +443,11 @@ def rows(formula, reads, writes, scalars):
 
         return apply
 
-    return Emitted(write)
+    return Emitted(write, formula)
 
 
 def _fetch():
+    """The instruction `fetch(address)`: have the line there at hand, to be written."""
     from llvmlite import ir
     from numba import types
     from numba.core import cgutils
@@ -456,8 +460,8 @@ def _fetch():
             byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
             kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
             instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            read, keep, data = (ir.Constant(number, n) for n in (0, 3, 1))
-            builder.call(instruction, [builder.inttoptr(arguments[0], byte), read, keep, data])
+            write, keep, data = (ir.Constant(number, n) for n in (1, 3, 1))
+            builder.call(instruction, [builder.inttoptr(arguments[0], byte), write, keep, data])
             return target.get_dummy_value()
 
         return signature(types.void, types.intp), generate

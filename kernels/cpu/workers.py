@@ -40,9 +40,17 @@ def run(task, n, *, grain=1):
 def together(task, parts, flags):
     """Call task(part, parts) for each part at the same time, so that the calls may wait for each other.
 
-    There are at most as many parts as threads; in a nested call there is one. `flags[0]` becomes 1 if the caller is
-    interrupted: whoever waits must look at it, and give up.
+    There are at most as many parts as threads; in a nested call there is one. `flags[0]` becomes 1 if a part fails or
+    the caller is interrupted: whoever waits must look at it, and give up.
     """
+
+    def attempt(part, _):
+        try:
+            task(part, parts)
+        except BaseException:
+            flags[0] = 1
+            raise
+
     parts = 1 if _here.busy else max(1, min(_state.threads, parts))
     with one_blas_thread:
         if parts == 1:
@@ -50,7 +58,7 @@ def together(task, parts, flags):
             return
         with _one_company:
             try:
-                _share(lambda part, _: task(part, parts), [(part, part + 1) for part in range(parts)])
+                _share(attempt, [(part, part + 1) for part in range(parts)])
             except BaseException:
                 flags[0] = 1
                 raise

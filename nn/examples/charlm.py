@@ -133,8 +133,8 @@ def sample(
     settings, weights = _settings(run), run / "best.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(
-            f"{weights} is not there: the first epoch of this training has not ended. Let it go on: chainrule train "
-            f"charlm --resume --out {run}, with the options it had."
+            f"{weights} is not there: the first epoch of this training has not ended. Wait for it, or, if it was "
+            f"interrupted, train anew: chainrule train charlm --out {run}"
         )
     try:
         model = _model(settings)
@@ -216,7 +216,8 @@ def _prepare(out: Path, settings: dict[str, Any], resume: bool) -> None:
                 "Pass what it was begun with, or begin another: --out."
             )
     else:
-        (out / "best.safetensors").unlink(missing_ok=True)  # an earlier run's, which these settings would not describe
+        for weights in ("best", "last"):  # an earlier run's, which these settings would not describe
+            (out / f"{weights}.safetensors").unlink(missing_ok=True)
         write_atomically(out / FILE, [json.dumps(settings, ensure_ascii=False, indent=1).encode()])
 
 

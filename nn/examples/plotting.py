@@ -86,12 +86,13 @@ def draw_comparison(
     histories: for each model's name, rows as `Trainer.fit` returns them, with validation and accuracy.
     """
     figure = blank(9, 3.6)
-    for axes, name, scale in zip(figure.subplots(1, 2), ("loss", "accuracy"), ((1, ".3f"), (100, ".1f", " %"))):
+    for axes, name, factor in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100)):
         for (model, history), color in zip(histories.items(), ("0.5", _TEST, _TRAIN)):
-            training = [scale[0] * row[name] for row in history]
+            training = [factor * row[name] for row in history]
             axes.plot([row["epoch"] for row in history], training, "--", color=color, linewidth=1)
-            _curve(axes, history, f"val_{name}", model, color, *scale)
-        _finish(axes, "accuracy, %" if name == "accuracy" else "loss")
+            form, unit = (".3f", "") if factor == 1 else (".1f", " %")
+            _curve(axes, history, f"val_{name}", model, color, factor, form, unit)
+        _finish(axes, name if factor == 1 else f"{name}, %")
     figure.suptitle(f"{title}: validation, and training dashed")
     figure.savefig(path, dpi=130)
 

@@ -275,8 +275,8 @@ def train(
         results[name] = Result(sum(p.numel() for p in model.parameters()), history, [labels[i] for i in answers])
     text = report(test.sentences, results)
     write_atomically(out / "report.txt", [text.encode()])
-    log = table([{"model": name, **row} for name, result in results.items() for row in result.history])
-    write_atomically(out / "log.csv", [log.encode()])
+    rows: list[dict[str, Any]] = [{"model": name, **row} for name, r in results.items() for row in r.history]
+    write_atomically(out / "log.csv", [table(rows).encode()])
     write_atomically(out / "words.json", [json.dumps({"labels": labels, "words": vocabulary.tokens}).encode()])
     histories = {name: result.history for name, result in results.items()}
     draw_comparison(histories, out / "training.png", "Praise or blame" if data == "made" else Path(data).name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...autograd import Tensor, masked_fill, matmul, softmax, tanh
 from ..module import Module
 from .checks import at_least, one_of
@@ -37,7 +39,7 @@ class _Attention(Module):
         several = query.ndim == 3
         scores = self.score(query if several else query.unsqueeze(1), projected)
         if mask is not None:
-            scores = masked_fill(scores, ~mask.unsqueeze(1), -float("inf"))
+            scores = masked_fill(scores, ~mask.unsqueeze(1), float(np.finfo(scores.dtype).min))
         weights = softmax(scores, -1)
         context = matmul(weights, values)
         return (context, weights) if several else (context.squeeze(1), weights.squeeze(1))

@@ -83,6 +83,11 @@ class Recurrence(Module):
         """Scan packed rows in the directions asked for."""
         if self.backward_cell is None:
             return _scan(self.cell, rows, sizes, state, self.reverse)
+        if state is not None and len(state) != 2:
+            raise ValueError(
+                f"Recurrence: received a state of length {len(state)} with a backward_cell, but each direction has its "
+                "own; pass (forward, backward), or None"
+            )
         forward, backward = (None, None) if state is None else state
         output, forward = _scan(self.cell, rows, sizes, forward, False)
         other, backward = _scan(self.backward_cell, rows, sizes, backward, True)
@@ -116,6 +121,11 @@ def _map(f: Callable[..., Tensor], state: Any, *others: Any) -> Any:
     """Apply f to the tensors of states: tensors, or nested tuples of tensors."""
     if isinstance(state, Tensor):
         return f(state, *others)
+    if not isinstance(state, tuple | list):
+        raise TypeError(
+            f"Recurrence: received a state that holds a {type(state).__name__}, but sequences of different lengths end "
+            "at different steps, where tensors alone can be cut; make states of tensors, or nested tuples of them"
+        )
     return tuple(_map(f, *parts) for parts in zip(state, *others))
 
 

@@ -110,7 +110,7 @@ class _Recurrent(Module):
         names = self.kind.states
         if hx is None:
             return [zeros(shape, dtype=like.dtype, device=like.device) for shape in shapes]
-        given = [hx] if isinstance(hx, Tensor) else list(hx)
+        given = list(hx) if isinstance(hx, tuple | list) else [hx]
         alone, tensors = len(names) == 1, all(isinstance(state, Tensor) for state in given)
         if isinstance(hx, Tensor) != alone or len(given) != len(names) or not tensors:
             received = "one tensor" if isinstance(hx, Tensor) else f"({', '.join(type(s).__name__ for s in given)})"
@@ -172,6 +172,11 @@ class Cell(_Recurrent):
         """Return the next state; hx None stands for zeros."""
         ndim(self, input.shape, (1, 2), "(B, I) or (I,)")
         axis_size(self, input.shape, -1, self.input_size, "input_size")
+        if not len(input):
+            raise ValueError(
+                f"{type(self).__name__}: received an input of shape {input.shape} without a row, so nothing makes a "
+                "step; pass one row or more"
+            )
         self._same_dtype("input", input, self.weight_ih)
         shape = (*input.shape[:-1], self.hidden_size)
         states = self._states(hx, self.weight_ih, [shape] * len(self.kind.states))
@@ -274,6 +279,7 @@ class GRUCell(Cell):
         reset_after: bool = True,
     ):
         super().__init__(input_size, hidden_size, bias, device, dtype, reset_after=reset_after)
+        one_of(self, "reset_after", reset_after, (True, False))
         self.reset_after = reset_after
 
 
@@ -538,4 +544,5 @@ class GRU(_Layer):
             dtype,
             reset_after=reset_after,
         )
+        one_of(self, "reset_after", reset_after, (True, False))
         self.reset_after = reset_after

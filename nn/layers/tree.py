@@ -49,7 +49,7 @@ class Tree:
         self.parent = np.repeat(np.arange(len(counts)), counts)
         self.place = np.arange(len(self.child)) - np.repeat(np.cumsum(counts) - counts, counts)
         self._check(len(counts))
-        order = self._downwards(children)
+        order = self._downwards(counts)
         heights, parents = [0] * len(counts), dict(zip(self.child.tolist(), self.parent.tolist()))
         for node in reversed(order[1:]):
             heights[parents[node]] = max(heights[parents[node]], heights[node] + 1)
@@ -66,13 +66,14 @@ class Tree:
         (Tree(nodes=5, leaves=3, height=2), 4)
         """
         leaves, inner, found = [], [], []
-        pending = [(nested, False)]
+        pending, above = [(nested, False)], set()  # above: what holds the part at hand
         while pending:  # inner nodes are numbered −1, −2, … until the leaves are counted
             part, visited = pending.pop()
             if not isinstance(part, tuple | list):
                 leaves.append(part)
                 found.append(part)
             elif visited:
+                above.remove(id(part))
                 inner.append(found[len(found) - len(part) :])
                 found[len(found) - len(part) :] = [-len(inner)]
             elif not part:
@@ -80,7 +81,10 @@ class Tree:
                     f"Tree: received an empty {type(part).__name__}, but every leaf has a number; put the number of "
                     "the leaf's input there"
                 )
+            elif id(part) in above:
+                raise ValueError("Tree: received a list that holds itself, but a tree has no cycles; remove it there")
             else:
+                above.add(id(part))
                 pending.append((part, True))
                 pending.extend((below, False) for below in reversed(part))
         if sorted(_integers("leaves", leaves).tolist()) != list(range(len(leaves))):
@@ -134,9 +138,10 @@ class Tree:
                 "of a tree has one parent; give each its own copy"
             )
 
-    def _downwards(self, children: Sequence[Sequence[int]]) -> list[int]:
+    def _downwards(self, counts: np.ndarray) -> list[int]:
         """Return all nodes from the root to the leaves."""
-        roots = np.setdiff1d(np.arange(len(children)), self.child)
+        child, ends = self.child.tolist(), np.cumsum(counts).tolist()
+        roots = np.setdiff1d(np.arange(len(counts)), self.child)
         if len(roots) > 1:
             raise ValueError(
                 f"Tree: received several roots, nodes {_some(roots)}, but a tree has one; hang them below one node, or "
@@ -144,9 +149,9 @@ class Tree:
             )
         order = roots.tolist()
         for node in order:  # grows while it is read
-            order.extend(children[node])
-        if len(order) < len(children):
-            rest = np.setdiff1d(np.arange(len(children)), order)
+            order.extend(child[ends[node] - counts[node] : ends[node]])
+        if len(order) < len(counts):
+            rest = np.setdiff1d(np.arange(len(counts)), order)
             raise ValueError(
                 f"Tree: received nodes {_some(rest)}, which hang below no root but in a cycle; a tree has none: remove "
                 "a child there"
@@ -200,7 +205,7 @@ class Forest:
 
 def _integers(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values)
-    if array.size and (array.dtype.kind not in "iu" or array.ndim != 1):
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise TypeError(f"Tree: received {name} that are not all integers, {_some(values)}; nodes are numbers from 0")
     return array.astype(np.int64)
 

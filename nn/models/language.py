@@ -135,8 +135,10 @@ def generate(
     (5,)
     """
     check_temperature(temperature)
+    if length < 0:
+        raise ValueError(f"generate received length={length}, the number of ids to draw. Pass 0 or more.")
     if len(prompt) == 0:
-        raise ValueError("generate received an empty prompt, which nothing can follow. Pass at least one id.")
+        raise ValueError("generate received an empty prompt, which nothing can follow. Begin with one token or more.")
     rng, made, state, x = (generator or default_generator).rng, [], None, prompt[:, None]
     with no_grad():
         for _ in range(length):
@@ -156,6 +158,11 @@ def check_temperature(temperature: float) -> None:
 
 
 def _drawn(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    if not logits.max() < math.inf:
+        raise ValueError(
+            "generate received logits that hold NaN or ∞ from the model, which are no probabilities. Train it anew, "
+            "with a smaller step, or load undamaged weights."
+        )
     if temperature == 0:
         return int(logits.argmax())
     with np.errstate(over="ignore"):  # −∞ is right for a tiny temperature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -165,6 +166,11 @@ class Decoder(Module):
         Beginnings are ranked by log p / length^length_penalty: 0 prefers short answers, 1 is the mean over the words.
         """
         at_least(self, 1, width=width, max_length=max_length)
+        if not math.isfinite(length_penalty):
+            raise ValueError(
+                f"{type(self).__name__}: received length_penalty={length_penalty}, the power of the length by which "
+                "log p is divided; pass a finite number, such as 1"
+            )
         with no_grad():
             token, state, memories = self._begin(hidden, memory, mask)
             n, device = len(token), token.device

@@ -60,7 +60,8 @@ class PackedSequence(_Fields):
         unsorted_indices: Tensor | None = None,
     ) -> PackedSequence:
         sizes = batch_sizes.numpy()
-        if not sizes.size or sizes.min() < 1 or (np.diff(sizes) > 0).any() or sizes.sum() != len(data):
+        counts = sizes.ndim == 1 and sizes.dtype.kind in "iu"
+        if not counts or not sizes.size or sizes.min() < 1 or (np.diff(sizes) > 0).any() or sizes.sum() != len(data):
             raise ValueError(
                 f"PackedSequence: received batch_sizes={sizes.tolist()} for {len(data)} rows, but the sequences that "
                 "still run are counted step by step: at least 1, never growing, their sum the number of rows; use "

@@ -113,6 +113,13 @@ def test_the_same_seed_gives_the_same_numbers():
         assert draw(generator=cr.Generator(3)).tolist() == draw(generator=cr.Generator(0).manual_seed(3)).tolist()
 
 
+@pytest.mark.parametrize("number", [-1, "one", 0.5])
+def test_a_seed_is_a_natural_number(number):
+    for call in (cr.Generator, cr.manual_seed, cr.Generator(0).manual_seed):
+        with pytest.raises(ValueError, match=f"Generator received seed={number!r}; pass an integer of at least 0"):
+            call(number)
+
+
 def test_generators_are_saved_and_restored():
     g = cr.Generator(5)
     g2 = cr.Generator()

@@ -33,10 +33,28 @@ def test_every_case_runs_on_our_side(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import cases
 
-    small = {"chain": dict(length=10), "conv": dict(x=(1, 3, 16, 16), filters=2, kernel=3)}
+    small = {
+        "chain": dict(length=10),
+        "conv": dict(x=(1, 3, 16, 16), filters=2, kernel=3),
+        "characters": dict(hidden=8, embed=4, steps=3, batch=2, vocabulary=5),
+        "recursive": dict(leaves=4, width=3),
+        "sentences": dict(batch=2, vocabulary=9, embed=4, filters=3),
+    }
     ours = cases.Ours()
     for _, maker, options in cases.CASES.values():
         maker(ours, **{**options, **small.get(maker.__name__, dict(batch=2))})()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the highest mark of memory is read from /proc")
+def test_the_peak_is_that_of_the_work(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import numpy as np
+    import run
+
+    def fill(side, megabytes):
+        return lambda: np.ones(megabytes << 20, np.uint8).sum()
+
+    assert 60 < run.peak(None, fill, dict(megabytes=64), dict(megabytes=1)) / 2**20 < 80
 
 
 def test_a_stopped_side_is_an_error_not_a_hang(monkeypatch):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from chainrule.kernels import cpu, for_array
-from chainrule.kernels.cpu import layout
+from chainrule.kernels.cpu import layout, recurrent
 from chainrule.kernels.cpu.exponential import exp
-from chainrule.kernels.cpu.jit import Loop, has_numba, jit
+from chainrule.kernels.cpu.jit import Loop, _sources, _text, has_numba, jit, variant
 
 CONVOLVE = """
 import sys, numpy as np
@@ -81,6 +81,38 @@ def test_a_damaged_cache_is_passed_over(tmp_path):
     for file in damaged:
         file.write_bytes(file.read_bytes()[:20])
     assert run(CONVOLVE, NUMBA_CACHE_DIR=str(tmp_path)) == "True"
+
+
+FORMULAS = {  # a formula, one that it calls, and instructions written out in yet another file
+    "formulas.py": "from chainrule.kernels.cpu.jit import inline\nfrom inner import add\n\n"
+    "@inline\ndef formula(x):\n    return 10 * add(x)\n",
+    "inner.py": "from chainrule.kernels.cpu.jit import inline\n\n@inline\ndef add(x):\n    return x + 1\n",
+    "loops.py": "from chainrule.kernels.cpu.jit import jit\nfrom formulas import formula\n\n"
+    "@jit(None)\ndef loop(x):\n    return formula(x)\n\nprint(loop(1), sum(loop.compiled.stats.cache_hits.values()))\n",
+}
+
+
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: there is no cache")
+def test_the_cache_sees_formulas_change_in_other_files(tmp_path):
+    for name, text in FORMULAS.items():
+        (tmp_path / name).write_text(text)
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.dont_write_bytecode = True; import loops"
+    say = lambda: run(script, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert [say(), say()] == ["20 0", "20 1"]
+    (tmp_path / "inner.py").write_text(FORMULAS["inner.py"].replace("+ 1", "+ 2"))
+    assert [say(), say()] == ["30 0", "30 1"]
+    (tmp_path / "formulas.py").write_text(FORMULAS["formulas.py"].replace("10", "11"))
+    assert say() == "33 0"
+
+
+def test_what_a_loop_is_made_of():
+    """A recurrent loop holds the cell's formulas and the vector code, by instructions that Python writes."""
+    for loop in (recurrent._FORWARD["gru"], recurrent._BACKWARD["lstm"]):
+        names = {os.path.basename(file) for file in _sources(loop.function)}
+        assert names == {"recurrent.py", "vector.py", "cell.py"}
+    gone = variant(lambda x: x, "gone")
+    gone.__code__ = gone.__code__.replace(co_filename="/no/such/file.py")
+    assert _text(*_sources(gone)) == b""
 
 
 def test_a_loop_keeps_its_name_and_both_its_sides(monkeypatch):

@@ -161,6 +161,121 @@ def test_a_forked_child_works(threads):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+# ---- parts that wait for each other ----------------------------------------------------------------------------------
+
+
+def patient(flags):
+    """Wait as the loops do, in Python, until somebody fails."""
+    deadline = time.monotonic() + 20
+    while not flags[0]:
+        assert time.monotonic() < deadline, "nobody told"
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("wanted, parts", [(1, 1), (2, 2), (3, 3), (9, 3), (0, 1)])
+def test_all_parts_run_at_once(wanted, parts, threads):
+    threads(3)
+    together, seen = threading.Barrier(parts, timeout=20), []
+
+    def task(part, count):
+        together.wait()
+        seen.append((part, count))
+
+    for _ in range(20):
+        workers.together(task, wanted, np.zeros(1))
+    assert sorted(seen) == sorted((part, parts) for part in range(parts) for _ in range(20))
+
+
+def test_a_nested_company_is_one_part(threads):
+    threads(2)
+    seen = []
+    nested = lambda *_: workers.together(lambda part, parts: seen.append((part, parts)), 2, np.zeros(1))
+    workers.together(nested, 2, np.zeros(1))
+    workers.run(nested, 2)
+    assert seen == [(0, 1)] * 4
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_a_part_that_fails_frees_those_that_wait_for_it(fails, error, threads):
+    threads(3)
+    flags, gave_up = np.zeros(1), []
+
+    def task(part, parts):
+        if part == fails:
+            raise error("planted")
+        patient(flags)
+        gave_up.append(part)
+
+    with pytest.raises(error, match="planted"):
+        workers.together(task, 3, flags)
+    assert sorted(gave_up) == sorted({0, 1, 2} - {fails})
+    workers.together(lambda part, parts: gave_up.clear(), 3, np.zeros(1))
+    assert not gave_up, "and the next company finds everything in order"
+
+
+def test_an_interrupt_while_the_caller_waits_frees_the_others(threads, monkeypatch):
+    threads(2)
+    flags, begun, gave_up = np.zeros(1), threading.Event(), threading.Event()
+
+    def interrupted(job, parts):
+        raise KeyboardInterrupt("planted")
+
+    def task(part, parts):
+        if part == 0:
+            begun.wait(20)
+        else:
+            begun.set()
+            patient(flags)
+            gave_up.set()
+
+    monkeypatch.setattr(workers._Job, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="planted"):
+        workers.together(task, 2, flags)
+    monkeypatch.undo()
+    assert gave_up.wait(20)
+    workers.together(lambda part, parts: None, 2, np.zeros(1))
+
+
+def test_companies_of_many_callers_do_not_hold_each_other_up(threads):
+    """Each needs every thread; half of one and half of another would wait for ever."""
+    threads(3)
+    met = []
+
+    def caller():
+        for _ in range(30):
+            barrier = threading.Barrier(3, timeout=20)
+            workers.together(lambda part, parts, barrier=barrier: barrier.wait(), 3, np.zeros(1))
+            workers.run(lambda start, stop: None, 9)
+        met.append(True)
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join(60)
+    assert met == [True] * 4 and workers.one_blas_thread.depth == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_child_forked_from_the_midst_of_a_company_has_its_own(threads):
+    threads(2)
+    children = []
+
+    def task(part, parts):
+        if part == 0:
+            child = os.fork()
+            if child == 0:
+                barrier = threading.Barrier(2, timeout=20)
+                workers.together(lambda part, parts: barrier.wait(), 2, np.zeros(1))
+                os._exit(0)
+            children.append(child)
+
+    workers.together(task, 2, np.zeros(1))
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+
 def test_waiting_sees_an_event_and_gives_up_without_one(path):
     events = np.zeros(64, np.int64)
     assert not workers._linger(events, 0, 1000, 10, 32)

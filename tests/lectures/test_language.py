@@ -150,6 +150,18 @@ def test_softmax_of_logits_over_temperature_is_what_is_drawn():
             models.generate(Fixed(), cr.tensor([0]), 3, temperature)
     with pytest.raises(ValueError, match="received an empty prompt, which nothing can follow"):
         models.generate(Fixed(), cr.tensor([], dtype=cr.int64), 3)
+    with pytest.raises(ValueError, match="received length=-1, the number of ids to draw. Pass 0 or more"):
+        models.generate(Fixed(), cr.tensor([0]), -1)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_broken_model_writes_nothing(wrong, temperature):
+    model = models.CharLM(4, hidden_size=2)
+    with cr.no_grad():
+        model.output.bias[1] = wrong
+    with pytest.raises(ValueError, match="logits that hold NaN or ∞ from the model"):
+        models.generate(model, cr.tensor([0]), 3, temperature)
 
 
 def test_one_matrix_as_table_and_output_map():

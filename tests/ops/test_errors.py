@@ -3,8 +3,11 @@
 # ruff: noqa: E501 - a table is read row by row
 
 import ast
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy as np
 import pytest
 
 import chainrule as cr
@@ -12,6 +15,25 @@ import chainrule.nn.functional as F
 
 OPS = Path(cr.autograd.__file__).parent / "ops"
 x, v, cube, image = cr.ones(2, 3), cr.ones(3), cr.ones(2, 2, 2), cr.ones(1, 2, 4, 4)
+
+
+def rnn(gates=1, function=cr.rnn_sequence, **other):
+    """Two sequences, of two steps and one; inputs of 4, states of 2."""
+    given = {"h0": cr.ones(2, 2), "x": cr.ones(3, 4), "w_ih": cr.ones(2 * gates, 4), "w_hh": cr.ones(2 * gates, 2)}
+    return function(**{**given, "batch_sizes": (2, 1), **other})
+
+
+lstm, gru = partial(rnn, 4, cr.lstm_sequence, c0=cr.ones(2, 2)), partial(rnn, 3, cr.gru_sequence)
+
+
+def tree(children, sizes):
+    return cr.autograd.rnn_tree(cr.ones(2, 2), cr.ones(2, 4), None, np.array(children), sizes=sizes)
+
+
+def graph(sources, slots, levels):
+    edges = np.array(sources), np.array(slots)
+    return cr.autograd.lstm_graph(cr.ones(3, 8), cr.ones(8, 2), *edges, levels=levels, child_sum=True)
+
 
 # fmt: off
 ERRORS = [
@@ -144,6 +166,29 @@ ERRORS = [
     (lambda: F.avg_pool2d(image, 2, divisor_override=0), ValueError, "avg_pool2d: received divisor_override=0; a sum cannot be divided by it; pass another number or None"),
     (lambda: F.adaptive_avg_pool2d(image, -1), ValueError, "output_size=(-1, -1) is too small: every entry must be at least 1"),
     (lambda: cr.sum(x, "a"), TypeError, "sum: received dim='a'; a dimension is named by an integer"),
+    (lambda: lstm(batch_sizes=()), ValueError, "lstm_sequence: received batch_sizes (); they are the numbers of sequences that have a first, second, … step: positive integers that never grow"),
+    (lambda: lstm(batch_sizes=(3, 0)), ValueError, "lstm_sequence: received batch_sizes (3, 0); they are the numbers of sequences that have a first, second, … step: positive integers that never grow"),
+    (lambda: gru(batch_sizes=[1, 2]), ValueError, "gru_sequence: received batch_sizes (1, 2); they are the numbers of sequences that have a first, second, … step: positive integers that never grow"),
+    (lambda: gru(batch_sizes=None), ValueError, "gru_sequence: received batch_sizes (None,); they are the numbers of sequences"),
+    (lambda: gru(batch_sizes="21"), ValueError, "gru_sequence: received batch_sizes ('2', '1'); they are the numbers of sequences"),
+    (lambda: gru(batch_sizes=(1.5, 1.5)), ValueError, "gru_sequence: received batch_sizes (1.5, 1.5); they are the numbers of sequences"),
+    (lambda: rnn(batch_sizes=(1,) * 9 + (2,)), ValueError, "rnn_sequence: received batch_sizes (1, 1, 1, 1, …, 2); they are the numbers of sequences"),
+    (lambda: rnn(x=x), ValueError, "rnn_sequence: received x of shape (2, 3) for batch_sizes (2, 1); it needs their sum, 3, as its number of rows, one for each step of each sequence"),
+    (lambda: gru(x=v), ValueError, "gru_sequence: received x of shape (3,) for batch_sizes (2, 1); it needs their sum, 3, as its number of rows, one for each step of each sequence"),
+    (lambda: rnn(h0=v), ValueError, "rnn_sequence: received h0 of shape (3,); it must be (2, H), a row for each sequence"),
+    (lambda: gru(h0=cr.ones(3, 2)), ValueError, "gru_sequence: received h0 of shape (3, 2); it must be (2, H), a row for each sequence"),
+    (lambda: rnn(w_ih=cr.ones(2, 3)), ValueError, "rnn_sequence: received w_ih of shape (2, 3); with the other inputs it must be (2, 4)"),
+    (lambda: lstm(w_hh=cr.ones(2, 8)), ValueError, "lstm_sequence: received w_hh of shape (2, 8); with the other inputs it must be (8, 2)"),
+    (lambda: gru(b_ih=cr.ones(2)), ValueError, "gru_sequence: received b_ih of shape (2,); with the other inputs it must be (6,)"),
+    (lambda: gru(b_hh=cr.ones(1, 6)), ValueError, "gru_sequence: received b_hh of shape (1, 6); with the other inputs it must be (6,)"),
+    (lambda: lstm(c0=cr.ones(1, 2)), ValueError, "lstm_sequence: received c0 of shape (1, 2); with the other inputs it must be (2, 2)"),
+    (lambda: lstm(peephole=cr.ones(2, 3)), ValueError, "lstm_sequence: received peephole of shape (2, 3); with the other inputs it must be (3, 2)"),
+    (lambda: rnn(nonlinearity="sigmoid"), ValueError, "rnn_sequence: received nonlinearity='sigmoid'; pass 'tanh' or 'relu'"),
+    (lambda: tree([[0, 1]], (2, 2)), ValueError, "rnn_tree: received leaves, weight, bias and children of shapes [(2, 2), (2, 4), None, (1, 2)] for sizes=(2, 2); they must be (L, H), (H, 2H), (H,) or None, and (P, 2), L being the first of the sizes and P the sum of the others"),
+    (lambda: tree([[0, 0]], (2, 1)), ValueError, "rnn_tree: a node is the child of two parents; in a tree each node has one at most"),
+    (lambda: tree([[0, 2]], (2, 1)), ValueError, "rnn_tree: a predecessor's row lies at or above the level that it feeds, or below 0; order the cells by level"),
+    (lambda: graph([0], [1], ((2, 0), (1, 2))), ValueError, "lstm_graph: received gates, weight, sources and slots of shapes ((3, 8), (8, 2), (1,), (1,)) for 3 cells and 2 edges, 0 of them into level 0; they must be (M, 4H) or (M, (3 + N)H), ((3 + N)H, N H), (E,) and (E,), with no edges into level 0"),
+    (lambda: graph([0], [1], ((2, 0), (1, 1))), ValueError, "lstm_graph: a slot lies in a cell of another level than its edge; order the edges by level"),
     (lambda: cr.adaptive_max_pool1d(v, 2), ValueError, "adaptive_max_pool1d: received shape (3,); the input must be (N, C, L) or (C, L)"),
 ]
 # fmt: on

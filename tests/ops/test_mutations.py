@@ -187,6 +187,44 @@ def test_a_softmax_gradient_without_its_sum_is_caught(rng):
         caught(generic.derivative, "softmax_along", rng)
 
 
+# ---- in sequences ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("rnn_rows", "reverse"), ("lstm_rows", "reverse"), ("gru_rows", "reverse"), ("lstm_rows", "previous")],
+)
+def test_a_flag_that_is_not_heeded_is_caught(name, flag, rng):
+    right = REGISTRY[name].forward
+    with replaced(name, forward=lambda k, *inputs, **params: right(k, *inputs, **params | {flag: False})):
+        caught(generic.forward, name, rng)
+
+
+@pytest.mark.parametrize("name", ["rnn_rows", "lstm_rows", "gru_rows"])
+def test_last_states_of_the_longest_sequences_alone_are_caught(name, rng):
+    right = REGISTRY[name].forward
+
+    def wrong(k, *inputs, batch_sizes, **params):
+        (out, h, *others), record = right(k, *inputs, batch_sizes=batch_sizes, **params)
+        h = h * (np.arange(len(h)) < batch_sizes[-1])[:, None]
+        return (out, h, *others), record
+
+    with replaced(name, forward=wrong):
+        caught(generic.forward, name, rng)
+
+
+@pytest.mark.parametrize("name", ["rnn_rows", "lstm_rows", "gru_rows"])
+def test_gradients_of_initial_states_lost_with_the_shorter_sequences_are_caught(name, rng):
+    fused = REGISTRY[name].fused
+
+    def wrong(*given, batch_sizes, **params):
+        dh0, *others = fused.function(*given, batch_sizes=batch_sizes, **params)
+        return dh0 * (np.arange(len(dh0)) < batch_sizes[-1])[:, None], *others
+
+    with replaced(name, fused=fused._replace(function=wrong)):
+        caught(generic.fused, name, rng)
+
+
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 

@@ -85,6 +85,14 @@ def test_masked_keys_reach_nothing(attention, inputs):
     assert (keys.grad[1, 2:] == 0).all() and all(np.isfinite(p.grad.numpy()).all() for p in attention.parameters())
 
 
+def test_a_mask_is_no_anomaly(attention, inputs):
+    query, keys, values, mask = inputs
+    with cr.detect_anomaly():
+        context, weights = attention(query.requires_grad_(), keys, values, mask)
+        context.sum().backward()
+    assert (weights.masked_fill(mask.unsqueeze(1), 0) == 0).all()
+
+
 def test_scaling_divides_by_the_root_of_the_size():
     plain, scaled = (nn.MultiplicativeAttention(16, 16, "dot", scaled=s) for s in (False, True))
     q, k = cr.randn(1, 16), cr.randn(1, 3, 16)

@@ -144,6 +144,8 @@ MISUSE = [
     (lambda: rnn.pack_sequence([]), r"pack_sequence: received sequences of shapes \[\]"),
     (lambda: rnn.PackedSequence(cr.zeros(3, 2), cr.tensor([1, 2])), r"batch_sizes=\[1, 2\] for 3 rows.*never growing"),
     (lambda: rnn.PackedSequence(cr.zeros(3, 2), cr.tensor([2, 2])), r"batch_sizes=\[2, 2\] for 3 rows"),
+    (lambda: rnn.PackedSequence(cr.zeros(3, 2), cr.tensor([2.0, 1.0])), r"batch_sizes=\[2.0, 1.0\] for 3 rows"),
+    (lambda: rnn.PackedSequence(cr.zeros(3, 2), cr.tensor([[2, 1]])), r"batch_sizes=\[\[2, 1\]\] for 3 rows"),
     (lambda: rnn.PackedSequence(cr.zeros(2, 2), cr.tensor([2, 0])), r"batch_sizes=\[2, 0\] for 2 rows.*at least 1"),
 ]
 

@@ -196,6 +196,7 @@ class Silent(nn.Module):
 
 
 SCAN = nn.Recurrence(nn.RNNCell(I, H))
+BOTH = nn.Recurrence(nn.RNNCell(I, H), backward_cell=nn.RNNCell(I, H))
 MISUSE = [
     (lambda: nn.Recurrence(nn.RNNCell(3, 4), True, nn.RNNCell(3, 4)), ValueError, "reverse=True and a backward_cell"),
     (lambda: nn.Recurrence(nn.RNNCell(3, 4), reverse="yes"), ValueError, "received reverse='yes'"),
@@ -218,6 +219,12 @@ MISUSE = [
         TypeError,
         r"output of shape \(1, 4\) from Silent",
     ),
+    (
+        lambda: nn.Recurrence(Silent((cr.ones(2, 4), 3)))(rnn.pack_sequence([cr.ones(2, 3), cr.ones(1, 3)])),
+        TypeError,
+        "a state that holds a int, .*make states of tensors",
+    ),
+    (lambda: BOTH(cr.ones(5, 2, 3), cr.ones(1, 2, 4)), ValueError, r"state of length 1 with.*pass \(forward, backward"),
 ]
 
 

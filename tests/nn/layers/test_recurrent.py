@@ -373,6 +373,8 @@ MISUSE = [
     (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, "received proj_size=4 for hidden_size=4.*pass proj_size < 4"),
     (lambda: nn.LSTM(3, 4, proj_size=-1), ValueError, "received proj_size=-1.*at least 0"),
     (lambda: nn.LSTM(3, 4, peephole="next"), ValueError, "received peephole='next'.*'current', 'previous'"),
+    (lambda: nn.GRU(3, 4, reset_after="no"), ValueError, "GRU: received reset_after='no'.*True, False"),
+    (lambda: nn.GRUCell(3, 4, reset_after=None), ValueError, "GRUCell: received reset_after=None.*True, False"),
     (lambda: nn.GRU(3, 4)(cr.ones(3)), ValueError, r"GRU: received an input of shape \(3,\).*\(T, B, I\)"),
     (lambda: nn.GRU(3, 4)(cr.ones(1, 2, 3, 3)), ValueError, "GRU: received an input of shape.*4 axes"),
     (lambda: nn.GRU(3, 4)(cr.ones(5, 2, 7)), ValueError, r"steps have shape \(7,\).*input_size=3"),
@@ -388,6 +390,9 @@ MISUSE = [
     (lambda: nn.GRU(3, 4)(cr.ones(5, 2, 3).long()), TypeError, r"received input of int64.*\.to\(cr\.float32\)"),
     (lambda: nn.GRUCell(3, 4)(cr.ones(2, 3).double()), TypeError, "GRUCell: received input of float64 with"),
     (lambda: nn.GRUCell(3, 4)(cr.ones(2, 2, 3)), ValueError, r"GRUCell: received.*\(B, I\) or \(I,\)"),
+    (lambda: nn.GRUCell(3, 4)(cr.ones(0, 3)), ValueError, r"GRUCell: received.*\(0, 3\) without a row"),
+    (lambda: nn.LayerNormGRUCell(3, 4)(cr.ones(0, 3)), ValueError, "LayerNormGRUCell: received.*pass one row or more"),
+    (lambda: nn.GRUCell(3, 4)(cr.ones(2, 3), 7), ValueError, r"GRUCell: received \(int\) as its state"),
     (lambda: nn.GRUCell(3, 4)(cr.ones(2, 4)), ValueError, "GRUCell: received.*input_size=3"),
     (lambda: nn.GRUCell(3, 4)(cr.ones(2, 3), cr.ones(3, 4)), ValueError, r"h_0 of shape \(3, 4\).*ask for \(2, 4\)"),
     (

@@ -265,6 +265,15 @@ def test_the_notations_of_a_tree_agree():
     assert children_of(parents)[6] == [2, 5]  # by their numbers
 
 
+def test_children_may_be_tensors_or_arrays():
+    assert repr(nn.Tree([cr.tensor([1, 2]), np.array([], int), []])) == "Tree(nodes=3, leaves=2, height=1)"
+
+
+def test_a_part_may_be_named_twice_beside_itself():
+    with pytest.raises(ValueError, match="leaf numbers 0, 0"):
+        nn.Tree.from_nested([[0]] * 2)
+
+
 def test_nodes_may_stand_in_any_order():
     tree = nn.Tree([[3, 1], [], [], [4, 2], []])
     assert (tree.root, tree.leaves.tolist(), tree.heights.tolist()) == (0, [1, 2, 4], [2, 0, 0, 1, 0])
@@ -438,6 +447,13 @@ def test_a_tree_lstm_learns_to_evaluate_boolean_expressions(make, rng):
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
+
+def within_itself():
+    nested = [0]
+    nested.append([1, nested])
+    return nested
+
+
 TREES = [
     (lambda: nn.Tree([]), ValueError, r"Tree: received no nodes, but a tree has a root; pass \[\[\]\]"),
     (lambda: nn.Tree.from_parents([]), ValueError, r"Tree: received no nodes"),
@@ -467,6 +483,8 @@ TREES = [
     ),
     (lambda: nn.Tree.from_parents([-1, 2]), ValueError, r"parent 2 of node 1 in a tree of 2 nodes.*or -1 for the root"),
     (lambda: nn.Tree.from_parents([-2]), ValueError, r"parent -2 of node 0"),
+    (lambda: nn.Tree.from_nested(within_itself()), ValueError, "a list that holds itself, but a tree has no cycles"),
+    (lambda: nn.Tree([[[]]]), TypeError, "received children that are not all integers"),
     (lambda: nn.Tree.from_nested((0, 2)), ValueError, r"leaf numbers 0, 2, but each of the 2 leaves.*from 0 to 1 once"),
     (lambda: nn.Tree.from_nested((0, (1, 1))), ValueError, r"leaf numbers 0, 1, 1"),
     (

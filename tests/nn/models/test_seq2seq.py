@@ -285,6 +285,10 @@ REFUSED = [
     (lambda net: net.greedy(data(SOURCE), data([4, 2, 0])), r"length"),
     (lambda net: net.greedy(data(SOURCE), data(LENGTHS), max_length=0), r"received max_length=0.*at least 1"),
     (lambda net: net.beam(data(SOURCE), data(LENGTHS), width=0), r"Decoder: received width=0.*pass width >= 1"),
+    (
+        lambda net: net.beam(data(SOURCE), data(LENGTHS), length_penalty=float("nan")),
+        r"received length_penalty=nan, the power of the length.*pass a finite number",
+    ),
 ]
 
 

@@ -111,13 +111,18 @@ def test_resuming_asks_for_the_same_run(text, tmp_path):
     assert weights(out) == before
 
 
-def test_a_new_run_leaves_no_best_model_of_an_old_one(text, tmp_path, monkeypatch):
+def test_a_new_run_leaves_no_weights_of_an_old_one(text, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(text, out)
-    monkeypatch.setattr(charlm.StatefulTrainer, "fit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(charlm.StatefulTrainer, "fit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         run(text, out, hidden=8)
-    with pytest.raises(FileNotFoundError, match="best.safetensors is not there: the first epoch .* has not ended"):
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        run(text, out, hidden=8, resume=True)
+    with pytest.raises(
+        FileNotFoundError,
+        match="best.safetensors is not there: the first epoch .* has not ended.*interrupted, train anew",
+    ):
         charlm.sample(out)
 
 

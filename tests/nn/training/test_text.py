@@ -159,6 +159,16 @@ def stateful(**options):
     return nn.StatefulTrainer(model, loss, optim.SGD(model.parameters(), lr=0.0), metrics={}, verbose=False, **options)
 
 
+def test_a_state_may_be_none_and_holds_tensors_alone():
+    trainer, window = stateful(), (cr.ones(3, 2), False)
+    trainer.model.forward = lambda x, state: (x, [x, None])
+    trainer.output(window)
+    assert isinstance(trainer.state, list) and trainer.state[1] is None
+    trainer.model.forward = lambda x, state: (x, {"h": x})
+    with pytest.raises(TypeError, match="detach_state: received a state of type dict"):
+        trainer.output(window)
+
+
 def test_states_are_carried_and_gradients_end_at_the_window():
     """Values reach through the whole stream; ∂/∂w treats the state that enters a window as a constant."""
     trainer, loader = stateful(), Streams(cr.arange(9.0), 2, 3)
