@@ -44,7 +44,8 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     record, out = np.empty((len(x) if keep else batch) * size * cell.record, dtype), _padded(size, len(x), dtype)
     hidden, local = np.stack([_columns(h0)] * 2), _columns(local0)
     if len(batch_sizes) == 1:  # not worth packing the weights
-        across, x, products = False, np.empty((0, 0), dtype), np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
+        products = np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
+        across, x = False, np.empty((0, 0), dtype)
     else:
         across, x = _either_way(x)
         products = np.empty((0, 0, 0), dtype)
@@ -464,8 +465,8 @@ def _backward(one, part, parts, reverse, starts, w_ih, w_hh, across_g, g, across
     deep, of_h, of_x = max(_DEEP, held), dw_hh.shape[2] // many, dw_ih.shape[2] // many
     own, downs = np.zeros((_TILES * ROWS, held), local.dtype), np.zeros(_TILES * ROWS * held, local.dtype)
     slopes, terms = np.zeros((GRADIENTS * ROWS, held), local.dtype), np.zeros((3, held), local.dtype)
-    rows, part_sums = np.zeros((last - first) * GRADIENTS * deep * ROWS, local.dtype), np.empty((ROWS, few), local.dtype)
-    ones = np.ones(_DEEP * few, local.dtype)
+    rows, ones = np.zeros((last - first) * GRADIENTS * deep * ROWS, local.dtype), np.ones(_DEEP * few, local.dtype)
+    part_sums = np.empty((ROWS, few), local.dtype)
     before_h, before_x = np.zeros(of_h * deep * many, local.dtype), np.zeros(of_x * deep * many, local.dtype)
     other = blocks * ROWS * height
     pack_transposed(w_hh, packed, 0, first, last, NATURAL, size)

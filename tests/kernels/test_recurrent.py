@@ -139,7 +139,8 @@ def test_half_precision_is_that_of_single_rounded(kind, rng, path):
     arrays, seeds = cast(arrays, "float16"), cast(seeds, "float16")
     got = both(kind, arrays, seeds, sizes)
     assert all(a is None or a.dtype == np.float16 for a in got)
-    check(kind, got, expected(kind, cast(arrays, "float64"), cast(seeds, "float64"), sizes, False), TOLERANCE["float16"])
+    want = expected(kind, cast(arrays, "float64"), cast(seeds, "float64"), sizes, False)
+    check(kind, got, want, TOLERANCE["float16"])
 
 
 @pytest.mark.parametrize("kind", CELLS)
@@ -383,7 +384,8 @@ for case in ("one step", "wide input", "rows that leave a rest", "many steps"):
     for reverse in (False, True):
         arrays, seeds = t.drawn(kind, sizes, inputs, units, rng), t.seeded(kind, sizes, units, rng)
         want = t.expected(kind, arrays, seeds, sizes, reverse)
-        t.check(kind, t.both(kind, t.cast(arrays, dtype), t.cast(seeds, dtype), sizes, reverse), want, t.TOLERANCE[dtype])
+        got = t.both(kind, t.cast(arrays, dtype), t.cast(seeds, dtype), sizes, reverse)
+        t.check(kind, got, want, t.TOLERANCE[dtype])
 print("right")
 """
 

@@ -1,4 +1,4 @@
-"""Vector code: the functions' accuracy, the product's tile, and that nothing beyond the numbers asked for is touched."""
+"""Vector code: the functions' accuracy, the product's tile, and that nothing beyond what was asked for is touched."""
 
 import numpy as np
 import pytest

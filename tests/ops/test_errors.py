@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy as np
 import pytest
 
 import chainrule as cr

@@ -5,7 +5,7 @@ import oracles
 
 from .row import Sample, normal, of_primitive, public, uniform
 
-#: (sequences at each step, input, units, reverse, which biases): equal lengths, shorter ones, one step, no input, no unit
+#: (sequences at each step, input, units, reverse, which biases): equal lengths and others, one step, no input, no unit
 CASES = [
     ((2, 2), 3, 2, False, (True, True)),
     ((3, 1, 1), 2, 2, False, (False, False)),
@@ -44,7 +44,8 @@ def rectified(rng):
 def lstms(rng):
     for number, (sizes, inputs, units, reverse, biases) in enumerate(CASES):
         h0, x, c0 = normal(rng, sizes[0], units), normal(rng, sum(sizes), inputs), normal(rng, sizes[0], units)
-        for peephole, previous in ((False, False), (True, False), (True, True)) if number < 3 else ((number < 5, True),):
+        kinds = ((False, False), (True, False), (True, True)) if number < 3 else ((number < 5, True),)
+        for peephole, previous in kinds:
             given = h0, x, c0, *weights(rng, 4, inputs, units, biases), normal(rng, 3, units) if peephole else None
             yield Sample(given, {"batch_sizes": sizes, "reverse": reverse, "previous": previous})
 
