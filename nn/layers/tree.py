@@ -66,7 +66,8 @@ class Tree:
         (Tree(nodes=5, leaves=3, height=2), 4)
         """
         leaves, inner, found = [], [], []
-        pending, above = [(nested, False)], set()  # above: what holds the part at hand
+        above: set[int] = set()  # what holds the part at hand
+        pending = [(nested, False)]
         while pending:  # inner nodes are numbered −1, −2, … until the leaves are counted
             part, visited = pending.pop()
             if not isinstance(part, tuple | list):
