@@ -175,7 +175,8 @@ def test_an_interrupt_says_what_is_kept(tmp_path, capsys, folder):
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path.insert(0, sys.argv[1])
 from test_trainer import build
 trainer, train, validation = build(sys.argv[2])
