@@ -182,14 +182,14 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
 
 def _walk_plainly(order, table, ours, keep) -> None:
     """Every node, raw arrays, nothing to check: the path of `loss.backward()`."""
+    hooked = bool(node_hooks)
     while order:
         node = order.pop()
-        plan = node.plan
-        steps = plan.steps
-        if steps is None or node_hooks or node.params:
+        steps = node.plan.steps
+        if steps is None or hooked or node.params:
             g = _take(table, node)
             if g is not None:
-                _visit(node, _hooked(node, g, False), table, ours, keep, None, (), False, False)
+                _visit(node, _hooked(node, g, False) if hooked else g, table, ours, keep, None, (), False, False)
             continue
         g = table.pop(node, None)
         if g is None:
@@ -197,14 +197,17 @@ def _walk_plainly(order, table, ours, keep) -> None:
         kept, edges = node.kept, node.edges
         if kept is None or node.seq < writes.last:
             kept = _usable(node)
-        for at, rule, first, second in steps:
+        for at, rule, first, second, adding in steps:
+            edge = edges[at]
+            if adding is not None and edge in table:
+                adding.function(g, _own(table, ours, edge), *[kept[slot] for slot in adding.wants])
+                continue
             if first < 0:
                 gradient = rule(g)
             elif second < 0:
                 gradient = rule(g, kept[first])
             else:
                 gradient = rule(g, kept[first], kept[second])
-            edge = edges[at]
             if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
                 gradient = _fitted(node, at, edge, gradient)
             if edge in table:
@@ -235,10 +238,51 @@ def _walk_carefully(order, table, ours, keep, wanted, create_graph, anomaly) -> 
 
 
 def _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly) -> None:
+    """Apply the node's rules to `g` and deposit what they return at the node's inputs."""
     kept = node.kept
     if kept is None or node.seq < writes.last:
         kept = _usable(node)
-    _pull(node, kept, g, table, ours, needed, targets, create_graph, anomaly)
+    plan, edges, params = node.plan, node.edges, node.params or {}
+    variadic = plan.primitive.variadic
+    for rule in plan.rules if create_graph else plan.raw:
+        if needed is not None and not _useful(plan, rule, edges, needed, targets):
+            continue
+        wrt, function, wants, _, adding = rule
+        into = None
+        if adding is not None and edges[wrt[0]] in table:
+            function, wants, into = adding.function, adding.wants, _own(table, ours, edges[wrt[0]])
+        if create_graph:
+            values = [_recalled(node, slot) for slot in wants]
+        else:
+            values = [kept[slot] if slot >= 0 else _shape(plan, kept, slot) for slot in wants]
+        if into is not None:
+            function(g, into, *values, **params)
+            if anomaly:
+                check_finite(node, (), into, backward_of=wrt[0])
+            continue
+        got = function(g, *values, **params)
+        if variadic:
+            wrt = range(len(edges))
+        elif len(wrt) == 1:
+            got = (got,)
+        if not isinstance(got, (tuple, list)) or len(got) != len(wrt):
+            raise ValueError(
+                f"{node.name}: the rule {function.__name__} returned "
+                f"{len(got) if isinstance(got, (tuple, list)) else 1} gradients for {len(wrt)} inputs; return one "
+                "for each, None for no gradient"
+            )
+        for i, gradient in zip(wrt, got, strict=True):
+            edge = edges[i]
+            if edge is None or gradient is None:
+                continue
+            if anomaly:
+                check_finite(node, (), gradient.array if create_graph else gradient, backward_of=i)
+            if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
+                gradient = _fitted(node, i, edge, gradient)
+            if edge in table:
+                _deposit(table, ours, edge, gradient, create_graph)
+            else:
+                table[edge] = gradient
     if not keep:
         node.kept = None
 
@@ -296,9 +340,9 @@ def _take(table, node):
     if node.plan.primitive.outputs == 1:
         return as_ndarray(table.pop(node, None))
     gs = [as_ndarray(table.pop((node, i), None)) for i in range(len(node.shape))]
-    if all(g is None for g in gs):
+    like = next((g for g in gs if g is not None), None)
+    if like is None:
         return None
-    like = next(g for g in gs if g is not None)
     return tuple([_zeros(like, *spec) if g is None else g for g, spec in zip(gs, node.shape, strict=True)])
 
 
@@ -308,51 +352,9 @@ def _zeros(like, shape, dtype):
     return for_array(like).zeros(shape, dtype)
 
 
-def _pull(node, kept, g, table, ours, needed, targets, create_graph, anomaly) -> None:
-    """Apply the node's rules to `g` and deposit what they return at the node's inputs."""
-    plan, edges, params = node.plan, node.edges, node.params
-    fused = plan.fused
-    for rule in (fused,) if fused and not create_graph else plan.rules:
-        if needed is not None and not _useful(plan, rule, edges, needed, targets):
-            continue
-        wrt, function, wants, _ = rule
-        if create_graph:
-            values = [_recalled(node, slot) for slot in wants]
-        else:
-            values = [kept[slot] if slot >= 0 else _shape(plan, kept, slot) for slot in wants]
-        if rule is fused:
-            g = np.asarray(g) if isinstance(g, np.generic) else g  # NumPy's arithmetic turns 0-d arrays into scalars
-            k = for_array(g[0] if type(g) is tuple else g)
-            got = function(k, g, *values, **(params or {}))
-        else:
-            got = function(g, *values, **params) if params else function(g, *values)
-        if len(wrt) == 1 and not plan.primitive.variadic:
-            got, at = (got,), wrt
-        else:
-            at = range(len(edges)) if plan.primitive.variadic else wrt
-            if not isinstance(got, (tuple, list)) or len(got) != len(at):
-                raise ValueError(
-                    f"{node.name}: the rule {function.__name__} returned "
-                    f"{len(got) if isinstance(got, (tuple, list)) else 1} gradients for {len(at)} inputs; return one "
-                    "for each, None for no gradient"
-                )
-        for i, gradient in zip(at, got, strict=True):
-            edge = edges[i] if i < len(edges) else None
-            if edge is None or gradient is None:
-                continue
-            if anomaly:
-                check_finite(node, (), gradient.array if create_graph else gradient, backward_of=i)
-            gradient = _fitted(node, i, edge, gradient)
-            if edge in table:
-                _deposit(table, ours, edge, gradient, create_graph)
-            else:
-                table[edge] = gradient
-
-
 def _useful(plan, rule, edges, needed, targets) -> bool:
-    at = range(len(edges)) if plan.primitive.variadic else rule.wrt
-    for i in at:
-        edge = edges[i] if i < len(edges) else None
+    for i in range(len(edges)) if plan.primitive.variadic else rule.wrt:
+        edge = edges[i]
         if edge is not None and (edge in targets or (edge[0] if type(edge) is tuple else edge) in needed):
             return True
     return False
@@ -376,7 +378,7 @@ def _recalled(node, slot):
         return kept[slot]
     if plan.primitive.variadic:
         return tuple([_tied(edge, value) for edge, value in zip(node.edges, kept[slot], strict=True)])
-    return _tied(node.edges[slot] if slot < len(node.edges) else None, kept[slot])
+    return _tied(node.edges[slot], kept[slot])
 
 
 def _tied(edge, value):
@@ -387,10 +389,7 @@ def _tied(edge, value):
 
 def _fitted(node, i, edge, gradient):
     """The gradient in the shape of its input: of elementwise primitives, the sum over the axes that were broadcast."""
-    shape = edge.shape if type(edge) is Node else _shape_at(edge)
-    if gradient.shape == shape:
-        return gradient
-    primitive = node.plan.primitive
+    primitive, shape = node.plan.primitive, edge.shape if type(edge) is Node else _shape_at(edge)
     if not primitive.elementwise:
         raise ValueError(
             f"{primitive.name}: the rule for '{primitive.inputs[min(i, len(primitive.inputs) - 1)]}' returned a "
@@ -414,6 +413,15 @@ def _deposit(table, ours, edge, gradient, create_graph) -> None:
         table[edge] = have + gradient
         if not create_graph:
             ours.add(edge)
+
+
+def _own(table, ours, edge) -> np.ndarray:
+    """What has arrived at `edge`, as an array that may be added to in place."""
+    have = table[edge]
+    if edge not in ours or not isinstance(have, np.ndarray):
+        have = table[edge] = as_ndarray(have).copy()
+        ours.add(edge)
+    return have
 
 
 def _check_unwritten(node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import FunctionType
 
 import numpy as np
 
@@ -221,6 +222,11 @@ ALIASES = {
 
 
 def _method(name, function):
+    """`function` as a method: itself, unless it is an object whose look-up would not bind `self`."""
+    function = getattr(function, "short", function)
+    if isinstance(function, FunctionType):
+        return function
+
     @functools.wraps(function, assigned=("__doc__",), updated=())
     def method(self, *args, **kwargs):
         return function(self, *args, **kwargs)
@@ -242,7 +248,7 @@ _OTHERS = {
     "__pos__": lambda self: self,
     "__abs__": _method("__abs__", elementwise.absolute),
     "__invert__": _method("__invert__", elementwise.bitwise_not),
-    "__getitem__": lambda self, index: indexing.getitem(self, index),
+    "__getitem__": indexing.getitem,
     "__setitem__": _setitem,
     "where": lambda self, condition, other: elementwise.where(condition, self, other),
     "T": property(lambda self: shape.transpose(self), doc="The dimensions in reverse order."),

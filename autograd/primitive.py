@@ -19,7 +19,9 @@ import inspect
 import math
 import sys
 import weakref
+from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,9 +38,10 @@ class Rule(NamedTuple):
     """A derivative rule: for which inputs, by which function, from which kept values."""
 
     wrt: tuple[int, ...]  # positions of the inputs whose gradients it returns
-    function: object
+    function: Callable
     wants: tuple[int, ...]  # i >= 0: kept[i]; i < 0: the shape of input ~i
     formula: str = ""
+    adding: Any = None  # the rule that adds the gradient to what has arrived before
 
 
 class Plan(NamedTuple):
@@ -46,9 +49,10 @@ class Plan(NamedTuple):
 
     primitive: Primitive
     keep: tuple[bool, ...]  # of (inputs…, out, scratch, shapes)
+    choose: itemgetter  # what is kept, from (inputs…, out, scratch, shapes, None)
     rules: tuple[Rule, ...]  # the composed rules
-    fused: Rule | None  # the one-kernel twin
-    steps: tuple | None  # (input, function, slot or -1, slot or -1) per rule where all rules are that simple, else None
+    raw: tuple[Rule, ...]  # those of a backward pass that is not recorded: the one-kernel twin, if there is one
+    steps: tuple | None  # (input, function, slot or -1, slot or -1, adding) per raw rule where all are that simple
 
 
 class Cost(NamedTuple):
@@ -69,6 +73,7 @@ class Primitive:
 
     rules: list[Rule]
     fused: Rule | None
+    adding: list[Rule]
 
     def __init__(
         self,
@@ -93,9 +98,11 @@ class Primitive:
         parameters = inspect.signature(forward).parameters.values()
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.inputs = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL))[1:]
+        self.arity = 0 if self.variadic else len(self.inputs)
         self.constant = frozenset(self._position(name, "constant") for name in constant)
         self.rules = []
         self.fused = None
+        self.adding = []
         self._plans: dict = {}
         self._quick: list = [None] * 4  # the short path's plans: by 1 for x alive plus 2 for y
         self.__name__ = self.__qualname__ = self.name
@@ -127,6 +134,22 @@ class Primitive:
 
         def register(rule):
             self.fused = self._rule(wrt, rule, 2, "")
+            self.forget_plans()
+            return rule
+
+        return register
+
+    def vjp_into(self, wrt: str):
+        """Declare the twin `rule(k, g, into, …)` that adds the gradient of one input, which a rule of its own has.
+
+        Used when backward is not recorded and `into` holds what has arrived before: then a part of a large input costs
+        no more than the part, and no use of a weight an array of its size.
+        """
+        if self.variadic:
+            raise TypeError(f"{self.name}.vjp_into: '{wrt}' is any number of inputs; declare a twin for one, or a rule")
+
+        def register(rule):
+            self.adding.append(self._rule((wrt,), rule, 3, ""))
             self.forget_plans()
             return rule
 
@@ -164,109 +187,108 @@ class Primitive:
     # ---- applying ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *inputs, **params):
-        arrays, tensors = [], False
+        """Apply it: the path of every operation that `short` does not take, long for the same reason."""
+        for x in inputs:
+            if type(x) is not ndarray:
+                break
+        else:
+            return self._raw(inputs, params)
+        arrays, live, edges, dtype = [], [], [], None
         for x in inputs:
             if isinstance(x, Tensor):
-                tensors = True
-                x = x.array
-            arrays.append(x)
-        if not tensors:
-            if any(isinstance(x, (np.ndarray, np.generic)) for x in inputs):
-                return self._raw(arrays, params)
-            inputs = [x if x is None else Tensor(x) for x in inputs]
-            arrays = [x if x is None else x.array for x in inputs]
-        if not self._uniform(inputs):
-            inputs = self._promoted(inputs)
-            arrays = [x if x is None else x.array for x in inputs]
-        return self._apply(inputs, arrays, params)
-
-    def _raw(self, inputs, params):
-        """Arrays in, arrays out: what rules do when the backward pass is not recorded."""
-        for x in inputs:
-            if type(x) is not np.ndarray and x is not None:
-                arrays = [x if x is None else np.asarray(x) for x in inputs]
-                inputs = _raw_promoted(self, inputs, arrays) if self.promote else arrays
+                array = x.array
+                if array.dtype is not dtype and len(arrays) not in self.constant:
+                    if dtype is not None:
+                        break
+                    dtype = array.dtype
+                arrays.append(array)
+                live.append(x._live)
+                edges.append((x._edge or x) if x._live else None)
+            elif x is None:
+                arrays.append(None)
+                live.append(False)
+                edges.append(None)
+            else:
                 break
-        out = self._forward(inputs, params)
-        if self.scratch:
-            out = out[0]
-        return out if self.outputs > 1 else as_ndarray(out)
-
-    def _forward(self, arrays, params):
+        if len(arrays) < len(inputs) or (self.floating and dtype is not None and dtype.kind != "f"):
+            if _arrays_and_numbers(inputs):
+                return self._raw(self._as_arrays(inputs), params)
+            arrays, live, edges = self._uniform(inputs)
+        record, anomaly, _, scope, _ = state_get()
+        forward = np.errstate(all="ignore")(self.forward) if anomaly else self.forward  # its error says more
         try:
-            return self.forward(for_array(arrays[0]), *arrays, **params)
+            out = forward(for_array(arrays[0]), *arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
             _complain(self, error, arrays)
+        scratch = node = None
+        if self.scratch:
+            out, scratch = out
+        single = self.outputs == 1
+        if not single:
+            out = tuple([as_ndarray(o) for o in out])
+        elif type(out) is not ndarray:
+            out = as_ndarray(out)
+        if record and True in live and self.recorded:
+            if len(arrays) < self.arity:  # trailing optional inputs were left out
+                for values, nothing in ((arrays, None), (live, False), (edges, None)):
+                    values.extend([nothing] * (self.arity - len(values)))
+            plan = self._plans.get(tuple(live)) or self._plan(tuple(live))
+            if self.view:
+                scratch = weakref.ref(root(out if single else arrays[0]))
+            shapes = tuple([None if a is None else a.shape for a in arrays]) if plan.keep[-1] else None
+            node = new(Node)
+            node.plan = plan
+            node.edges = tuple(edges)
+            given = (tuple(arrays),) if self.variadic else arrays
+            node.kept = plan.choose((*given, out, scratch, shapes, None))
+            node.params = params
+            node.shape = out.shape if single else tuple([(o.shape, o.dtype) for o in out])
+            node.scope = scope
+            frame = user_frame(getframe(1))
+            node.code = frame.f_code
+            node.lasti = frame.f_lasti
+            node.seq = next_seq()
+        if anomaly:
+            check_finite(node or self, arrays, out)
+        if single:
+            return result(out, node, node is not None)
+        if node is None:
+            return tuple([result(o) for o in out])
+        return tuple([result(o, (node, i), o.dtype.kind == "f") for i, o in enumerate(out)])
 
-    def _uniform(self, inputs) -> bool:
-        """Whether the inputs can be used as they are: tensors of one dtype, floating where the forward needs it."""
-        dtype = None
-        for i, x in enumerate(inputs):
-            if x is None or i in self.constant:
-                if x is not None and not isinstance(x, Tensor):
-                    return False
-                continue
-            if not isinstance(x, Tensor) or (dtype is not None and x.array.dtype is not dtype):
-                return False
-            dtype = x.array.dtype
-        return not self.floating or dtype is None or dtype.kind == "f"
+    def _raw(self, arrays, params):
+        """Arrays in, arrays out: what rules do when the backward pass is not recorded."""
+        try:
+            out = self.forward(for_array(arrays[0]), *arrays, **params)
+        except (ValueError, TypeError, IndexError) as error:
+            _complain(self, error, arrays)
+        if self.scratch:
+            out = out[0]
+        return out if self.outputs != 1 or type(out) is ndarray else as_ndarray(out)
+
+    def _as_arrays(self, inputs):
+        """Arrays and Python numbers as arrays of their common dtype."""
+        arrays = [x if x is None else np.asarray(x) for x in inputs]
+        return _raw_promoted(self, inputs, arrays) if self.promote else arrays
+
+    def _uniform(self, inputs):
+        """The arrays, which of them require grad, and the edges, of inputs brought to one dtype by recorded casts."""
+        inputs = [x if x is None or isinstance(x, (Tensor, int, float)) else _constant(self, x) for x in inputs]
+        inputs = self._promoted(inputs) if self.promote else inputs
+        inputs = [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
+        live = [x is not None and x._live for x in inputs]
+        edges = [(x._edge or x) if on else None for x, on in zip(inputs, live, strict=True)]
+        return [x if x is None else x.array for x in inputs], live, edges
 
     def _promoted(self, inputs):
-        """The inputs as tensors of their common dtype (recorded casts)."""
+        """The inputs in their common dtype."""
         movable = [i for i, x in enumerate(inputs) if x is not None and (self.variadic or i not in self.constant)]
-        inputs = [x if x is None or isinstance(x, (Tensor, int, float)) else _constant(self, x) for x in inputs]
-        if not self.promote:
-            return [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
         dtype = result_type(*[inputs[i] for i in movable])
         if self.floating and dtype.kind != "f":
             dtype = get_default_dtype()
         for i in movable:
             inputs[i] = _cast(inputs[i], dtype)
-        return [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
-
-    def _apply(self, inputs, arrays, params):
-        record, anomaly, _, scope, _ = state.get()
-        if anomaly:
-            with np.errstate(all="ignore"):  # the error to come says more than NumPy's warning
-                out = self._forward(arrays, params)
-        else:
-            out = self._forward(arrays, params)
-        scratch = None
-        if self.scratch:
-            out, scratch = out
-        out = tuple([as_ndarray(o) for o in out]) if self.outputs > 1 else as_ndarray(out)
-        if record and self.recorded:
-            live = tuple([isinstance(x, Tensor) and x._live for x in inputs])
-            if True in live:
-                node = self._record(inputs, arrays, out, scratch, params, live, scope)
-                if anomaly:
-                    check_finite(node, arrays, out)
-                if self.outputs == 1:
-                    return result(out, node, True)
-                return tuple([result(o, (node, i), o.dtype.kind == "f") for i, o in enumerate(out)])
-        if anomaly:
-            check_finite(self, arrays, out)
-        return tuple([result(o) for o in out]) if self.outputs > 1 else result(out)
-
-    def _record(self, inputs, arrays, out, scratch, params, live, scope) -> Node:
-        plan = self._plans.get(live) or self._plan(live)
-        if self.view:
-            scratch = weakref.ref(root(out))
-        node = Node()
-        node.plan = plan
-        node.edges = tuple([(x._edge or x) if on else None for x, on in zip(inputs, live, strict=True)])
-        pool = (tuple(arrays), out, scratch) if self.variadic else (*arrays, out, scratch)
-        kept = [value if wanted else None for value, wanted in zip(pool, plan.keep, strict=False)]
-        kept.append(tuple([None if a is None else np.shape(a) for a in arrays]) if plan.keep[-1] else None)
-        node.kept = tuple(kept)
-        node.params = params
-        node.shape = out.shape if self.outputs == 1 else tuple([(o.shape, o.dtype) for o in out])
-        node.scope = scope
-        frame = user_frame(getframe(1))
-        node.code = frame.f_code
-        node.lasti = frame.f_lasti
-        node.seq = next_seq()
-        return node
+        return inputs
 
     def _implementation(self, array):
         """The forward bound to the kernels of `array`'s device, remembered by the array's type."""
@@ -283,28 +305,27 @@ class Primitive:
                     f"{self.name}: input '{self.inputs[i]}' requires grad, but there is no rule for it; declare one "
                     f"with @{self.name}.vjp('{self.inputs[i]}'), or name it in constant=, or pass it detached"
                 )
-        on = (
-            (lambda rule: any(live))
-            if self.variadic
-            else (lambda rule: any(live[i] for i in rule.wrt if i < len(live)))
-        )
+        on = (lambda rule: any(live)) if self.variadic else (lambda rule: any(live[i] for i in rule.wrt))
         rules = tuple([rule for rule in self.rules if on(rule)])
-        fused = self.fused if self.fused and on(self.fused) else None
-        wants = {slot for rule in (*rules, *([fused] if fused else [])) for slot in rule.wants}
+        adding = {rule.wrt: _bound(rule) for rule in self.adding if on(rule)}
+        raw = tuple([rule._replace(adding=adding.get(rule.wrt)) for rule in rules])
+        if self.fused and on(self.fused):
+            raw = (_bound(self.fused),)
+        wants = {slot for rule in (*rules, *raw, *adding.values()) for slot in rule.wants}
         if self.view:
             wants.add(len(self.inputs) + 1)
         keep = tuple([i in wants for i in range(len(self.inputs) + 2)]) + (any(slot < 0 for slot in wants),)
-        plan = self._plans[live] = Plan(self, keep, rules, fused, self._steps(rules, fused))
+        choose = itemgetter(*[i if kept else -1 for i, kept in enumerate(keep)])
+        plan = self._plans[live] = Plan(self, keep, choose, rules, raw, self._steps(raw))
         return plan
 
-    def _steps(self, rules, fused):
-        if fused:
-            rules = [fused._replace(function=_with_kernels(fused.function))]
-        if self.variadic or self.outputs > 1:
+    def _steps(self, rules):
+        if self.variadic or self.outputs != 1 or any(len(rule.wrt) > 1 for rule in rules):
             return None
-        if any(len(rule.wrt) > 1 or len(rule.wants) > 2 or min(rule.wants, default=0) < 0 for rule in rules):
+        every = [*rules, *[rule.adding for rule in rules if rule.adding]]
+        if any(len(rule.wants) > 2 or min(rule.wants, default=0) < 0 for rule in every):
             return None
-        return tuple([(rule.wrt[0], rule.function, *rule.wants, -1, -1)[:4] for rule in rules])
+        return tuple([((rule.wrt[0], rule.function, *rule.wants, -1, -1)[:4] + (rule.adding,)) for rule in rules])
 
     def cost(self, input_shapes, output_shapes, itemsize=4, **params) -> Cost:
         """FLOPs and least memory traffic in bytes for inputs and outputs of the shapes given.
@@ -353,13 +374,13 @@ class ElementwiseTwo(Primitive):
         return Primitive.__call__(self, x, y)
 
 
-new = object.__new__
+new, ndarray = object.__new__, np.ndarray
 getframe = sys._getframe
 state_get = state.get
 
 
 # The two functions below are the path of nearly every small operation; their length is what saves the calls, arguments
-# and look-ups that would cost as much as the arithmetic. What they do is what `Primitive._apply` does.
+# and look-ups that would cost as much as the arithmetic. What they do is what `Primitive.__call__` does.
 
 
 def _short_one(self):
@@ -499,12 +520,12 @@ def primitive(
     """Declare a primitive from its forward `f(k, *arrays, **metadata)`.
 
     name: what pictures and errors call it (the function's name). elementwise: the inputs broadcast, and the engine sums
-    their gradients back to shape. outputs: how many results. view: the result looks at the input's memory. floating:
-    integers are converted to floats first. constant: names of inputs that have no derivative and keep their dtype
-    (indices, masks). scratch: the forward gives (result, scratch). direct: the forward is nothing but the kernel of the
-    same name. promote: bring the inputs to their common dtype. differentiable: False for a result that is never
-    recorded, and so needs no rule. formula: LaTeX of the result. flops: per element of the result, or a function of the
-    input shapes and `out`.
+    their gradients back to shape. outputs: how many results; None where inputs and metadata decide. view: the results
+    look at the first input's memory. floating: integers are converted to floats first. constant: names of inputs that
+    have no derivative and keep their dtype (indices, masks). scratch: the forward gives (result, scratch). direct: the
+    forward is nothing but the kernel of the same name. promote: bring the inputs to their common dtype. differentiable:
+    False for a result that is never recorded, and so needs no rule. formula: LaTeX of the result. flops: per element of
+    the result, or a function of the input shapes and `out`.
 
     >>> from chainrule.autograd import primitive
     >>> @primitive(elementwise=True, formula=r"x^3")
@@ -532,14 +553,19 @@ def primitive(
     return declare(function) if function else declare
 
 
-def _with_kernels(fused):
-    """A fused rule as a function of the gradient and the kept values."""
+def _bound(rule) -> Rule:
+    """A rule for the kernels as a rule of the gradient."""
+    function = rule.function
 
-    def rule(g, *kept):
-        g = as_ndarray(g)
-        return fused(for_array(g), g, *kept)
+    def bound(g, *values, **params):
+        if type(g) is tuple:
+            return function(for_array(g[0]), g, *values, **params)
+        if type(g) is not ndarray:
+            g = as_ndarray(g)  # NumPy's arithmetic turns 0-d arrays into scalars
+        return function(for_array(g), g, *values, **params)
 
-    return rule
+    bound.__name__ = function.__name__
+    return rule._replace(function=bound)
 
 
 def _positional(function) -> list[str]:
@@ -625,6 +651,12 @@ def _raw_promoted(self, inputs, arrays):
         a.astype(dtype) if dtype is not None and isinstance(x, (int, float)) and not isinstance(x, np.generic) else a
         for x, a in zip(inputs, arrays, strict=True)
     ]
+
+
+def _arrays_and_numbers(inputs) -> bool:
+    """Whether no input is a tensor and one is an array."""
+    known = [x for x in inputs if isinstance(x, (Tensor, ndarray, np.generic))]
+    return bool(known) and not any([isinstance(x, Tensor) for x in known])
 
 
 def _constant(self, x):

@@ -212,7 +212,7 @@ class Tensor(TensorMethods):
     def __iter__(self):
         if not self.array.ndim:
             raise TypeError("iteration over a 0-d tensor: it has no dimension to walk; use t.item()")
-        return (self[i] for i in range(self.array.shape[0]))
+        return iter(self.unbind())
 
     def __bool__(self) -> bool:
         return bool(self._one("bool()"))

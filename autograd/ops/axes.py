@@ -13,13 +13,13 @@ def numpy_names(function):
 
     @functools.wraps(function)
     def renamed(*args, **kwargs):
-        for theirs, ours in _ALIASES.items():
-            if theirs in kwargs:
-                if ours in kwargs:
-                    raise TypeError(
-                        f"{function.__name__}: received both {ours}= and {theirs}=, which mean the same; pass one"
-                    )
-                kwargs[ours] = kwargs.pop(theirs)
+        for theirs in _ALIASES.keys() & kwargs.keys() if kwargs else ():
+            ours = _ALIASES[theirs]
+            if ours in kwargs:
+                raise TypeError(
+                    f"{function.__name__}: received both {ours}= and {theirs}=, which mean the same; pass one"
+                )
+            kwargs[ours] = kwargs.pop(theirs)
         return function(*args, **kwargs)
 
     return renamed
@@ -44,18 +44,25 @@ def spread_names(name):
 
 def one_dim(who: str, dim, ndim: int) -> int:
     """`dim` as a number in [0, ndim)."""
-    try:
-        number = operator.index(dim)
-    except TypeError:
-        number = None
-    if number is None or isinstance(dim, bool):
-        raise TypeError(f"{who}: received dim={dim!r}; a dimension is named by an integer")
-    if not -max(ndim, 1) <= number < max(ndim, 1):
+    if type(dim) is not int:
+        dim = _index(who, dim)
+    n = ndim or 1
+    if not -n <= dim < n:
         raise IndexError(
-            f"{who}: received dim={number} for a tensor of {ndim} dimension{'s' * (ndim != 1)}; "
-            f"pass a dim from {-max(ndim, 1)} to {max(ndim, 1) - 1}"
+            f"{who}: received dim={dim} for a tensor of {ndim} dimension{'s' * (ndim != 1)}; pass a dim from {-n} to "
+            f"{n - 1}"
         )
-    return number % max(ndim, 1)
+    return dim % n
+
+
+def _index(who, dim) -> int:
+    """The int that `dim` stands for."""
+    try:
+        if not isinstance(dim, bool):
+            return operator.index(dim)
+    except TypeError:
+        pass
+    raise TypeError(f"{who}: received dim={dim!r}; a dimension is named by an integer")
 
 
 def all_dims(who: str, dim, ndim: int) -> tuple[int, ...]:

@@ -13,6 +13,9 @@ from .elementwise import where
 # ---- x[index] --------------------------------------------------------------------------------------------------------
 
 
+_BASIC = {int, slice, type(None), type(...)}
+
+
 def _plain(who, x, index):
     """The index with arrays for tensors, checked: every item an int, slice, None, ellipsis, or int or bool array."""
     items = index if isinstance(index, tuple) else (index,)
@@ -64,6 +67,11 @@ def getitem_view_dx(g, x_shape, *, index):
     return spread_at(g, index=index, shape=x_shape)
 
 
+@getitem_view.vjp_into("x")
+def getitem_view_into(k, g, into, *, index):
+    into[index] += g
+
+
 @primitive(name="getitem", formula=r"x[i]", flops=0)
 def getitem_copy(k, x, *, index):
     return _read(x, index)
@@ -106,8 +114,12 @@ def getitem(x, index):
     tensor([[0, 2],
             [3, 5]])
     """
-    index = _plain("getitem", x, index)
-    return getitem_view(x, index=index) if _is_basic(index) else getitem_copy(x, index=index)
+    items = index if isinstance(index, tuple) else (index,)
+    if not _BASIC.issuperset(map(type, items)):
+        items = _plain("getitem", x, items)
+        if not _is_basic(items):
+            return getitem_copy(x, index=items)
+    return getitem_view(x, index=items)
 
 
 @primitive(name="setitem", formula=r"x \text{ with } x[i] = v", flops=0)

@@ -11,8 +11,8 @@ from ..primitive import primitive
 from ..tensor import Tensor
 from .convert import operand
 from .indexing import diagonal
-from .reductions import sum as total
-from .shape import broadcast_to, permute, reshape, sum_to, transpose, unsqueeze
+from .reductions import sum as total, sum_over
+from .shape import broadcast_to, permute, reshape, sum_to, unsqueeze
 
 
 def _matmul_flops(x, y, out, **_):
@@ -21,17 +21,31 @@ def _matmul_flops(x, y, out, **_):
 
 @primitive(name="matmul", formula=r"X Y", flops=_matmul_flops)
 def matmul_batched(k, x, y):
-    return k.matmul(x, y)
+    try:
+        return k.matmul(x, y)
+    except ValueError:
+        raise ValueError(
+            f"matmul: the leading dimensions of {x.shape} and {y.shape} do not broadcast; each pair must be equal or "
+            "hold a 1"
+        ) from None
 
 
 @matmul_batched.vjp("x", formula=r"\bar O\,Y^{\mathsf T}")
 def matmul_batched_dx(g, y, x_shape):
-    return _to_shape(matmul_batched(g, transpose(y, -2, -1)), x_shape)
+    return _to_shape(matmul_batched(g, y.mT), x_shape)
 
 
 @matmul_batched.vjp("y", formula=r"X^{\mathsf T} \bar O")
 def matmul_batched_dy(g, x, y_shape):
-    return _to_shape(matmul_batched(transpose(x, -2, -1), g), y_shape)
+    return _to_shape(matmul_batched(x.mT, g), y_shape)
+
+
+@matmul_batched.vjp_into("y")
+def matmul_batched_dy_into(k, g, into, x):
+    if x.ndim == g.ndim == 2:
+        k.add_product(into, x, g)
+    else:
+        into += _to_shape(k.matmul(x.mT, g), into.shape)
 
 
 def _to_shape(gradient, shape):
@@ -66,13 +80,6 @@ def matmul(x, y):
             if math.prod(x.shape)
             else matmul_batched(x, y)
         )
-    try:
-        np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            f"matmul: the leading dimensions of {x.shape} and {y.shape} do not broadcast; each pair must be "
-            "equal or hold a 1"
-        ) from None
     return matmul_batched(x, y)
 
 
@@ -108,27 +115,49 @@ def outer(x, y):
     return unsqueeze(reshape(x, -1), 1) * reshape(y, -1)
 
 
+def _flat(x):
+    """All but the last dimension merged into one."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 @primitive(name="linear", formula=r"x W^{\mathsf T} + b", flops=lambda x, w, b, out: 2 * math.prod(out) * w[1])
 def linear_rows(k, x, weight, bias=None):
-    out = k.matmul(x, k.transpose(weight, (1, 0)))
+    if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+        raise ValueError(
+            f"linear: received weight {weight.shape} and bias {getattr(bias, 'shape', None)}; they must be "
+            "(out, in) and (out,)"
+        )
+    if x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(
+            f"linear: the input has shape {x.shape} and the weight {weight.shape}: the input's last size must be "
+            f"{weight.shape[1]}; check in_features or flatten the input"
+        )
+    out = k.matmul(_flat(x), weight.T)
     if bias is not None:
         out += bias
-    return out
+    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], weight.shape[0])
 
 
 @linear_rows.vjp("x", formula=r"\bar o\,W")
 def linear_rows_dx(g, weight):
-    return matmul_batched(g, weight)
+    gradient = matmul_batched(_flat(g), weight)
+    return gradient if g.ndim == 2 else gradient.reshape(*g.shape[:-1], weight.shape[1])
 
 
 @linear_rows.vjp("weight", formula=r"\bar o^{\mathsf T} x")
 def linear_rows_dweight(g, x):
-    return matmul_batched(transpose(g, 0, 1), x)
+    return matmul_batched(_flat(g).T, _flat(x))
+
+
+@linear_rows.vjp_into("weight")
+def linear_rows_dweight_into(k, g, into, x):
+    k.add_product(into, _flat(g), _flat(x))
 
 
 @linear_rows.vjp("bias", formula=r"\textstyle\sum \bar o")
-def linear_rows_dbias(g, bias_shape):
-    return sum_to(g, shape=bias_shape)
+def linear_rows_dbias(g):
+    rows = _flat(g)
+    return rows[0] if len(rows) == 1 else sum_over(rows, dim=(0,), keepdim=False)
 
 
 def linear(input, weight, bias=None):
@@ -137,20 +166,7 @@ def linear(input, weight, bias=None):
     >>> cr.linear(cr.ones(2, 3), cr.ones(4, 3), cr.zeros(4)).shape
     (2, 4)
     """
-    if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
-        raise ValueError(
-            f"linear: received weight {weight.shape} and bias {getattr(bias, 'shape', None)}; they must be "
-            "(out, in) and (out,)"
-        )
-    if not input.ndim or input.shape[-1] != weight.shape[1]:
-        raise ValueError(
-            f"linear: the input has shape {input.shape} and the weight {weight.shape}: the input's last size must be "
-            f"{weight.shape[1]}; check in_features or flatten the input"
-        )
-    if input.ndim == 2:
-        return linear_rows(input, weight, bias)
-    rows = linear_rows(reshape(input, (math.prod(input.shape[:-1]), weight.shape[1])), weight, bias)
-    return reshape(rows, (*input.shape[:-1], weight.shape[0]))
+    return linear_rows(input, weight, bias)
 
 
 # ---- einsum ----------------------------------------------------------------------------------------------------------

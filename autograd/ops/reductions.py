@@ -19,7 +19,7 @@ from .shape import broadcast_to, flatten, flip, movedim, reshape, unsqueeze
 
 def _spread(g, shape, dim):
     """A reduction's gradient, broadcast back over the dimensions that it lost."""
-    return broadcast_to(reshape(g, kept_shape(shape, dim)), shape=shape)
+    return broadcast_to(g.reshape(kept_shape(shape, dim)), shape=shape)
 
 
 def _count(shape, dim) -> int:

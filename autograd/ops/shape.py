@@ -100,7 +100,7 @@ def reshape_view(k, x, *, shape):
 
 @reshape_view.vjp("x", formula=r"\operatorname{reshape}(\bar o)")
 def reshape_view_dx(g, x_shape, *, shape):
-    return reshape_view(g, shape=x_shape)
+    return g.reshape(x_shape)
 
 
 def reshape(x, *shape):
@@ -152,7 +152,7 @@ def permute_view(k, x, *, dims):
 
 @permute_view.vjp("x", formula=r"\bar o^{\mathsf T}")
 def permute_view_dx(g, *, dims):
-    return permute_view(g, dims=tuple(sorted(range(len(dims)), key=dims.__getitem__)))
+    return g.transpose(tuple(sorted(range(len(dims)), key=dims.__getitem__)))
 
 
 @spread_names("dims")
@@ -262,17 +262,59 @@ expand_dims = unsqueeze
 
 @primitive(name="cat", formula=r"[x_1; x_2; \dots]", flops=0)
 def concatenate(k, *xs, dim):
-    return k.concatenate(xs, axis=dim)
+    try:
+        return k.concatenate(xs, axis=dim)
+    except ValueError:
+        raise ValueError(
+            f"cat: received tensors of shapes {', '.join(str(x.shape) for x in xs)}; they must be equal except along "
+            f"dimension {dim}; reshape them, or stack them along a new dimension"
+        ) from None
 
 
 @concatenate.vjp("xs", formula=r"\bar o \text{ cut at the seams}")
 def concatenate_dx(g, xs_shape, *, dim):
-    pieces, start = [], 0
-    for shape in xs_shape:
-        stop = start + shape[dim]
-        pieces.append(g[(slice(None),) * dim + (slice(start, stop),)])
-        start = stop
-    return pieces
+    return split_view(g, sections=tuple([shape[dim] for shape in xs_shape]), dim=dim)
+
+
+@primitive(name="split", outputs=None, view=True, formula=r"x \text{ cut}", flops=0)
+def split_view(k, x, *, sections, dim):
+    lead, pieces, start = (slice(None),) * dim, [], 0
+    for n in sections:
+        pieces.append(x[(*lead, slice(start, start + n))])
+        start += n
+    return tuple(pieces)
+
+
+@split_view.vjp("x", formula=r"[\bar o_1; \bar o_2; \dots]")
+def split_view_dx(g, *, sections, dim):
+    return concatenate(*g, dim=dim)
+
+
+@primitive(name="stack", formula=r"[x_1, x_2, \dots]", flops=0)
+def stack_along(k, *xs, dim):
+    try:
+        return k.stack(xs, axis=dim)
+    except ValueError:
+        raise ValueError(
+            f"stack: received tensors of shapes {', '.join(map(str, sorted({x.shape for x in xs})))}; they must be "
+            "equal; cat joins others"
+        ) from None
+
+
+@stack_along.vjp("xs", formula=r"\bar o \text{ slice by slice}")
+def stack_along_dx(g, *, dim):
+    return unbind_view(g, dim=dim)
+
+
+@primitive(name="unbind", outputs=None, view=True, formula=r"x \text{ slice by slice}", flops=0)
+def unbind_view(k, x, *, dim):
+    lead = (slice(None),) * dim
+    return tuple([x[(*lead, i, ...)] for i in range(x.shape[dim])])
+
+
+@unbind_view.vjp("x", formula=r"[\bar o_1, \bar o_2, \dots]")
+def unbind_view_dx(g, *, dim):
+    return stack_along(*g, dim=dim)
 
 
 @numpy_names
@@ -283,14 +325,7 @@ def cat(tensors, dim: int = 0):
     tensor([1., 1., 0.])
     """
     tensors = _several("cat", tensors)
-    dim = one_dim("cat", dim, np.ndim(tensors[0]))
-    if len({np.shape(x)[:dim] + np.shape(x)[dim + 1 :] for x in tensors}) > 1 or len({x.ndim for x in tensors}) > 1:
-        raise ValueError(
-            f"cat: received tensors of shapes {', '.join(str(x.shape) for x in tensors)}; they must be equal "
-            "except along "
-            f"dimension {dim}; reshape them, or stack them along a new dimension"
-        )
-    return concatenate(*tensors, dim=dim)
+    return concatenate(*tensors, dim=one_dim("cat", dim, tensors[0].ndim))
 
 
 @numpy_names
@@ -301,19 +336,15 @@ def stack(tensors, dim: int = 0):
     (2, 2)
     """
     tensors = _several("stack", tensors)
-    shapes = {np.shape(x) for x in tensors}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"stack: received tensors of shapes {', '.join(map(str, sorted(shapes)))}; they must be equal; cat "
-            "joins others"
-        )
-    return cat([unsqueeze(x, dim) for x in tensors], one_dim("stack", dim, tensors[0].ndim + 1))
+    return stack_along(*tensors, dim=one_dim("stack", dim, tensors[0].ndim + 1))
 
 
 def _several(who, tensors) -> list:
-    if isinstance(tensors, (Tensor, np.ndarray)) and tensors.ndim == 0 or not hasattr(tensors, "__iter__"):
-        raise TypeError(f"{who}: received one {type(tensors).__name__}; pass a list of tensors")
-    tensors = [x if isinstance(x, (Tensor, np.ndarray)) else Tensor(x) for x in tensors]
+    try:
+        each = iter(tensors)
+    except TypeError:
+        raise TypeError(f"{who}: received one {type(tensors).__name__}; pass a list of tensors") from None
+    tensors = [x if isinstance(x, (Tensor, np.ndarray)) else Tensor(x) for x in each]
     if not tensors:
         raise ValueError(f"{who}: received an empty list; there is nothing to join; pass at least one tensor")
     return tensors
@@ -358,8 +389,7 @@ def split(x, split_size_or_sections, dim: int = 0):
         if split_size_or_sections <= 0:
             raise ValueError(f"split: received a piece size of {split_size_or_sections}; it must be at least 1")
         parts = [min(split_size_or_sections, n - i) for i in range(0, n, split_size_or_sections)] or [0]
-    stops = np.cumsum(parts).tolist()
-    return tuple(x[_along(dim, stop - part, stop)] for part, stop in zip(parts, stops, strict=True))
+    return split_view(x, sections=tuple(parts), dim=dim)
 
 
 @numpy_names
@@ -382,8 +412,7 @@ def unbind(x, dim: int = 0):
     >>> [r.tolist() for r in cr.arange(4).reshape(2, 2).unbind()]
     [[0, 1], [2, 3]]
     """
-    dim = one_dim("unbind", dim, x.ndim)
-    return tuple(x[(slice(None),) * dim + (i,)] for i in range(x.shape[dim]))
+    return unbind_view(x, dim=one_dim("unbind", dim, x.ndim))
 
 
 # ---- order -----------------------------------------------------------------------------------------------------------

@@ -12,30 +12,39 @@ _SMALL = 2048  # elements below which NumPy's temporaries cost less than a call 
 
 def relu_backward(g, out):
     """The adjoint of max(x, 0) from its result: g where out > 0, else 0."""
-    return _in_one_pass(_relu, _relu_numpy, g, out)
+    return _in_one_pass(_relu, g, out)
 
 
 def tanh_backward(g, out):
     """The adjoint of tanh from its result: g (1 - out^2)."""
-    return _in_one_pass(_tanh, _tanh_numpy, g, out)
+    return _in_one_pass(_tanh, g, out)
 
 
 def sigmoid_backward(g, out):
     """The adjoint of the logistic function from its result: g out (1 - out)."""
-    return _in_one_pass(_sigmoid, _sigmoid_numpy, g, out)
+    return _in_one_pass(_sigmoid, g, out)
 
 
 @half_by_single
-def _in_one_pass(loop, twin, g, out):
+def _in_one_pass(loop, g, out):
     if out.size < _SMALL:
         result = np.empty(out.shape, out.dtype)
-        twin(g, out, result)
+        loop.twin(g, out, result)
         return result
     g, out = floats(g, out)
     result = np.empty_like(out)
-    gradient, value, into = g.reshape(-1), out.reshape(-1), result.reshape(-1)
-    workers.run(lambda a, b: loop(gradient[a:b], value[a:b], into[a:b]), out.size, grain=_GRAIN)
+    share(loop, g, out, result, grain=_GRAIN)
     return result
+
+
+def share(loop, *arrays, grain):
+    """loop(*slices of the compact arrays as vectors), by one thread for each `grain` of elements."""
+    vectors = [x.reshape(-1) for x in arrays]
+    n = len(vectors[0])
+    if n < 2 * grain:
+        loop(*vectors)
+    else:
+        workers.run(lambda a, b: loop(*[x[a:b] for x in vectors]), n, grain=grain)
 
 
 def _relu_numpy(g, out, into):

@@ -3,24 +3,23 @@
 from functools import wraps
 
 import numpy as np
+from numpy import ndarray
 
 _HALF = np.dtype(np.float16)
 
 
 def compact(x, dtype=None):
     """`x` as a C-contiguous, aligned, writeable array of native `dtype` (its own by default), copied if need be."""
-    dtype = x.dtype.newbyteorder("=") if dtype is None else dtype
-    flags = x.flags
-    if flags.c_contiguous and flags.writeable and flags.aligned and x.dtype == dtype and x.dtype.isnative:
+    if x.flags.carray and x.dtype.isnative and (dtype is None or x.dtype == dtype):
         return x
-    return np.array(x, dtype=dtype, order="C")
+    return np.array(x, dtype=x.dtype.newbyteorder("=") if dtype is None else dtype, order="C")
 
 
 def floats(*arrays):
     """The arrays compact and in one common floating dtype, integers as float32; None stays None."""
     dtypes = {x.dtype for x in arrays if x is not None}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
-    dtype = dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
+    dtype = np.dtype(np.float32) if dtype.kind != "f" else dtype if dtype.isnative else dtype.newbyteorder("=")
     return [None if x is None else compact(x, dtype) for x in arrays]
 
 
@@ -30,7 +29,7 @@ def half_by_single(function):
     @wraps(function)
     def wrapped(*arrays, **metadata):
         for x in arrays:
-            if type(x) is np.ndarray and x.dtype == _HALF:
+            if type(x) is ndarray and x.dtype == _HALF:
                 break
         else:
             return function(*arrays, **metadata)
@@ -41,8 +40,8 @@ def half_by_single(function):
 
 
 def _widen(x):
-    return x.astype(np.float32) if type(x) is np.ndarray and x.dtype == _HALF else x
+    return x.astype(np.float32) if type(x) is ndarray and x.dtype == _HALF else x
 
 
 def _narrow(x):
-    return x.astype(np.float16) if type(x) is np.ndarray and x.dtype == np.float32 else x
+    return x.astype(np.float16) if type(x) is ndarray and x.dtype == np.float32 else x

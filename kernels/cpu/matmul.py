@@ -3,15 +3,19 @@
 import numpy as np
 
 from . import workers
-from .layout import half_by_single
+from .jit import jit
+from .layout import compact, half_by_single
 
 _BLAS_ALONE = 1 << 13  # multiplications up to which OpenBLAS never starts threads, of any kind of product
+_FEW = 4  # rows whose product a loop adds in less time than BLAS makes an array of it
 _WORTH_SHARING = 1 << 21  # multiplications of a slice that outlast handing it to a worker
 
 
 @half_by_single
 def matmul(a, b):
     """Matrix product by np.matmul's rules for every rank."""
+    if b.ndim > 1 and b.shape[-2] == 1 and a.ndim > 1 and a.shape[-1] == 1:
+        return np.multiply(a, b, order="C")  # a column times a row: 3 times as fast as by BLAS
     work = a.size * (b.shape[-1] if b.ndim > 1 else 1)
     if work <= _BLAS_ALONE:
         return np.asarray(np.matmul(a, b))
@@ -43,3 +47,26 @@ def _cut(x, part):
 def _run(work, n, product, out):
     workers.run(lambda start, stop: product(slice(start, stop)), n, grain=max(1, _WORTH_SHARING * n // work))
     return out
+
+
+def add_product(into, x, y):
+    """into += xᵀ y, for matrices x and y of equally many rows."""
+    dtype = into.dtype
+    if len(x) <= _FEW and into.flags.c_contiguous and dtype != np.float16:
+        _add_product(into, compact(x, dtype), compact(y, dtype))
+    else:
+        into += matmul(x.T, y)
+
+
+def _add_product_numpy(into, x, y):
+    into += np.matmul(x.T, y)
+
+
+@jit(_add_product_numpy)
+def _add_product(into, x, y):
+    for i in range(len(into)):
+        row = into[i]
+        for k in range(len(x)):
+            factor, other = x[k, i], y[k]
+            for j in range(len(row)):
+                row[j] += factor * other[j]

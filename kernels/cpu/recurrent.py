@@ -21,6 +21,7 @@ from .vector import ROWS, fetch, gather, give_way, narrow, observe, publish, wid
 _PATIENCE = 2000  # looks before a waiting thread offers its core to others
 _APART = 8  # numbers between two threads' counters: a cache line
 _WORTH_SHARING = 1 << 18  # multiplications of a thread's step that outlast the meeting after it
+_WORTH_WAKING = 12 << 20  # multiplications of a thread's whole call that outlast waking it, 20 to 60 us
 _TILES = 8  # computed from one part of the operand while it is in the nearest cache
 _NEAR = 24 << 10  # bytes of that part
 _DEEP = 256  # columns of gradients that are collected before they meet the states in the weights' gradients
@@ -170,10 +171,11 @@ def _compiled():
 
 
 def _together(loop, reverse, weights, arguments):
-    """Run the loop on as many threads as a step's multiplications keep busy."""
+    """Run the loop on as many threads as the multiplications of a step, and of all, keep busy."""
     (height, width), dtype, size = arguments[1].shape, arguments[1].dtype, arguments[-1].shape[1]
     compiled, blocks = _compiled(), -(-size // ROWS)
-    wanted = min(weights * arguments[-3].shape[-1] // _WORTH_SHARING, size // ROWS) if compiled else 1
+    a_step, all_steps = weights * arguments[-3].shape[-1], weights * int(arguments[0][-1])
+    wanted = min(a_step // _WORTH_SHARING, all_steps // _WORTH_WAKING, size // ROWS) if compiled else 1
     tall = blocks * ROWS * (height // max(size, 1))
     packed = np.empty(tall * (blocks + -(-width // ROWS)) * ROWS if compiled else 0, dtype)
     flags = np.zeros((max(wanted, 1) + 1) * _APART, np.int64)  # whether one was interrupted, and the steps of each

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from . import workers
+from .activations import share
+from .exponential import exp
 from .jit import jit
 from .layout import floats, half_by_single
 
@@ -14,19 +15,13 @@ _GRAIN = 20_000  # elements that outlast handing a slice to a worker
 @half_by_single
 def erf(x):
     """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
-    (x,) = floats(x)
-    out = np.empty_like(x)
-    flat, into = x.reshape(-1), out.reshape(-1)
-    workers.run(lambda a, b: _erf(flat[a:b], into[a:b]), x.size, grain=_GRAIN)
-    return out
+    return _mapped(_erf, x)
 
 
 @half_by_single
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
-    (x,) = floats(x)
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, x.dtype.type(1), e) / (1 + e))
+    return _mapped(_sigmoid, x)
 
 
 @half_by_single
@@ -67,6 +62,13 @@ def gelu_backward(g, x):
     return np.asarray(g * (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * density))
 
 
+def _mapped(loop, x):
+    (x,) = floats(x)
+    out = np.empty_like(x)
+    share(loop, x, out, grain=_GRAIN)
+    return out
+
+
 def _erf_numpy(x, out):
     out[...] = np.frompyfunc(math.erf, 1, 1)(x)
 
@@ -75,3 +77,15 @@ def _erf_numpy(x, out):
 def _erf(x, out):
     for i in range(len(x)):
         out[i] = math.erf(x[i])
+
+
+def _sigmoid_numpy(x, out):
+    e = np.exp(-np.abs(x))
+    np.divide(np.where(x >= 0, x.dtype.type(1), e), 1 + e, out=out)
+
+
+@jit(_sigmoid_numpy)
+def _sigmoid(x, out):
+    for i in range(len(x)):
+        e = exp(-abs(np.float64(x[i])))
+        out[i] = (1.0 if x[i] >= 0 else e) / (1.0 + e)

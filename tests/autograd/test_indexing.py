@@ -173,3 +173,13 @@ def test_wrong_indices(index, error, told):
         with pytest.raises(error):
             x[index] = 1.0
         assert not x.detach().numpy().any()
+
+
+def test_pieces_of_arrays_and_of_nothing():
+    x = np.arange(6.0).reshape(2, 3)
+    for made, expected in ((cr.split(x, [1, 2], 1), (x[:, :1], x[:, 1:])), (cr.unbind(x), (x[0], x[1]))):
+        assert type(made) is tuple and all(map(np.array_equal, made, expected))
+        assert all(type(piece) is np.ndarray and np.shares_memory(piece, x) for piece in made)
+    assert cr.zeros(0, 3).unbind() == () == tuple(cr.zeros(0))
+    assert [p.shape for p in cr.zeros(0, 3).split(2)] == [(0, 3)]
+    assert [p.shape for p in cr.zeros(2).unbind()] == [(), ()]

@@ -132,6 +132,24 @@ def test_several_outputs():
     assert [type(v) for v in powers(np.array([2.0, 1.0]))] == [np.ndarray] * 3
 
 
+def test_views_whose_number_the_metadata_decides():
+    @primitive(outputs=None, view=True)
+    def halves(k, x, *, deep):
+        return [x[: len(x) // 2], x[len(x) // 2 :]] if deep else [x]
+
+    @halves.vjp("x")
+    def halves_dx(g, *, deep):
+        return cr.cat(g) if isinstance(g[0], cr.Tensor) else np.concatenate(g)
+
+    x = cr.tensor([1.0, 2.0, 3.0, 4.0], dtype=f64, requires_grad=True)
+    low, high = halves(x, deep=True)
+    (whole,) = halves(x, deep=False)
+    assert np.shares_memory(low.array, x.array) and low.grad_fn is high.grad_fn
+    (low * high + whole.sum()).sum().backward()
+    assert x.grad.tolist() == [3 + 2, 4 + 2, 1 + 2, 2 + 2]
+    cr.check_grads(lambda x: halves(x, deep=True), [x.detach()])
+
+
 def test_scratch_is_kept_for_the_rule_and_hidden_from_the_user():
     @primitive(scratch=True)
     def centred(k, x):
@@ -192,6 +210,42 @@ def test_metadata_shapes_and_missing_inputs():
     cr.check_grads(lambda x, w: affine(x, w, None, power=3), [x, w])
 
 
+def test_trailing_optional_inputs_may_be_left_out():
+    @primitive(scratch=True)
+    def scaled(k, x, by=None, shift=None):
+        """The square of x, times by, plus shift; rules that ask for out, scratch and a shape."""
+        out = x * x if by is None else x * x * by
+        return out if shift is None else out + shift, 2 * x
+
+    @scaled.vjp("x")
+    def scaled_dx(g, scratch, by, shift, x_shape):
+        assert scratch.shape == x_shape
+        return g * scratch if by is None else g * scratch * by
+
+    @scaled.vjp("by")
+    def scaled_dby(g, x, out):
+        assert out.shape == x.shape
+        return g * x * x
+
+    @scaled.vjp("shift")
+    def scaled_dshift(g, by_shape):
+        return g
+
+    x, by, shift = (cr.randn(3, dtype=f64, requires_grad=True) for _ in range(3))
+    for given in [(x,), (x, by), (x, None, shift), (x, by, shift)]:
+        explicit = (*given, None, None)[:3]
+        for create_graph in (False, True):
+            leaves = [v for v in given if v is not None]
+            options = dict(retain_graph=True, create_graph=create_graph)
+            got = cr.autograd.grad(scaled(*given).sum(), leaves, **options)
+            expected = cr.autograd.grad(scaled(*explicit).sum(), leaves, **options)
+            for one, two in zip(got, expected, strict=True):
+                assert one.tolist() == two.tolist()
+        assert scaled(*given).grad_fn.edges == scaled(*explicit).grad_fn.edges
+        assert scaled(*given).grad_fn.plan is scaled(*explicit).grad_fn.plan
+    assert scaled(*[v.numpy() for v in (x.detach(), by.detach())]).tolist() == scaled(x, by).tolist()
+
+
 def test_constants_keep_their_dtype_and_get_no_gradient():
     @primitive(constant=("index",))
     def pick(k, x, index):
@@ -231,6 +285,35 @@ def test_a_fused_twin_runs_when_nothing_is_recorded():
     z.backward()  # a 0-d gradient is an array there too
     cr.autograd.grad(tripled(x).sum(), [x], create_graph=True)
     assert ran == ["fused", "fused", "composed"]
+
+
+def test_a_twin_that_adds_runs_from_the_second_gradient_on():
+    ran = []
+
+    @primitive
+    def head(k, x, *, n):
+        return x[:n] * 2
+
+    @head.vjp("x")
+    def head_dx(g, x_shape, *, n):
+        ran.append("rule")
+        return cr.autograd.spread_at(g * 2, index=(slice(n),), shape=x_shape)
+
+    @head.vjp_into("x")
+    def head_dx_into(k, g, into, *, n):
+        ran.append("twin")
+        into[:n] += k.multiply(g, 2)
+
+    x = cr.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    total = lambda x: sum(head(x, n=n).sum() for n in (1, 2, 3))
+    total(x).backward()
+    assert x.grad.tolist() == [6, 4, 2] and ran == ["rule", "twin", "twin"]
+    (dx,) = cr.autograd.grad(total(x * 1), [x])
+    assert dx.tolist() == [6, 4, 2] and ran[3:] == ["rule", "twin", "twin"]
+    cr.autograd.grad(total(x), [x], create_graph=True)
+    assert ran[6:] == ["rule"] * 3
+    with cr.detect_anomaly(), pytest.raises(cr.AnomalyError, match=r"out of head holds the first Inf, at index \(0,\)"):
+        cr.autograd.backward([head(x, n=1), head(x, n=2)], [cr.tensor([np.inf]), cr.ones(2)])
 
 
 def test_a_rule_declared_after_the_first_use_counts():
@@ -295,6 +378,13 @@ def test_unknown_names_in_rules():
         @primitive(constant=("index",))
         def declared(k, x):
             return x
+
+    @primitive
+    def total(k, *xs):
+        return sum(xs)
+
+    with pytest.raises(TypeError, match=r"total\.vjp_into: 'xs' is any number of inputs; declare a twin for one"):
+        total.vjp_into("xs")
 
 
 def test_gradients_of_a_wrong_shape():

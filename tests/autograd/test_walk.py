@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import chainrule as cr
+from chainrule.autograd import REGISTRY
 
 f64 = cr.float64
 
@@ -291,6 +292,60 @@ def test_a_result_beside_the_one_that_is_used_counts_as_unused():
 def test_second_derivatives_through_several_outputs():
     cr.check_grads(lambda x: sine_and_cosine(x), [cr.randn(4, dtype=f64)])
     cr.check_grads(lambda x: cr.sort(x).values * cr.arange(4.0, dtype=f64), [cr.randn(4, dtype=f64)])
+
+
+def slices(x):
+    """Overlapping parts of x, a part of a part, and x itself."""
+    return [x[0:2], x[1], x[1:3][0], x[:, 1:], x[..., None, 0], x * 2, x[-1, 0]]
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_slices_add_up_where_they_lie(inner, create_graph):
+    x = leaf([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    expected = np.full((3, 2), 2.0)
+    expected[0:2] += 1
+    expected[1] += 1 + 1
+    expected[:, 1:] += 1
+    expected[..., 0] += 1
+    expected[-1, 0] += 1
+    base = x * 1 if inner else x
+    total = sum(part.sum() for part in slices(base))
+    (dx,) = cr.autograd.grad(total, [x], retain_graph=True, create_graph=create_graph)
+    total.backward(retain_graph=True, create_graph=create_graph)
+    total.backward()
+    assert dx.tolist() == expected.tolist() and x.grad.tolist() == (2 * expected).tolist()
+    (between,) = cr.autograd.grad(sum(part.sum() for part in slices(base)), [base])
+    assert between.tolist() == expected.tolist()
+    cr.check_grads(lambda x: [part * part for part in slices(x)], [x.detach()])
+
+
+def test_a_gradient_that_slices_added_to_is_nobody_elses():
+    x, seen = leaf(1.0, 2.0, 3.0), []
+    y = x * 1
+    y.register_hook(lambda g: seen.append(g))
+    y.retain_grad()
+    seed = cr.ones(3, dtype=f64)
+    cr.autograd.backward([y, y[:1], y[:2], y[1:]], [seed, seed[:1], seed[:2], seed[1:]])
+    assert x.grad.tolist() == y.grad.tolist() == seen[0].tolist() == [3, 3, 2]
+    assert seed.tolist() == [1, 1, 1]
+    _assert_apart(_arrays(x.grad, y.grad, seed))
+
+
+@pytest.mark.parametrize(
+    "rows", [lambda x: x, lambda x: x.split(1), lambda x: [x[i] for i in range(len(x))]], ids=["iter", "split", "index"]
+)
+def test_a_loop_over_rows_makes_one_array_as_large_as_all(rows, monkeypatch):
+    spread, made = REGISTRY["spread_at"], []
+    forward = spread.forward
+    monkeypatch.setattr(spread, "forward", lambda k, g, **params: made.append(g) or forward(k, g, **params))
+    x = cr.ones(50, 20, requires_grad=True)
+    total = 0
+    for row in rows(x):
+        total = total + row.sum()
+    total.backward()
+    assert len(made) <= 1
+    assert (x.grad == 1).all()
 
 
 def test_only_what_leads_to_the_inputs_is_visited():

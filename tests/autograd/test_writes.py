@@ -386,6 +386,42 @@ def test_a_view_made_before_a_recorded_write_is_stale_and_says_so():
     assert x.grad.tolist() == [2, 2]
 
 
+PIECES = {
+    "split": lambda t: t.split([1, 2]),
+    "chunk": lambda t: t.chunk(2),
+    "unbind": lambda t: t.unbind(),
+    "iteration": lambda t: tuple(t),
+}
+
+
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+def test_pieces_are_views_that_a_recorded_write_makes_stale(pieces):
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 1
+    made = pieces(y)
+    assert all(np.shares_memory(piece.array, y.array) for piece in made)
+    for piece in made:
+        refused(lambda piece=piece: piece.add_(1), "on a view", "inside a graph", "use t.clone() first")
+    gc.collect()  # the errors refer to their frames, and so to the pieces
+    y *= 2
+    for piece in made:
+        refused(piece.sum().backward, "a value that its derivative needs was changed in place", "Changed at")
+    y.sum().backward()
+    assert x.grad.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+def test_pieces_of_constants_follow_unrecorded_writes_and_refuse_recorded_ones(pieces):
+    base = cr.zeros(3, dtype=f64)
+    made = pieces(base)
+    made[0].add_(1)
+    base[2] = 5
+    assert base[0] == 1 and np.ravel(made[-1].numpy())[-1] == 5
+    assert all(piece._version == base._version for piece in made)
+    refused(lambda: base.add_(leaf(1.0, 1.0, 1.0)), "a recorded write into a constant", "cr.stack")
+    refused(lambda: made[0].add_(leaf(1.0).sum()), "a recorded write into a view")
+
+
 # ---- refused ---------------------------------------------------------------------------------------------------------
 
 

@@ -61,3 +61,26 @@ def test_two_hundred_runs_bit_equal(rng, threads):
     threads(4)
     a, b = rng.normal(size=(2, 300, 300)).astype("float32")
     assert len({cpu.matmul(a, b).tobytes() for _ in range(200)}) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64"])
+@pytest.mark.parametrize("a, b", [((300, 1), (1, 200)), ((5, 30, 1), (1, 40)), ((1,), (1, 4)), ((4, 1), (1,))])
+def test_columns_times_rows(a, b, dtype, rng):
+    a, b = (rng.integers(-9, 9, shape).astype(dtype) for shape in (a, b))
+    out = cpu.matmul(a, b)
+    assert out.dtype == dtype and out.flags.c_contiguous
+    np.testing.assert_array_equal(out, np.matmul(a.astype(int), b.astype(int)).astype(dtype))
+    out = cpu.matmul(np.asfortranarray(a), b[..., ::-1])
+    np.testing.assert_array_equal(out, np.matmul(a.astype(int), b[..., ::-1].astype(int)).astype(dtype))
+    assert out.flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("rows", [0, 1, matmul._FEW, matmul._FEW + 1])
+def test_adding_a_product(path, rows, dtype, rng):
+    x, y, before = (rng.integers(-3, 4, shape).astype(dtype) for shape in ((rows, 7), (rows, 9), (7, 9)))
+    for layout in (np.ascontiguousarray, np.asfortranarray, lambda a: np.repeat(a, 2, 1)[:, ::2]):
+        for into in (before.copy(), before.copy(order="F"), np.repeat(before, 2, 0)[::2]):
+            expected = into + x.astype(np.float64).T @ y
+            assert cpu.add_product(into, layout(x), layout(y)) is None
+            np.testing.assert_array_equal(into, expected)

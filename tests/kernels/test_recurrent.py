@@ -305,10 +305,15 @@ def test_long_sums_keep_their_digits(rng, path):
 # ---- threads ---------------------------------------------------------------------------------------------------------
 
 
+def shared_at_any_size(monkeypatch):
+    for name in ("_WORTH_SHARING", "_WORTH_WAKING"):
+        monkeypatch.setattr(recurrent, name, 1)
+
+
 @pytest.mark.parametrize("kind", CELLS)
 def test_threads(kind, rng, threads, monkeypatch, path):
     """One, two and three threads give the same bits, and so do repeated runs."""
-    monkeypatch.setattr(recurrent, "_WORTH_SHARING", 1)
+    shared_at_any_size(monkeypatch)
     sizes = (19, 19, 17, 17, 2, 1)
     arrays, seeds = drawn(kind, sizes, 20, 33, rng), seeded(kind, sizes, 33, rng)
     arrays, seeds = cast(arrays, "float32"), cast(seeds, "float32")
@@ -340,7 +345,7 @@ def unmet(monkeypatch):
 
 
 def test_a_missing_barrier_is_caught(unmet, rng, threads, monkeypatch):
-    monkeypatch.setattr(recurrent, "_WORTH_SHARING", 1)
+    shared_at_any_size(monkeypatch)
     threads(1)
     sizes = (16,) * 60
     arrays, seeds = drawn("rnn_tanh", sizes, 16, 64, rng), seeded("rnn_tanh", sizes, 64, rng)
@@ -353,7 +358,7 @@ def test_a_missing_barrier_is_caught(unmet, rng, threads, monkeypatch):
 
 def test_threads_give_up_when_one_fails(rng, threads, monkeypatch, path):
     """What a part raises arrives, and nobody waits for that part for ever."""
-    monkeypatch.setattr(recurrent, "_WORTH_SHARING", 1)
+    shared_at_any_size(monkeypatch)
     threads(2)
     right = recurrent._FORWARD["rnn_tanh"]
 

@@ -137,20 +137,25 @@ def no_derivative(row, rng):
 
 
 def fused(row, rng):
-    """`backward`, `grad` and `grad` with create_graph (the composed rules) give the same gradients."""
+    """`backward`, `grad` and `grad` with create_graph (the composed rules) give the same gradients.
+
+    Also of three calls with the same inputs: from the second gradient on, rules may add to what has arrived.
+    """
     for sample, context in drawn(row, rng):
         with context:
-            call, leaves = row.call(sample), row.leaves(sample)
-            out = call(*leaves)
-            if not live(out):
-                continue
-            seeds = cotangents(rng, out)
-            composed = gradients(call, leaves, seeds, create_graph=True)
-            raw = gradients(call, leaves, seeds)
-            cr.autograd.backward(live(out), seeds)
-            for leaf, one, two in zip(leaves, raw, composed, strict=True):
-                close(one, two.detach().numpy(), 1e-10)
-                close(leaf.grad if leaf.grad is not None else leaf.detach() * 0, two.detach().numpy(), 1e-10)
+            for times in (1, 3):
+                once, leaves = row.call(sample), row.leaves(sample)
+                call = lambda *xs, once=once, times=times: [y for _ in range(times) for y in outputs(once(*xs))]
+                out = call(*leaves)
+                if not live(out):
+                    continue
+                seeds = cotangents(rng, out)
+                composed = gradients(call, leaves, seeds, create_graph=True)
+                raw = gradients(call, leaves, seeds)
+                cr.autograd.backward(live(out), seeds)
+                for leaf, one, two in zip(leaves, raw, composed, strict=True):
+                    close(one, two.detach().numpy(), 1e-10)
+                    close(leaf.grad if leaf.grad is not None else leaf.detach() * 0, two.detach().numpy(), 1e-10)
 
 
 def partial(row, rng):

@@ -23,12 +23,13 @@ STEEP = [name for name in DIFFERENTIABLE if name not in FLAT]
 
 
 @contextlib.contextmanager
-def replaced(name, rules=None, fused=None, forward=None):
-    """A primitive with other rules, fused twin or forward, and no plan that remembers the old ones."""
-    p = REGISTRY[name]
-    before = {key: getattr(p, key) for key in ("rules", "fused", "forward", "short", "_direct") if hasattr(p, key)}
+def replaced(name, rules=None, fused=None, adding=None, forward=None):
+    """A primitive with other rules, twins or forward, and no plan that remembers the old ones."""
+    p, kept = REGISTRY[name], ("rules", "fused", "adding", "forward", "short", "_direct")
+    before = {key: getattr(p, key) for key in kept if hasattr(p, key)}
     p.rules = p.rules if rules is None else rules
     p.fused = p.fused if fused is None else fused
+    p.adding = p.adding if adding is None else adding
     p.forward = p.forward if forward is None else forward
     fresh(p, direct=forward is None and before.get("_direct", False))
     try:
@@ -108,6 +109,18 @@ def test_a_wrong_twin_is_caught(name, rng):
         caught(generic.fused, name, rng)
     with replaced(name, rules=[changed(rule, lambda g: g * 1.001) for rule in p.rules]):
         caught(generic.fused, name, rng)
+
+
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if REGISTRY[name].adding])
+def test_a_wrong_twin_that_adds_is_caught(name, rng):
+    for rule in REGISTRY[name].adding:
+        right = rule.function
+        for wrong in (
+            lambda k, g, *given, right=right, **params: right(k, g * 1.001, *given, **params),
+            lambda k, g, into, *given, right=right, **params: right(k, g, into.copy(), *given, **params),
+        ):
+            with replaced(name, adding=[rule._replace(function=wrong)]):
+                caught(generic.fused, name, rng)
 
 
 # ---- classical faults ------------------------------------------------------------------------------------------------

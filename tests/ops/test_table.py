@@ -84,7 +84,7 @@ NO_POINT = {
     "cumsum_along softmax_along log_softmax_along": "work along a dimension; the public forms take 0-d tensors",
     "std_over": "no deviation of one number; of a biased one the derivative is at its kink: tests/ops/test_kinks.py",
     "amax_over amin_over norm2_over": "the public forms have 0-d samples",
-    "concatenate": "nothing to join along",
+    "concatenate split_view unbind_view": "nothing to join or cut along",
     "getitem_view getitem_copy setitem_copy": "the indices of the samples are those of three dimensions",
     "take_slices add_slices gather_along scatter_along spread_at": "work along a dimension",
     "tril_from triu_from matmul_batched linear_rows rnn_tree lstm_graph": "operands are matrices",

@@ -137,7 +137,7 @@ def tensordot(x, y, dims=2):
 
 ROWS = [
     of_primitive("matmul_batched", matmul, pairs(*MATRICES, *BATCHES)),
-    of_primitive("linear_rows", linear, lines((4,), (1,), (0,))),
+    of_primitive("linear_rows", linear, lines((4,), (1,), (2, 3), (), (0,))),
     of_primitive(
         "einsum_plain",
         lambda *xs, subscripts: empty_aware(subscripts, *xs),

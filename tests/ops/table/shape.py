@@ -128,6 +128,31 @@ ROWS = [
         ),
     ),
     of_primitive(
+        "split_view",
+        lambda x, sections, dim: cut(x, np.cumsum(sections)[:-1], dim),
+        samples(
+            (((5, 2),), {"sections": (2, 0, 3), "dim": 0}),
+            (((2, 3, 2),), {"sections": (1, 2), "dim": 1}),
+            (((0, 3),), {"sections": (0, 0), "dim": 0}),
+            (((2, 2),), {"sections": (2,), "dim": 1}),
+        ),
+    ),
+    of_primitive(
+        "stack_along",
+        lambda *xs, dim: np.moveaxis(np.array(xs), 0, dim),
+        samples(
+            (((2, 3), (2, 3), (2, 3)), {"dim": 1}),
+            (((2, 3), (2, 3)), {"dim": 2}),
+            (((), ()), {"dim": 0}),
+            (((0,), (0,)), {"dim": 0}),
+        ),
+    ),
+    of_primitive(
+        "unbind_view",
+        lambda x, dim: [np.take(x, i, dim) for i in range(x.shape[dim])],
+        samples(((X,), {"dim": 1}), ((X,), {"dim": 2}), ((Y,), {"dim": 0}), (((2, 0),), {"dim": 0})),
+    ),
+    of_primitive(
         "pad_constant",
         lambda x, widths, value: placed(x, [w for pair in reversed(widths) for w in pair], value=value),
         samples(
