@@ -18,7 +18,7 @@ from .ops.convert import clone
 from .ops.shape import sum_to
 from .primitive import as_ndarray, check_finite
 from .state import state
-from .tensor import Tensor, as_array, result
+from .tensor import Tensor, as_array, is_writeable, result
 
 _by_seq = attrgetter("seq")
 
@@ -138,11 +138,16 @@ def _seed(who, output, gradient) -> Tensor:
                 "reduce it, e.g. with .sum(), or pass gradient= of that shape"
             )
         return result(for_array(output.array).ones_like(output.array))
-    gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient))
+    gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient, None, output.device))
     if gradient.shape != output.shape:
         raise ValueError(
             f"{who}: the gradient has shape {gradient.shape} but the output has shape {output.shape}; they must be "
             "equal"
+        )
+    if gradient.device != output.device:
+        raise ValueError(
+            f"{who}: the gradient is on {gradient.device} but the output on {output.device}; move it, by "
+            f"gradient.to('{output.device}')"
         )
     if gradient.dtype is output.dtype:
         return gradient
@@ -407,7 +412,7 @@ def _deposit(table, ours, edge, gradient, create_graph) -> None:
     have = table.get(edge)
     if have is None:
         table[edge] = gradient
-    elif edge in ours and isinstance(have, np.ndarray):
+    elif edge in ours and not isinstance(have, (np.generic, Tensor)):
         have += gradient
     else:
         table[edge] = have + gradient
@@ -418,7 +423,7 @@ def _deposit(table, ours, edge, gradient, create_graph) -> None:
 def _own(table, ours, edge) -> np.ndarray:
     """What has arrived at `edge`, as an array that may be added to in place."""
     have = table[edge]
-    if edge not in ours or not isinstance(have, np.ndarray):
+    if edge not in ours or isinstance(have, np.generic):
         have = table[edge] = as_ndarray(have).copy()
         ours.add(edge)
     return have
@@ -475,8 +480,8 @@ def _released(table, edge) -> np.ndarray:
 
     So no two gradients share memory, nor does one with a cotangent that the user passed or with a kept value.
     """
-    array = np.asarray(table.pop(edge))
-    if array.base is None and array.flags.writeable and getrefcount(array) <= ALONE:
+    array = as_ndarray(table.pop(edge))
+    if array.base is None and is_writeable(array) and getrefcount(array) <= ALONE:
         return array
     return array.copy()
 
@@ -492,7 +497,7 @@ def _owned(gradients, edge, create_graph, given) -> Tensor:
         return result(_released(gradients, edge))
     gradient = gradients.pop(edge)
     owner = root(gradient.array)
-    if owner is gradient.array and owner.flags.writeable and id(owner) not in given:
+    if owner is gradient.array and is_writeable(owner) and id(owner) not in given:
         given.add(id(owner))
         return gradient
     return clone(gradient)
@@ -502,7 +507,7 @@ def _accumulate(leaf, gradients, create_graph, given) -> None:
     have = leaf._grad
     if have is None:
         leaf._grad = _owned(gradients, leaf, create_graph, given)
-    elif create_graph or have._live or not have.array.flags.writeable:
+    elif create_graph or have._live or not is_writeable(have.array):
         gradient = gradients.pop(leaf)
         leaf._grad = have + (gradient if create_graph else result(as_ndarray(gradient)))
     else:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels import device_of, for_array, for_device, is_array
 from .ops.axes import sizes
-from .ops.convert import clone
+from .ops.convert import clone, to
 from .ops.shape import broadcast_to
 from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, result
 
 
 def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    """A tensor holding a copy of `data`: numbers, nested lists or a NumPy array.
+    """A tensor holding a copy of `data`: numbers, nested lists, a NumPy or CuPy array.
 
     Python floats become float32 (see `set_default_dtype`), Python ints int64; NumPy arrays keep their dtype.
 
@@ -19,23 +20,28 @@ def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Ten
     tensor([[1., 2.],
             [3., 4.]])
     """
-    as_device(device)
-    made = result(np.array(as_array(data, dtype), copy=True, order="C"))
+    array = as_array(data, dtype, _place(data, device))
+    made = result(for_array(array).array(array, copy=True, order="C"))
     return made.requires_grad_() if requires_grad else made
 
 
 def as_tensor(data, dtype=None, device=None) -> Tensor:
-    """`data` as a tensor, sharing memory with a NumPy array or tensor where possible.
+    """`data` as a tensor, sharing memory with an array or tensor on the same device where possible.
 
     The engine cannot see what you write to the shared array: do not change it while a graph needs its values.
 
     >>> a = np.zeros(2); t = cr.as_tensor(a); a[0] = 1; t.tolist()
     [1.0, 0.0]
     """
-    as_device(device)
-    if isinstance(data, Tensor) and (dtype is None or as_dtype(dtype) == data.dtype):
-        return data
-    return result(as_array(data, dtype))
+    if isinstance(data, Tensor):
+        return to(data, dtype=dtype, device=device)
+    return result(as_array(data, dtype, _place(data, device)))
+
+
+def _place(data, device):
+    """The device named; else that of the data, or the default for what is on the CPU only because NumPy is."""
+    on_gpu = is_array(data) and device_of(data) != "cpu"
+    return None if device is None and (on_gpu or isinstance(data, Tensor)) else as_device(device)
 
 
 def from_numpy(array) -> Tensor:
@@ -57,15 +63,16 @@ def from_dlpack(source) -> Tensor:
     >>> cr.from_dlpack(np.arange(3)).tolist()
     [0, 1, 2]
     """
-    return result(as_array(np.from_dlpack(source)))
+    on = "cpu" if source.__dlpack_device__()[0] in (1, 3) else "cuda"  # kDLCPU, kDLCUDAHost of dlpack.h
+    return result(as_array(for_device(on).from_dlpack(source)))
 
 
 def _filled(who, shape, fill, dtype, device, requires_grad):
-    as_device(device)
+    kernels = for_device(as_device(device))
     shape = sizes(who, shape)
     if any(n < 0 for n in shape):
         raise ValueError(f"{who}: received the shape {shape}; sizes are at least 0")
-    made = result(fill(shape, get_default_dtype() if dtype is None else as_dtype(dtype)))
+    made = result(fill(kernels, shape, get_default_dtype() if dtype is None else as_dtype(dtype)))
     return made.requires_grad_() if requires_grad else made
 
 
@@ -75,7 +82,7 @@ def zeros(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tenso
     >>> cr.zeros(2)
     tensor([0., 0.])
     """
-    return _filled("zeros", shape, np.zeros, dtype, device, requires_grad)
+    return _filled("zeros", shape, lambda k, s, d: k.zeros(s, d), dtype, device, requires_grad)
 
 
 def ones(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -84,7 +91,7 @@ def ones(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor
     >>> cr.ones((1, 2))
     tensor([[1., 1.]])
     """
-    return _filled("ones", shape, np.ones, dtype, device, requires_grad)
+    return _filled("ones", shape, lambda k, s, d: k.ones(s, d), dtype, device, requires_grad)
 
 
 def empty(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -93,7 +100,7 @@ def empty(*shape, dtype=None, device=None, requires_grad: bool = False) -> Tenso
     >>> cr.empty(2, 3).shape
     (2, 3)
     """
-    return _filled("empty", shape, np.empty, dtype, device, requires_grad)
+    return _filled("empty", shape, lambda k, s, d: k.empty(s, d), dtype, device, requires_grad)
 
 
 def full(size, fill_value, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -104,7 +111,7 @@ def full(size, fill_value, *, dtype=None, device=None, requires_grad: bool = Fal
     """
     dtype = as_array(fill_value).dtype if dtype is None else dtype
     size = size if isinstance(size, (tuple, list)) else (size,)
-    return _filled("full", (tuple(size),), lambda s, d: np.full(s, fill_value, d), dtype, device, requires_grad)
+    return _filled("full", (tuple(size),), lambda k, s, d: k.full(s, fill_value, d), dtype, device, requires_grad)
 
 
 def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -120,7 +127,8 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad: b
         )
     whole = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
     dtype = (np.int64 if whole else get_default_dtype()) if dtype is None else dtype
-    return _filled("arange", (0,), lambda _, d: np.arange(start, end, step).astype(d), dtype, device, requires_grad)
+    fill = lambda k, _, d: k.arange(start, end, step).astype(d)  # noqa: E731
+    return _filled("arange", (0,), fill, dtype, device, requires_grad)
 
 
 def linspace(start, end, steps: int, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -131,7 +139,7 @@ def linspace(start, end, steps: int, *, dtype=None, device=None, requires_grad: 
     """
     if steps < 0:
         raise ValueError(f"linspace: received steps={steps}; it must be at least 0")
-    fill = lambda _, d: np.linspace(start, end, steps, dtype=d)  # noqa: E731
+    fill = lambda k, _, d: k.linspace(start, end, steps, dtype=d)  # noqa: E731
     return _filled("linspace", (0,), fill, dtype, device, requires_grad)
 
 
@@ -143,7 +151,11 @@ def eye(n: int, m: int | None = None, *, dtype=None, device=None, requires_grad:
             [0., 1.]])
     """
     shape = (n, n if m is None else m)
-    return _filled("eye", (shape,), lambda s, d: np.eye(*s, dtype=d), dtype, device, requires_grad)
+    return _filled("eye", (shape,), lambda k, s, d: k.eye(*s, dtype=d), dtype, device, requires_grad)
+
+
+def _like(x) -> dict:
+    return {"dtype": x.dtype, "device": x.device if isinstance(x, Tensor) else None}
 
 
 def zeros_like(x, **options) -> Tensor:
@@ -152,7 +164,7 @@ def zeros_like(x, **options) -> Tensor:
     >>> cr.zeros_like(cr.ones(2))
     tensor([0., 0.])
     """
-    return zeros(x.shape, **{"dtype": x.dtype, **options})
+    return zeros(x.shape, **{**_like(x), **options})
 
 
 def ones_like(x, **options) -> Tensor:
@@ -161,7 +173,7 @@ def ones_like(x, **options) -> Tensor:
     >>> cr.ones_like(cr.zeros(2))
     tensor([1., 1.])
     """
-    return ones(x.shape, **{"dtype": x.dtype, **options})
+    return ones(x.shape, **{**_like(x), **options})
 
 
 def empty_like(x, **options) -> Tensor:
@@ -170,7 +182,7 @@ def empty_like(x, **options) -> Tensor:
     >>> cr.empty_like(cr.zeros(2)).shape
     (2,)
     """
-    return empty(x.shape, **{"dtype": x.dtype, **options})
+    return empty(x.shape, **{**_like(x), **options})
 
 
 def full_like(x, fill_value, **options) -> Tensor:
@@ -179,7 +191,7 @@ def full_like(x, fill_value, **options) -> Tensor:
     >>> cr.full_like(cr.zeros(2), 3)
     tensor([3., 3.])
     """
-    return full(x.shape, fill_value, **{"dtype": x.dtype, **options})
+    return full(x.shape, fill_value, **{**_like(x), **options})
 
 
 def meshgrid(*tensors, indexing: str = "ij"):

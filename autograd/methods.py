@@ -7,9 +7,10 @@ from types import FunctionType
 
 import numpy as np
 
+from ..kernels import for_array
 from .ops import convert, elementwise, indexing, linalg, reductions, shape
 from .state import state
-from .tensor import Tensor, as_array, check_writable, note_write, result, write
+from .tensor import Tensor, as_array, check_writable, is_writeable, note_write, result, write
 
 # ---- operators -------------------------------------------------------------------------------------------------------
 
@@ -91,19 +92,19 @@ def _scaled(op):
 
 
 def _fill(self, value):
-    value = value if isinstance(value, Tensor) else Tensor(as_array(value, self.dtype))
+    value = value if isinstance(value, Tensor) else Tensor(as_array(value, self.dtype, self.device))
     if value.numel() != 1:
         raise ValueError(f"fill_: received a value of shape {value.shape}; pass one number, or use copy_")
     return _copy(self, value.reshape(()))
 
 
 def _zero(self):
-    return result(np.zeros(self.shape, self.dtype))
+    return result(for_array(self.array).zeros(self.shape, self.dtype))
 
 
 def _copy(self, source):
     source = source if isinstance(source, Tensor) else Tensor(as_array(source, self.dtype))
-    return shape.broadcast_to(convert.to(source, self.dtype), self.shape)
+    return shape.broadcast_to(convert.to(source, self.dtype, device=self.device), self.shape)
 
 
 _IN_PLACE = {
@@ -133,6 +134,7 @@ _IN_PLACE = {
 def _setitem(self, index, value):
     check_writable(self, "setitem")
     value = value if isinstance(value, Tensor) else Tensor(as_array(value, self.dtype))
+    value = value if value.device == self.device else convert.to(value, device=self.device)
     if state.get().record and (self._live or value._live):
         write(self, indexing.with_item(_copied(self), index, value))
         return
@@ -145,7 +147,7 @@ def _setitem(self, index, value):
             f"setitem: a value of shape {value.shape} does not fit the place of shape {np.shape(place)} in shape "
             f"{self.shape}; make it broadcastable"
         ) from None
-    if not self.array.flags.writeable:
+    if not is_writeable(self.array):
         raise RuntimeError("a write in place to read-only memory (an expanded or imported array); use t.clone() first")
     self.array[plain] = value.array
     note_write(self)
@@ -186,7 +188,7 @@ METHODS = {
         ).split()
     },
     **{name: getattr(linalg, name) for name in ("matmul", "mm", "bmm", "mv", "dot", "outer", "trace")},
-    **{name: getattr(convert, name) for name in ("clone", "to", "contiguous", "type_as")},
+    **{name: getattr(convert, name) for name in ("clone", "to", "cpu", "cuda", "contiguous", "type_as")},
     **convert.SHORTCUTS,
 }
 
@@ -238,7 +240,7 @@ def _method(name, function):
 
 def _new_like(make):
     def method(self, *shape, **options):
-        return make(*shape, **{"dtype": self.dtype, **options})
+        return make(*shape, **{"dtype": self.dtype, "device": self.device, **options})
 
     return method
 

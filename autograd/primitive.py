@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels import for_array
+from ..kernels import device_of, for_array, for_device, is_array, to_device
 from .graph import Node, foreign, next_seq, root, user_frame, user_line
 from .state import state
 from .tensor import Tensor, as_array, bool_, get_default_dtype, int64, is_number, result
@@ -193,7 +193,7 @@ class Primitive:
                 break
         else:
             return self._raw(inputs, params)
-        arrays, live, edges, dtype = [], [], [], None
+        arrays, live, edges, dtype, kind = [], [], [], None, None
         for x in inputs:
             if isinstance(x, Tensor):
                 array = x.array
@@ -201,6 +201,10 @@ class Primitive:
                     if dtype is not None:
                         break
                     dtype = array.dtype
+                if type(array) is not kind:
+                    if kind is not None:
+                        break
+                    kind = type(array)
                 arrays.append(array)
                 live.append(x._live)
                 edges.append((x._edge or x) if x._live else None)
@@ -268,26 +272,28 @@ class Primitive:
 
     def _as_arrays(self, inputs):
         """Arrays and Python numbers as arrays of their common dtype."""
-        arrays = [x if x is None else np.asarray(x) for x in inputs]
+        device = next((device_of(x) for x in inputs if is_array(x)), "cpu")
+        arrays = [x if x is None else _on(device, x) for x in inputs]
         return _raw_promoted(self, inputs, arrays) if self.promote else arrays
 
     def _uniform(self, inputs):
         """The arrays, which of them require grad, and the edges, of inputs brought to one dtype by recorded casts."""
+        device = _common_device(self, inputs)
         inputs = [x if x is None or isinstance(x, (Tensor, int, float)) else _constant(self, x) for x in inputs]
-        inputs = self._promoted(inputs) if self.promote else inputs
-        inputs = [Tensor(x) if isinstance(x, (int, float)) else x for x in inputs]
+        inputs = self._promoted(inputs, device) if self.promote else inputs
+        inputs = [x if x is None else _moved(x, device) for x in inputs]
         live = [x is not None and x._live for x in inputs]
         edges = [(x._edge or x) if on else None for x, on in zip(inputs, live, strict=True)]
         return [x if x is None else x.array for x in inputs], live, edges
 
-    def _promoted(self, inputs):
+    def _promoted(self, inputs, device):
         """The inputs in their common dtype."""
         movable = [i for i, x in enumerate(inputs) if x is not None and (self.variadic or i not in self.constant)]
         dtype = result_type(*[inputs[i] for i in movable])
         if self.floating and dtype.kind != "f":
             dtype = get_default_dtype()
         for i in movable:
-            inputs[i] = _cast(inputs[i], dtype)
+            inputs[i] = _cast(inputs[i], dtype, device)
         return inputs
 
     def _implementation(self, array):
@@ -370,7 +376,7 @@ class ElementwiseTwo(Primitive):
     def general(self, x, y):
         """The path of every case that `short` leaves."""
         if is_number(x) and isinstance(y, Tensor) and not self.floating and result_type(x, y) is y.dtype:
-            x = result(np.asarray(x, dtype=y.dtype))
+            x = result(_on(y.device, x, y.dtype))
         return Primitive.__call__(self, x, y)
 
 
@@ -456,7 +462,10 @@ def _short_two(self):
             else:
                 return general(x, y)
         except (ValueError, TypeError, OverflowError) as error:
-            _complain(self, error, (a, y.array if isinstance(y, Tensor) else y))
+            other = y.array if isinstance(y, Tensor) else y
+            if is_array(other) and type(other) is not type(a):
+                return general(x, y)
+            _complain(self, error, (a, other))
         if type(out) is not type(a):
             out = np.asarray(out)
         tensor = new(Tensor)
@@ -607,7 +616,7 @@ def result_type(*values) -> np.dtype:
     for value in values:
         if isinstance(value, Tensor):
             rank, dtype = 0 if value.array.ndim else 1, value.array.dtype
-        elif isinstance(value, np.ndarray):
+        elif is_array(value):
             rank, dtype = 0 if value.ndim else 1, value.dtype
         else:
             rank, dtype = (
@@ -627,9 +636,41 @@ def _integral(value) -> bool:
     return isinstance(value, (int, np.integer))
 
 
-def _cast(x, dtype):
+def _common_device(self, inputs) -> str:
+    """The one device of the tensors among the inputs; 0-d tensors on the CPU follow the others."""
+    tensors = [x for x in inputs if isinstance(x, Tensor)]
+    if not any([x.device == "cuda" for x in tensors]):
+        return "cpu"
+    if any([x.ndim and x.device == "cpu" for x in tensors]):
+        described = ", ".join(f"shape {x.shape} on {x.device}" for x in tensors)
+        raise RuntimeError(
+            f"{self.name}: received tensors on different devices: {described}; move them to one, by t.to('cuda')"
+        )
+    return "cuda"
+
+
+def _moved(x, device) -> Tensor:
     if not isinstance(x, Tensor):
-        return result(np.asarray(x, dtype=dtype))
+        return result(_on(device, x, as_array(x).dtype))
+    if x.device == device:
+        return x
+    from .ops.convert import to
+
+    return to(x, device=device)
+
+
+def _on(device, x, dtype=None):
+    """An array or number as an array on a device; a number is filled in there, which copies nothing from the CPU."""
+    if device == "cpu":
+        return np.asarray(x, dtype=dtype)
+    if is_number(x):
+        return for_device(device).full((), x, dtype or as_array(x).dtype)
+    return to_device(x if is_array(x) else np.asarray(x), device)
+
+
+def _cast(x, dtype, device):
+    if not isinstance(x, Tensor):
+        return result(_on(device, x, dtype))
     if x.array.dtype is dtype:
         return x
     from .ops.convert import to
@@ -640,7 +681,7 @@ def _cast(x, dtype):
 def _raw_promoted(self, inputs, arrays):
     """Python numbers among raw arrays take the dtype of the arrays with dimensions, else of the 0-d ones (NEP 50)."""
     known = [
-        a.dtype if isinstance(x, (np.ndarray, np.generic)) and i not in self.constant else None
+        a.dtype if (is_array(x) or isinstance(x, np.generic)) and i not in self.constant else None
         for i, (x, a) in enumerate(zip(inputs, arrays, strict=True))
     ]
     dtypes = {t for t, a in zip(known, arrays, strict=True) if t is not None and a.ndim} or {
@@ -655,13 +696,14 @@ def _raw_promoted(self, inputs, arrays):
 
 def _arrays_and_numbers(inputs) -> bool:
     """Whether no input is a tensor and one is an array."""
-    known = [x for x in inputs if isinstance(x, (Tensor, ndarray, np.generic))]
-    return bool(known) and not any([isinstance(x, Tensor) for x in known])
+    return not any([isinstance(x, Tensor) for x in inputs]) and any(
+        [is_array(x) or isinstance(x, np.generic) for x in inputs]
+    )
 
 
 def _constant(self, x):
     """An array among tensors, copied while recording: the rule may keep it, and its owner may fill it anew."""
-    if isinstance(x, (np.ndarray, np.generic, list, tuple)):
+    if is_array(x) or isinstance(x, (np.generic, list, tuple)):
         array = as_array(x)
         return Tensor(array.copy() if array is x and state.get().record else array)
     raise TypeError(
@@ -688,7 +730,7 @@ def _complain(self, error, arrays):
 
 
 def _one(a) -> str:
-    return f"shape {a.shape} of {a.dtype}" if isinstance(a, np.ndarray) else repr(a)
+    return f"shape {a.shape} of {a.dtype}" if is_array(a) else repr(a)
 
 
 class AnomalyError(RuntimeError):
@@ -709,6 +751,7 @@ def check_finite(where, arrays, out, backward_of=None) -> None:
         if _is_finite(value):
             continue
         value = as_ndarray(value)
+        value = to_device(value, "cpu")
         bad = np.argwhere(~np.isfinite(value))[0]
         kind = "NaN" if np.isnan(value[tuple(bad)]) else "Inf"
         node = where if isinstance(where, Node) else None
@@ -724,4 +767,6 @@ def check_finite(where, arrays, out, backward_of=None) -> None:
 
 
 def _is_finite(value) -> bool:
-    return not isinstance(value, (np.ndarray, np.floating)) or value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    if not (is_array(value) or isinstance(value, np.floating)):
+        return True
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .ops.axes import sizes
-from .tensor import Tensor, as_dtype, get_default_dtype, int64, result
+from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, int64, may_look, result
 
 
 class Generator:
@@ -54,13 +54,13 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
-def _draw(who, draw, shape, dtype, requires_grad, generator):
+def _draw(who, draw, shape, dtype, device, requires_grad, generator):
     shape = sizes(who, shape)
     if any(n < 0 for n in shape):
         raise ValueError(f"{who}: received the shape {shape}; sizes are at least 0")
     dtype = get_default_dtype() if dtype is None else as_dtype(dtype)
     rng = (generator or default_generator).rng
-    made = result(np.asarray(draw(rng, shape)).astype(dtype, copy=False))
+    made = result(as_array(np.asarray(draw(rng, shape)), dtype, as_device(device)))
     return made.requires_grad_() if requires_grad else made
 
 
@@ -70,7 +70,7 @@ def rand(*shape, generator=None, dtype=None, device=None, requires_grad: bool = 
     >>> cr.rand(2, 3).shape
     (2, 3)
     """
-    return _draw("rand", lambda rng, s: rng.random(s), shape, dtype, requires_grad, generator)
+    return _draw("rand", lambda rng, s: rng.random(s), shape, dtype, device, requires_grad, generator)
 
 
 def randn(*shape, generator=None, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -79,7 +79,7 @@ def randn(*shape, generator=None, dtype=None, device=None, requires_grad: bool =
     >>> cr.randn(2, 3).shape
     (2, 3)
     """
-    return _draw("randn", lambda rng, s: rng.standard_normal(s), shape, dtype, requires_grad, generator)
+    return _draw("randn", lambda rng, s: rng.standard_normal(s), shape, dtype, device, requires_grad, generator)
 
 
 def randint(low, high=None, size=None, *, generator=None, dtype=None, device=None) -> Tensor:
@@ -95,7 +95,8 @@ def randint(low, high=None, size=None, *, generator=None, dtype=None, device=Non
     if low >= high:
         raise ValueError(f"randint: received low={low}, high={high}; low must be below high")
     dtype = int64 if dtype is None else dtype
-    return _draw("randint", lambda rng, s: rng.integers(low, high, s), (tuple(size),), dtype, False, generator)
+    draw = lambda rng, s: rng.integers(low, high, s)  # noqa: E731
+    return _draw("randint", draw, (tuple(size),), dtype, device, False, generator)
 
 
 def randperm(n: int, *, generator=None, dtype=None, device=None) -> Tensor:
@@ -105,10 +106,10 @@ def randperm(n: int, *, generator=None, dtype=None, device=None) -> Tensor:
     [0, 1, 2, 3]
     """
     draw = lambda rng, s: rng.permutation(n)  # noqa: E731
-    return _draw("randperm", draw, (), int64 if dtype is None else dtype, False, generator)
+    return _draw("randperm", draw, (), int64 if dtype is None else dtype, device, False, generator)
 
 
-def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None) -> Tensor:
+def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, device=None) -> Tensor:
     """Normal numbers of the mean and standard deviation given (numbers, or tensors that broadcast).
 
     >>> cr.normal(0.0, 2.0, (3,)).shape
@@ -116,7 +117,9 @@ def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None) -> Tenso
     """
     if size is None:
         size = np.broadcast_shapes(np.shape(mean), np.shape(std))
-    return randn(tuple(size), generator=generator, dtype=dtype) * std + mean
+    if device is None:
+        device = next((x.device for x in (mean, std) if isinstance(x, Tensor)), None)
+    return randn(tuple(size), generator=generator, dtype=dtype, device=device) * std + mean
 
 
 def bernoulli(p, *, generator=None) -> Tensor:
@@ -125,12 +128,12 @@ def bernoulli(p, *, generator=None) -> Tensor:
     >>> cr.bernoulli(cr.ones(3))
     tensor([1., 1., 1.])
     """
-    if not ((p.array >= 0) & (p.array <= 1)).all():
+    if may_look(p.array) and not ((p.array >= 0) & (p.array <= 1)).all():
         raise ValueError(
             "bernoulli: received probabilities outside [0, 1] (or NaN); pass the result of a sigmoid, or clamp them"
         )
     rng = (generator or default_generator).rng
-    return result((rng.random(p.shape) < p.array).astype(p.dtype))
+    return result((as_array(rng.random(p.shape), device=p.device) < p.array).astype(p.dtype))
 
 
 def multinomial(weights, num_samples: int, replacement: bool = False, *, generator=None) -> Tensor:
@@ -140,13 +143,14 @@ def multinomial(weights, num_samples: int, replacement: bool = False, *, generat
     tensor([1])
     """
     rng = (generator or default_generator).rng
-    rows = np.atleast_2d(weights.array.astype(np.float64))
+    rows = np.atleast_2d(as_array(weights, np.float64, "cpu"))
     if rows.ndim > 2 or (rows < 0).any() or not np.isfinite(rows).all() or (rows.sum(-1) <= 0).any():
         raise ValueError(
             "multinomial: the weights must be finite and at least 0, one or two dimensions, with a positive sum"
         )
     draws = [rng.choice(len(row), num_samples, replacement, row / row.sum()) for row in rows]
-    return Tensor(np.stack(draws).astype(np.int64) if weights.ndim == 2 else draws[0].astype(np.int64))
+    drawn = np.stack(draws) if weights.ndim == 2 else draws[0]
+    return result(as_array(drawn, np.int64, weights.device))
 
 
 def rand_like(x, **options) -> Tensor:
@@ -155,7 +159,7 @@ def rand_like(x, **options) -> Tensor:
     >>> cr.rand_like(cr.ones(2)).shape
     (2,)
     """
-    return rand(x.shape, **{"dtype": x.dtype, **options})
+    return rand(x.shape, **{"dtype": x.dtype, "device": x.device, **options})
 
 
 def randn_like(x, **options) -> Tensor:
@@ -164,7 +168,7 @@ def randn_like(x, **options) -> Tensor:
     >>> cr.randn_like(cr.ones(2)).shape
     (2,)
     """
-    return randn(x.shape, **{"dtype": x.dtype, **options})
+    return randn(x.shape, **{"dtype": x.dtype, "device": x.device, **options})
 
 
 def randint_like(x, low, high=None, **options) -> Tensor:
@@ -174,4 +178,4 @@ def randint_like(x, low, high=None, **options) -> Tensor:
     dtype('float32')
     """
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, x.shape, **{"dtype": x.dtype, **options})
+    return randint(low, high, x.shape, **{"dtype": x.dtype, "device": x.device, **options})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..kernels import device_of, for_device, is_array, to_device
 from .graph import ALONE, Node, leaf_hooks, node_hooks, root, writes
 from .state import state
 
@@ -75,20 +76,58 @@ def supported(dtype: np.dtype) -> np.dtype:
     return dtype.newbyteorder("=")
 
 
-def as_device(device) -> str:
-    """'cpu'; other devices are refused with a reason."""
-    if device is None or str(device) == "cpu":
-        return "cpu"
-    raise NotImplementedError(f"received device={device!r}; this version computes on the CPU only; pass device='cpu'")
+_DEVICES = {"cpu": "cpu", "cuda": "cuda", "cuda:0": "cuda"}
+_default_device = "cpu"
 
 
-def as_array(data, dtype=None) -> np.ndarray:
-    """An array of a supported dtype holding `data`, sharing its memory where possible.
+def get_default_device() -> str:
+    """Where tensors are made that name no device, 'cpu' unless changed.
 
-    Python floats become the default dtype, Python ints int64; NumPy data keeps its dtype.
+    >>> cr.get_default_device()
+    'cpu'
     """
+    return _default_device
+
+
+def set_default_device(device) -> None:
+    """Make `device` ('cpu' or 'cuda') the place of tensors made of numbers, lists or NumPy arrays without a device.
+
+    >>> cr.set_default_device("cpu")
+    """
+    global _default_device
+    _default_device = as_device(device)
+
+
+def as_device(device) -> str:
+    """'cpu' or 'cuda' (the default for None); others, and 'cuda' where it cannot work, are refused with a reason."""
+    name = _default_device if device is None else _DEVICES.get(str(device))
+    if name is None:
+        one = "; CUDA_VISIBLE_DEVICES chooses the GPU, which is then 'cuda'" if str(device).startswith("cuda") else ""
+        raise ValueError(f"received device={device!r}; chainrule computes on 'cpu' and 'cuda'{one}")
+    if name == "cuda":
+        for_device(name)
+    return name
+
+
+def may_look(array) -> bool:
+    """Whether checks may look at the values of `array`: a GPU would have to be waited for, so only in anomaly mode."""
+    return type(array) is np.ndarray or state.get().anomaly
+
+
+def as_array(data, dtype=None, device=None) -> np.ndarray:
+    """An array of a supported dtype on a device (where the data is, for None), sharing the memory of `data` if it can.
+
+    Python floats become the default dtype, Python ints int64; arrays keep their dtype.
+    """
+    array = _as_array(data, dtype)
+    return array if device is None else to_device(array, as_device(device))
+
+
+def _as_array(data, dtype):
     if isinstance(data, Tensor):
         array = data.array
+    elif is_array(data) and not isinstance(data, np.ndarray):
+        array = data
     elif isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
     else:
@@ -168,7 +207,12 @@ class Tensor(TensorMethods):
     @property
     def device(self) -> str:
         """Where the data lives."""
-        return "cpu"
+        return device_of(self.array)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the data lives on a GPU."""
+        return device_of(self.array) == "cuda"
 
     @property
     def nbytes(self) -> int:
@@ -279,6 +323,11 @@ class Tensor(TensorMethods):
                 f"numpy() of a tensor of shape {self.shape} that requires grad: NumPy would compute without recording; "
                 "use t.detach().numpy()"
             )
+        if device_of(self.array) != "cpu":
+            raise TypeError(
+                f"numpy() of a tensor of shape {self.shape} on {self.device}: NumPy reads the CPU's memory only; copy "
+                "it there first, by t.cpu().numpy()"
+            )
         view = self.array.view()
         view.flags.writeable = False
         return view
@@ -326,7 +375,7 @@ class Tensor(TensorMethods):
                 f"data of dtype {array.dtype} was assigned to a tensor that requires grad: only floating tensors have "
                 "derivatives; convert it first, e.g. with .float()"
             )
-        self.array = array if not isinstance(value, np.ndarray) else array.copy()
+        self.array = array if isinstance(value, Tensor) else array.copy()
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
 
@@ -382,14 +431,15 @@ class Tensor(TensorMethods):
         if value is None:
             self._grad = None
             return
-        if not isinstance(value, Tensor) or value.shape != self.shape or value.dtype != self.dtype:
+        if not isinstance(value, Tensor) or _kind(value) != _kind(self):
             got = (
-                f"a tensor of shape {value.shape} and dtype {value.dtype}"
+                f"a tensor of shape {value.shape} and dtype {value.dtype} on {value.device}"
                 if isinstance(value, Tensor)
                 else _short(value)
             )
             raise TypeError(
-                f"grad was set to {got}; a gradient is a tensor of shape {self.shape} and dtype {self.dtype}"
+                f"grad was set to {got}; a gradient is a tensor of shape {self.shape} and dtype {self.dtype} on "
+                f"{self.device}"
             )
         self._grad = value
 
@@ -460,6 +510,10 @@ class Tensor(TensorMethods):
         if self._edge is not None and self._live:
             raise TypeError("pickle of a tensor that an operation computed: its graph cannot be stored; use t.detach()")
         return _unpickle, (type(self), self.array, self._live), getattr(self, "__dict__", None)
+
+
+def _kind(tensor):
+    return tensor.shape, tensor.dtype, type(tensor.array)
 
 
 def _unpickle(cls, array, live):
@@ -543,7 +597,7 @@ def write(tensor: Tensor, new: Tensor) -> Tensor:
             f"a result of dtype {new.dtype} cannot be written in place into a tensor of dtype {tensor.dtype}; "
             "convert the tensor first"
         )
-    if not tensor.array.flags.writeable:
+    if not is_writeable(tensor.array):
         raise RuntimeError("a write in place to read-only memory (an expanded or imported array); use t.clone() first")
     owner = root(tensor.array)
     # One reference more is the tensor's own. With others, something else looks at the same memory.
@@ -565,6 +619,13 @@ def write(tensor: Tensor, new: Tensor) -> Tensor:
     return tensor
 
 
+def is_writeable(array) -> bool:
+    """Whether `array` may be written to: not if it is read-only or shows one element in several places."""
+    if type(array) is np.ndarray:
+        return array.flags.writeable
+    return all(stride or n < 2 for stride, n in zip(array.strides, array.shape, strict=True))
+
+
 def check_writable(tensor: Tensor, operation: str) -> None:
     """RuntimeError if `operation` may not change `tensor` in place under the present recording state."""
     if not state.get().record:
@@ -581,6 +642,11 @@ def check_writable(tensor: Tensor, operation: str) -> None:
         )
 
 
+def array_of(x):
+    """The array of a tensor; what is none, itself."""
+    return x.array if isinstance(x, Tensor) else x
+
+
 def is_number(value) -> bool:
     """Whether `value` is a Python number or a NumPy scalar that acts like one."""
     return isinstance(value, (numbers.Real, np.bool_)) and not isinstance(value, Tensor)
@@ -588,12 +654,14 @@ def is_number(value) -> bool:
 
 def _describe(tensor: Tensor, word: str) -> str:
     prefix = word + "("
-    body = np.array2string(tensor.array, separator=", ", prefix=prefix, threshold=1000, precision=4)
+    body = np.array2string(to_device(tensor.array, "cpu"), separator=", ", prefix=prefix, threshold=1000, precision=4)
     extras = []
     if tensor.array.size == 0 and tensor.ndim != 1:
         extras.append(f"size={tensor.shape}")
     if tensor.dtype not in (_default_dtype, int64, bool_):
         extras.append(f"dtype={tensor.dtype}")
+    if tensor.device != "cpu":
+        extras.append(f"device='{tensor.device}'")
     if tensor.grad_fn is not None and tensor._live:
         extras.append(f"grad_fn={tensor.grad_fn!r}")
     elif tensor._live:

@@ -171,8 +171,10 @@ def main() -> None:
         serve(options.worker, options.threads)
         return
     names = [name for name, (group, *_) in CASES.items() if options.group in ("all", group)]
-    effort = dict(starts=1, turns=1, seconds=0.0, least=1) if options.quick else dict(
-        starts=options.starts, turns=4, seconds=0.4, least=5
+    effort = (
+        dict(starts=1, turns=1, seconds=0.0, least=1)
+        if options.quick
+        else dict(starts=options.starts, turns=4, seconds=0.4, least=5)
     )
     print(f"{len(names)} cases on {cpu_model()}, {options.threads} threads, about {_minutes(len(names), **effort)}")
     result = {

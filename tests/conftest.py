@@ -71,5 +71,11 @@ def _seeded(seed):
 
 
 @pytest.fixture(scope="session")
+def device():
+    """'cuda' where there is a GPU or its stand-in, else 'cpu'."""
+    return "cpu" if cr.kernels.missing_for_cuda() else "cuda"
+
+
+@pytest.fixture(scope="session")
 def torch():
     return pytest.importorskip("torch", reason="PyTorch is absent: pip install 'chainrule[compare]'")

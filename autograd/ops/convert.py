@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels import is_array, to_device
 from ..primitive import primitive
 from ..state import state
-from ..tensor import Tensor, as_device, as_dtype
+from ..tensor import Tensor, as_device, as_dtype, result
 
 
 def operand(x):
     """x as a tensor; an array is copied while recording: a rule may keep it, and its owner may fill it anew."""
     if isinstance(x, Tensor):
         return x
-    return Tensor(x.copy() if isinstance(x, np.ndarray) and state.get().record else x)
+    return Tensor(x.copy() if is_array(x) and state.get().record else x)
 
 
 @primitive(formula=r"x")
@@ -42,8 +43,18 @@ def cast_dx(g, *, dtype, source):
     return to(g, source) if isinstance(g, Tensor) else g.astype(source)
 
 
+@primitive(name="to", formula=r"x", flops=0, promote=False)
+def transfer(k, x, *, device, source):
+    return k.array(x, copy=True) if device == source else to_device(x, device)
+
+
+@transfer.vjp("x", formula=r"\bar o")
+def transfer_dx(g, *, device, source):
+    return transfer(g, device=source, source=device)
+
+
 def to(x, *args, dtype=None, device=None, copy=False):
-    """x in another dtype (or on another device), as `torch.Tensor.to`; x itself if nothing changes.
+    """x in another dtype or on another device, as `torch.Tensor.to`; x itself if nothing changes.
 
     >>> cr.ones(2).to(cr.float64).dtype
     dtype('float64')
@@ -55,12 +66,13 @@ def to(x, *args, dtype=None, device=None, copy=False):
             device = argument
         else:
             dtype = argument
-    as_device(device)
+    if device is not None and as_device(device) != x.device:
+        x, copy = transfer(x, device=as_device(device), source=x.device), False
     dtype = x.dtype if dtype is None else as_dtype(dtype)
     if dtype == x.dtype:
         return clone(x) if copy else x
     if dtype.kind != "f" or x.dtype.kind != "f":
-        return Tensor(x.array.astype(dtype))
+        return result(x.array.astype(dtype))
     return cast(x, dtype=dtype, source=x.dtype)
 
 
@@ -71,6 +83,20 @@ def contiguous(x):
     True
     """
     return x if x.array.flags.c_contiguous else clone(x)
+
+
+def cpu(x):
+    """x on the CPU: a copy if it is on a GPU (which waits for the GPU), x itself if it is not.
+
+    >>> cr.ones(2).cpu().device
+    'cpu'
+    """
+    return to(x, device="cpu")
+
+
+def cuda(x):
+    """x on the GPU: a copy if it is on the CPU, x itself if it is not; RuntimeError where there is no GPU."""
+    return to(x, device="cuda")
 
 
 def type_as(x, other):

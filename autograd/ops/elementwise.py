@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..primitive import Primitive, primitive
-from ..tensor import Tensor, is_number
+from ..primitive import Primitive, as_ndarray, primitive
+from ..tensor import is_number, result
 
 # ---- functions of one number -----------------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ def bitwise_not(x):
         raise TypeError(
             f"bitwise_not: received a tensor of {x.dtype}; bits are those of integers and bools; convert it first"
         )
-    return Tensor(np.invert(x.array))
+    return result(as_ndarray(np.invert(x.array)))
 
 
 # ---- functions of two numbers ----------------------------------------------------------------------------------------

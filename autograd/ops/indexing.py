@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from ...kernels import device_of, for_array, is_array, to_device
 from ..primitive import primitive
-from ..tensor import Tensor, is_number, result
+from ..tensor import Tensor, array_of, is_number, may_look, result
 from .axes import kept_shape, numpy_names, one_dim
 from .convert import operand
 from .elementwise import where
@@ -19,19 +22,22 @@ _BASIC = {int, slice, type(None), type(...)}
 def _plain(who, x, index):
     """The index with arrays for tensors, checked: every item an int, slice, None, ellipsis, or int or bool array."""
     items = index if isinstance(index, tuple) else (index,)
-    made = []
+    made, device = [], device_of(array_of(x))
     for item in items:
         if isinstance(item, Tensor):
             item = item.array
         if isinstance(item, (list, range)):
             item = np.asarray(item) if len(item) else np.zeros(0, np.int64)
-        if isinstance(item, np.ndarray):
+        if is_array(item):
             if item.dtype.kind not in "iub":
                 raise IndexError(
                     f"{who}: received an index of dtype {item.dtype}; indices are integers or bools; convert it "
                     "with .long()"
                 )
-            item = item.copy() if item.ndim or item.dtype.kind == "b" else int(item)  # backward needs it as it is now
+            if item.ndim or item.dtype.kind == "b":
+                item = to_device(item, device) if device_of(item) != device else item.copy()  # backward needs it as now
+            else:
+                item = int(item)
         elif not (item is None or item is Ellipsis or isinstance(item, (int, np.integer, slice, bool, np.bool_))):
             raise IndexError(
                 f"{who}: received {item!r} as an index of a tensor of shape {x.shape}; pass integers, slices, "
@@ -43,14 +49,14 @@ def _plain(who, x, index):
 
 
 def _is_basic(index) -> bool:
-    return not any(isinstance(i, (np.ndarray, bool, np.bool_)) for i in index)
+    return not any(is_array(i) or isinstance(i, (bool, np.bool_)) for i in index)
 
 
 def _read(x, index):
     try:
         return x[index]
     except IndexError as error:
-        shown = ", ".join(f"array of shape {i.shape}" if isinstance(i, np.ndarray) else repr(i) for i in index)
+        shown = ", ".join(f"array of shape {i.shape}" if is_array(i) else repr(i) for i in index)
         raise IndexError(
             f"getitem: {error}; received x[{shown}] for shape {x.shape}; stay inside each dimension"
         ) from None
@@ -59,7 +65,7 @@ def _read(x, index):
 @primitive(name="getitem", view=True, formula=r"x[i]", flops=0)
 def getitem_view(k, x, *, index):
     out = _read(x, index)
-    return out if isinstance(out, np.ndarray) or not np.isscalar(out) else np.asarray(x[(*index, ...)])
+    return x[(*index, ...)] if np.isscalar(out) else out
 
 
 @getitem_view.vjp("x", formula=r"\bar o \text{ at } i,\; 0 \text{ elsewhere}")
@@ -89,11 +95,11 @@ def spread_at(k, g, *, index, shape):
     >>> cr.autograd.spread_at(cr.ones(2), index=(np.array([0, 0]),), shape=(3,))
     tensor([2., 0., 0.])
     """
-    if len(index) == 1 and isinstance(index[0], np.ndarray) and index[0].dtype.kind != "b":
+    if len(index) == 1 and is_array(index[0]) and index[0].dtype.kind != "b":
         rows = index[0].reshape(-1)
         return k.index_add(shape, 0, k.where(rows < 0, rows + shape[0], rows), g.reshape(rows.size, *shape[1:]))
     out = k.zeros(shape, g.dtype)
-    if _is_basic(index) or all(not isinstance(i, np.ndarray) or i.dtype.kind == "b" for i in index):
+    if _is_basic(index) or all(not is_array(i) or i.dtype.kind == "b" for i in index):
         out[index] = g
     else:
         k.add.at(out, index, g)
@@ -125,8 +131,16 @@ def getitem(x, index):
 @primitive(name="setitem", formula=r"x \text{ with } x[i] = v", flops=0)
 def setitem_copy(k, x, value, *, index):
     out = k.array(x, copy=True)
-    out[index] = value
+    out[index] = value if type(x) is np.ndarray else _settled(k, x, value, index)
     return out
+
+
+def _settled(k, x, value, index):
+    """`value` with what the last of equal places gets at each of them: a GPU writes them in any order."""
+    winner = _winner(k, x.shape, index)
+    if winner is None or not value.ndim:
+        return value
+    return k.broadcast_to(value, winner.shape).reshape(-1)[winner.reshape(-1)].reshape(winner.shape)
 
 
 @setitem_copy.vjp("x", formula=r"\bar o \text{ with } 0 \text{ at } i")
@@ -139,19 +153,21 @@ def setitem_copy_dvalue(g, value_shape, *, index):
     from .shape import sum_to
 
     got = getitem(g, index)
-    stayed = _stayed(index, g.shape)
-    got = got if stayed.all() else where(stayed, got, 0)
+    k = for_array(array_of(g))
+    winner = _winner(k, g.shape, index)
+    if winner is not None:
+        got = where(winner == k.arange(winner.size).reshape(winner.shape), got, 0)
     return got if got.shape == value_shape else sum_to(got, shape=value_shape)
 
 
-def _stayed(index, shape):
-    """Which of the values written at `index` stay: where places repeat, the last one written to each."""
-    if not any(isinstance(i, np.ndarray) and i.dtype.kind != "b" for i in index):
-        return np.True_
-    last = np.empty(shape, np.intp)
-    order = np.arange(last[index].size).reshape(last[index].shape)
-    last[index] = order
-    return last[index] == order
+def _winner(k, shape, index):
+    """For each value written at `index`, the number of the last one written to the same place; None if none repeat."""
+    if not any(is_array(i) and i.dtype.kind != "b" for i in index):
+        return None
+    last = k.full(shape, -1, np.int64)
+    written = last[index].shape
+    k.maximum.at(last, index, k.arange(math.prod(written)).reshape(written))
+    return last[index]
 
 
 def with_item(x, index, value):
@@ -196,6 +212,8 @@ def _indices(who, index, n, dim) -> np.ndarray:
         raise TypeError(
             f"{who}: received an index of dtype {array.dtype}; it must hold integers; convert it with .long()"
         )
+    if not may_look(array):
+        return np.where(array < 0, array + n, array)
     if array.size and (array.min() < -n or array.max() >= n):
         worst = int(array.max()) if array.max() >= n else int(array.min())
         raise IndexError(
@@ -352,7 +370,8 @@ def scatter(x, dim: int, index, src):
     dim = _dim("scatter", dim, x)
     index = _indices("scatter", index, x.shape[dim], dim)
     _check_index_shape("scatter", index, x.shape, dim)
-    place = list(np.ix_(*[np.arange(n) for n in index.shape]))
+    k = for_array(array_of(x))
+    place = [k.arange(n).reshape(-1, *(1,) * (index.ndim - 1 - d)) for d, n in enumerate(index.shape)]
     place[dim] = index
     if not is_number(src):
         src = src[tuple(slice(n) for n in index.shape)]
@@ -432,7 +451,7 @@ def diagonal(x, offset: int = 0, dim1: int = 0, dim2: int = 1):
 
     x = movedim(x, (dim1, dim2), (-2, -1))
     n = max(min(x.shape[-2] + min(offset, 0), x.shape[-1] - max(offset, 0)), 0)
-    places = np.arange(n)
+    places = for_array(array_of(x)).arange(n)
     return x[..., places - min(offset, 0), places + max(offset, 0)]
 
 
@@ -448,7 +467,7 @@ def diag(x, diagonal: int = 0):
     if x.ndim != 1:
         raise ValueError(f"diag: received shape {x.shape}; pass a vector or a matrix")
     n = x.shape[0] + abs(diagonal)
-    places = np.arange(x.shape[0])
+    places = for_array(array_of(x)).arange(x.shape[0])
     return spread_at(x, index=(places - min(diagonal, 0), places + max(diagonal, 0)), shape=(n, n))
 
 
@@ -469,9 +488,9 @@ def one_hot(x, num_classes: int = -1):
         if not array.size:
             raise ValueError("one_hot: the number of classes of an empty tensor is unknown; pass num_classes")
         num_classes = int(array.max()) + 1
-    if array.size and (array.min() < 0 or array.max() >= num_classes):
+    if may_look(array) and array.size and (array.min() < 0 or array.max() >= num_classes):
         raise ValueError(f"one_hot: classes from {array.min()} to {array.max()} do not fit num_classes={num_classes}")
-    return Tensor((array[..., None] == np.arange(num_classes)).astype(np.int64))
+    return result((array[..., None] == for_array(array).arange(num_classes)).astype(np.int64))
 
 
 def embedding(input, weight, padding_idx: int | None = None):
@@ -485,11 +504,11 @@ def embedding(input, weight, padding_idx: int | None = None):
         raise ValueError(f"embedding: the weight has shape {weight.shape}; it must be (number of entries, width)")
     array = input.array if isinstance(input, Tensor) else np.asarray(input)
     index = _indices("embedding", input, weight.shape[0], 0)
-    if array.size and array.min() < 0:
+    if may_look(array) and array.size and array.min() < 0:
         raise IndexError(f"embedding: index {int(array.min())} is negative; indices go from 0 to {weight.shape[0] - 1}")
     if padding_idx is not None:
         padding_idx = one_dim("embedding", padding_idx, weight.shape[0])
-        keep = (np.arange(weight.shape[0]) != padding_idx)[:, None]
+        keep = (for_array(weight.array).arange(weight.shape[0]) != padding_idx)[:, None]
         weight = where(keep, weight, weight.detach())
     rows = take_slices(weight, result(np.ascontiguousarray(index).reshape(-1)), dim=0)
     return rows.reshape(*index.shape, weight.shape[1])
@@ -503,5 +522,5 @@ def nonzero(x, as_tuple: bool = False):
             [2]])
     """
     if not as_tuple:
-        return Tensor(np.argwhere(x.array))
-    return tuple(Tensor(places) for places in np.nonzero(np.atleast_1d(x.array)))
+        return result(np.argwhere(x.array))
+    return tuple(result(places) for places in np.nonzero(np.atleast_1d(x.array)))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from string import ascii_letters
 
-import numpy as np
-
+from ...kernels import is_array
 from ..primitive import primitive
 from ..tensor import Tensor
 from .convert import operand
@@ -60,7 +59,7 @@ def matmul(x, y):
     >>> cr.tensor([[1.0, 2.0], [3.0, 4.0]]) @ cr.tensor([1.0, 1.0])
     tensor([3., 7.])
     """
-    x, y = (v if isinstance(v, (Tensor, np.ndarray)) else Tensor(v) for v in (x, y))
+    x, y = (v if isinstance(v, Tensor) or is_array(v) else Tensor(v) for v in (x, y))
     if not x.ndim or not y.ndim:
         raise ValueError(f"matmul: received shapes {x.shape} and {y.shape}; a 0-d operand has no rows; use * to scale")
     if x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...kernels import for_array
 from ..primitive import primitive
-from ..tensor import result
+from ..tensor import may_look, result
 from .convert import operand
 from .elementwise import absolute, exp, maximum, softplus, where
 from .reductions import log_softmax, mean, sum
@@ -91,10 +92,11 @@ def cross_entropy_items(k, logits, target, weight=None, *, ignore_index, label_s
 @cross_entropy_items.vjp("logits", formula=r"w_t\,\bar o\,(\operatorname{softmax}(x) - \operatorname{onehot}(t))")
 def cross_entropy_items_dlogits(g, logits, target, weight, *, ignore_index, label_smoothing):
     probability = exp(log_softmax(logits, 1))
-    classes = np.arange(logits.shape[1]).reshape(1, -1, *(1,) * (logits.ndim - 2))
-    counted = np.expand_dims(target != ignore_index, 1)
-    hit = np.expand_dims(target, 1) == classes
-    share = np.ones(logits.shape[1], logits.dtype) if weight is None else weight
+    k = for_array(target)
+    classes = k.arange(logits.shape[1]).reshape(1, -1, *(1,) * (logits.ndim - 2))
+    counted = k.expand_dims(target != ignore_index, 1)
+    hit = k.expand_dims(target, 1) == classes
+    share = k.ones(logits.shape[1], logits.dtype) if weight is None else weight
     share = share.reshape(classes.shape)
     smooth = logits.dtype.type(label_smoothing)
     wanted = (hit * share * (1 - smooth) + share * (smooth / logits.shape[1])) * counted
@@ -165,7 +167,7 @@ def _class_target(who, input, scores, target, ignore_index):
     if target.dtype.kind == "b":
         raise TypeError(f"{who}: received a bool target; class numbers are integers; convert it with .long()")
     array = target.array.reshape(wanted)
-    known = array[array != ignore_index]
+    known = array[array != ignore_index] if may_look(array) else array[:0]
     if known.size and (known.min() < 0 or known.max() >= scores.shape[1]):
         worst = int(known.min()) if known.min() < 0 else int(known.max())
         raise IndexError(
@@ -177,11 +179,14 @@ def _class_target(who, input, scores, target, ignore_index):
 
 
 def _weight_of(target, weight, ignore_index, dtype):
-    """What a mean divides by: the number, or the total weight, of the targets that count."""
+    """What a mean divides by: the number, or the total weight, of the targets that count; a tensor on a GPU."""
     counted = target != ignore_index
-    if weight is None:
-        return float(counted.sum()) if counted.any() else float("nan")
-    return float(np.where(counted, weight.array[np.where(counted, target, 0)], 0).sum(dtype=np.float64))
+    if weight is not None:
+        counted = np.where(counted, weight.array[np.where(counted, target, 0)], 0)
+    total = counted.sum(dtype=np.float64)
+    if isinstance(total, np.generic):
+        return float(total) if total or weight is not None else float("nan")
+    return result(total.astype(dtype))
 
 
 def _cross_entropy_soft(input, scores, target, weight, reduction, label_smoothing):
@@ -246,7 +251,7 @@ def binary_cross_entropy(input, target, weight=None, reduction: str = "mean"):
     0.6931471824645996
     """
     target = _alike("binary_cross_entropy", input, target)
-    if input.array.size and not (input.array.min() >= 0 and input.array.max() <= 1):
+    if may_look(input.array) and input.array.size and not (input.array.min() >= 0 and input.array.max() <= 1):
         raise ValueError(
             f"binary_cross_entropy: the input holds {input.array.min()} to {input.array.max()}; probabilities "
             "lie in [0, 1]; "

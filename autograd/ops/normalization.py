@@ -8,7 +8,7 @@ import numpy as np
 
 from ..primitive import primitive
 from ..random import default_generator
-from ..tensor import note_write, result
+from ..tensor import as_array, note_write, result
 from .elementwise import rsqrt
 from .reductions import mean_over, sum_over, var_over
 from .shape import reshape
@@ -218,4 +218,4 @@ def _dropped(x, p, training, shape, generator):
         return x * 0
     draws = (generator or default_generator).rng.random(shape, dtype=np.float32)
     mask = (draws >= p).astype(x.dtype) * x.dtype.type(1 / (1 - p))
-    return x * result(mask)
+    return x * result(as_array(mask, device=x.device))

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..primitive import primitive
-from ..tensor import Tensor, get_default_dtype, is_number
+from ...kernels import for_array
+from ..primitive import as_ndarray, primitive
+from ..tensor import Tensor, array_of, get_default_dtype, is_number, result
 from .axes import all_dims, kept_shape, numpy_names, one_dim
-from .convert import to
+from .convert import operand, to
 from .elementwise import absolute, exp, maximum, minimum, where
 from .indexing import gather
 from .shape import broadcast_to, flatten, flip, movedim, reshape, unsqueeze
@@ -174,11 +175,11 @@ def prod_last(k, x):
 @prod_last.vjp("x", formula=r"\bar o \textstyle\prod_{j \ne i} x_j")
 def prod_last_dx(g, x, out):
     """out / x where no factor is 0; else the product of the others, written out."""
-    values = x.array if isinstance(x, Tensor) else x
+    values = array_of(x)
     if values.all():
         return unsqueeze(g * out, -1) / x
     n = x.shape[-1]
-    others = where(np.eye(n, dtype=bool), 1, unsqueeze(x, -2))
+    others = where(for_array(values).eye(n, dtype=bool), 1, unsqueeze(x, -2))
     return unsqueeze(g, -1) * prod_last(others)
 
 
@@ -242,8 +243,7 @@ def _extreme_over(name, word, formula):
 
     def rule(g, x, out, *, dim, keepdim):
         hit = x == reshape(out, kept_shape(x.shape, dim))
-        values = hit.array if isinstance(hit, Tensor) else hit
-        ties = values.sum(axis=dim, keepdims=True, dtype=values_dtype(x))
+        ties = array_of(hit).sum(axis=dim, keepdims=True, dtype=values_dtype(x))
         return where(hit, _spread(g, x.shape, dim) / np.maximum(ties, 1), 0)
 
     rule.__name__ = name + "_over_dx"
@@ -282,17 +282,17 @@ amin_over, amin = _extreme_over("amin", "smallest value", r"\min x")
 def _arg(name, word):
     @numpy_names
     def function(x, dim=None, keepdim: bool = False):
-        array = x.array if isinstance(x, Tensor) else np.asarray(x)
+        array = operand(x).array
         find = getattr(np, name)
         if dim is None:
             _something(name, array, tuple(range(array.ndim)))
             found = find(array)
-            return Tensor(np.asarray(found).reshape((1,) * array.ndim if keepdim else ()))
+            return result(as_ndarray(found).reshape((1,) * array.ndim if keepdim else ()))
         dim = one_dim(name, dim, array.ndim)
         if not array.ndim:
-            return Tensor(np.zeros((), np.int64))
+            return result(for_array(array).zeros((), np.int64))
         _something(name, array, (dim,))
-        return Tensor(np.asarray(find(array, axis=dim, keepdims=keepdim)))
+        return result(as_ndarray(find(array, axis=dim, keepdims=keepdim)))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -339,7 +339,7 @@ def _truth(name, word):
     @numpy_names
     def function(x, dim=None, keepdim: bool = False):
         axis = None if dim is None else all_dims(name, dim, x.ndim)
-        return Tensor(np.asarray(getattr(np, name)(x.array, axis=axis, keepdims=keepdim)))
+        return result(as_ndarray(getattr(np, name)(x.array, axis=axis, keepdims=keepdim)))
 
     function.__name__ = function.__qualname__ = name
     example = f">>> cr.tensor([0, 1]).{name}().item()\n    {name == 'any'}"
@@ -366,7 +366,7 @@ def logsumexp_over(k, x, *, dim, keepdim):
 @logsumexp_over.vjp("x", formula=r"\bar o\,e^{x_i} / \textstyle\sum_j e^{x_j}")
 def logsumexp_over_dx(g, x, *, dim, keepdim):
     """The softmax of x (0 for nothing but −inf). It is e^{x − y} too, but a large y has lost the digits of ln Σ."""
-    values = x.array if isinstance(x, Tensor) else x
+    values = array_of(x)
     top = values.max(axis=dim, keepdims=True, initial=-math.inf)
     weights = exp(x - where(absolute(top) == math.inf, 0, top))
     total = sum_over(weights, dim=dim, keepdim=True)
@@ -492,13 +492,13 @@ def argsort(x, dim: int = -1, descending: bool = False, stable: bool = True):
     """
     dim = one_dim("argsort", dim, x.ndim)
     if not x.ndim:
-        return Tensor(np.zeros((), np.int64))
+        return result(for_array(x.array).zeros((), np.int64))
     array = x.array
     if descending:
         order = array.shape[dim] - 1 - np.flip(np.argsort(np.flip(array, dim), axis=dim, kind="stable"), dim)
     else:
         order = np.argsort(array, axis=dim, kind="stable")
-    return Tensor(order)
+    return result(order)
 
 
 @numpy_names

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ...kernels import is_array, to_device
 from ..primitive import primitive
 from ..tensor import Tensor, is_number
 from .axes import all_dims, numpy_names, one_dim, sizes, spread_names
@@ -344,7 +345,7 @@ def _several(who, tensors) -> list:
         each = iter(tensors)
     except TypeError:
         raise TypeError(f"{who}: received one {type(tensors).__name__}; pass a list of tensors") from None
-    tensors = [x if isinstance(x, (Tensor, np.ndarray)) else Tensor(x) for x in each]
+    tensors = [x if isinstance(x, Tensor) or is_array(x) else Tensor(x) for x in each]
     if not tensors:
         raise ValueError(f"{who}: received an empty list; there is nothing to join; pass at least one tensor")
     return tensors
@@ -496,7 +497,7 @@ def repeat_interleave(x, repeats, dim=None):
         return repeat_interleave(flatten(x), repeats, 0)
     dim = one_dim("repeat_interleave", dim, x.ndim)
     if not is_number(repeats):
-        counts = repeats.array if isinstance(repeats, Tensor) else np.asarray(repeats)
+        counts = to_device(repeats.array, "cpu") if isinstance(repeats, Tensor) else np.asarray(repeats)
         return x[(slice(None),) * dim + (np.repeat(np.arange(x.shape[dim]), counts),)]
     wide = broadcast_to(unsqueeze(x, dim + 1), (*x.shape[: dim + 1], repeats, *x.shape[dim + 1 :]))
     return flatten(wide, dim, dim + 1)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backward import grad
 from ..primitive import primitive
-from ..tensor import Tensor
+from ..tensor import Tensor, may_look
 from .convert import clone
 from .elementwise import sigmoid, tanh
 from .indexing import add_slices
@@ -114,6 +114,8 @@ def _check_binary(k, leaves, weight, bias, children, sizes):
             f"rnn_tree: received leaves, weight, bias and children of shapes {shapes} for sizes={sizes}; they must be "
             "(L, H), (H, 2H), (H,) or None, and (P, 2), L being the first of the sizes and P the sum of the others"
         )
+    if not may_look(children):
+        return
     _check_below("rnn_tree", k, children.reshape(-1), sizes, [2 * n for n in sizes[1:]])
     if children.size and int(k.bincount(children.reshape(-1)).max()) > 1:
         raise ValueError("rnn_tree: a node is the child of two parents; in a tree each node has one at most")
@@ -289,6 +291,8 @@ def _check_graph(k, gates, weight, sources, slots, levels):
             f"{sum(edges)} edges, {edges[0]} of them into level 0; they must be (M, 4H) or (M, (3 + N)H), "
             "((3 + N)H, N H), (E,) and (E,), with no edges into level 0"
         )
+    if not may_look(sources):
+        return
     _check_below("lstm_graph", k, sources, cells, edges[1:])
     into = k.asarray(np.repeat(np.arange(len(cells)), edges))
     if not bool((k.searchsorted(k.asarray(list(accumulate(cells))), slots // places, side="right") == into).all()):

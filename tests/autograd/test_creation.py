@@ -34,9 +34,8 @@ def test_shapes_dtypes_and_gradients(name):
         make(2, -1)
     with pytest.raises(TypeError, match=rf"{name}: received sizes \(2\.5,\); sizes are integers"):
         make(2.5)
-    if name != "rand" and name != "randn":
-        with pytest.raises(NotImplementedError, match="received device='cuda'"):
-            make(2, device="cuda")
+    with pytest.raises(ValueError, match="received device='mps'; chainrule computes on 'cpu' and 'cuda'"):
+        make(2, device="mps")
 
 
 def test_full():

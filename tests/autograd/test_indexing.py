@@ -40,7 +40,7 @@ def arrays_and_indices(draw):
     try:
         array[index]
     except IndexError:  # arrays and masks of different lengths
-        index = tuple(i for i in items if not isinstance(i, (np.ndarray, list)))
+        index = tuple(i for i in items if i is None or i is Ellipsis or isinstance(i, slice))
     return array, index[0] if len(index) == 1 and draw(st.booleans()) else index
 
 

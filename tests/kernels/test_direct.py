@@ -53,6 +53,4 @@ def test_the_same_bits_each_time_and_close_to_columns(rng, monkeypatch):
     monkeypatch.setattr(plan_holder := convolution._plan(x.shape, w.shape, *geometry.values(), 4), "direct", False)
     assert plan_holder.direct is False
     np.testing.assert_allclose(cpu.conv2d(x, w, b, **geometry), first, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(
-        cpu.conv2d_weight(g, x, kernel_size=(5, 5), **geometry), weight, rtol=1e-3, atol=1e-2
-    )
+    np.testing.assert_allclose(cpu.conv2d_weight(g, x, kernel_size=(5, 5), **geometry), weight, rtol=1e-3, atol=1e-2)

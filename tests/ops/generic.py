@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 
 import chainrule as cr
+from chainrule.kernels import for_array as kernels
 
 from .table import outputs
 
@@ -29,9 +30,14 @@ def drawn(row, rng):
 
 
 def close(got, expected, tolerance, what=""):
-    got = got.detach().numpy() if isinstance(got, cr.Tensor) else got
+    got = host(got) if isinstance(got, cr.Tensor) else got
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+
+
+def host(t):
+    """The values of a tensor on any device."""
+    return t.detach().cpu().numpy()
 
 
 def live(out):
@@ -63,7 +69,7 @@ def forward(row, rng):
             expected = row.expected(sample)
             assert len(got) == len(expected)
             for y, value in zip(got, expected, strict=True):
-                assert type(y.array) is np.ndarray
+                assert y.device == cr.get_default_device() and cr.kernels.is_array(y.array)
                 assert y.dtype == value.dtype
                 close(y, value, row.tolerance)
 
@@ -77,7 +83,7 @@ def lower_precision(row, rng, dtype, loose):
             out = row.call(low)(*leaves)
             for y, value in zip(outputs(out), row.expected(low.cast(np.float64)), strict=True):
                 assert y.dtype == (dtype if value.dtype.kind == "f" else value.dtype)
-                close(y.detach().numpy().astype(value.dtype), value, loose)
+                close(host(y).astype(value.dtype), value, loose)
             if not live(out):
                 continue
             seeds = cotangents(rng, out)
@@ -87,8 +93,8 @@ def lower_precision(row, rng, dtype, loose):
                 strict=True,
             ):
                 assert got.dtype == dtype
-                scale = 1 + np.abs(exact.numpy()).max(initial=0)
-                close(got.numpy().astype(np.float64) / scale, exact.numpy() / scale, loose)
+                scale = 1 + np.abs(host(exact)).max(initial=0)
+                close(host(got).astype(np.float64) / scale, host(exact) / scale, loose)
 
 
 def float32(row, rng):
@@ -154,8 +160,8 @@ def fused(row, rng):
                 raw = gradients(call, leaves, seeds)
                 cr.autograd.backward(live(out), seeds)
                 for leaf, one, two in zip(leaves, raw, composed, strict=True):
-                    close(one, two.detach().numpy(), 1e-10)
-                    close(leaf.grad if leaf.grad is not None else leaf.detach() * 0, two.detach().numpy(), 1e-10)
+                    close(one, host(two), 1e-10)
+                    close(leaf.grad if leaf.grad is not None else leaf.detach() * 0, host(two), 1e-10)
 
 
 def partial(row, rng):
@@ -173,7 +179,7 @@ def partial(row, rng):
                 result = outputs(call(*alone))
                 own = [s for s, y in zip(seeds, floating(result), strict=True) if y.requires_grad]
                 (got,) = cr.autograd.grad(live(result), [leaves[i]], own, materialize_grads=True)
-                close(got, expected.numpy(), 1e-10)
+                close(got, host(expected), 1e-10)
 
 
 def aliased(row, rng):
@@ -185,12 +191,12 @@ def aliased(row, rng):
             if len(at) < 2 or len(shapes) > 1:
                 continue
             call, x = row.call(sample), row.leaves(sample)[0]
-            copies = [cr.tensor(x.detach().numpy(), requires_grad=True) for _ in at]
+            copies = [cr.tensor(host(x), requires_grad=True) for _ in at]
             out = call(*copies)
             if not live(out):
                 continue
             seeds = cotangents(rng, out)
-            expected = sum(g.numpy() for g in gradients(call, copies, seeds))
+            expected = sum(host(g) for g in gradients(call, copies, seeds))
             same = lambda x, call=call, at=at: call(*[x for _ in at])
             for create_graph in (False, True):
                 (got,) = gradients(same, [x], seeds, create_graph=create_graph)
@@ -201,12 +207,12 @@ def aliased(row, rng):
 
 
 def fortran(array):
-    return np.array(array, order="F")
+    return kernels(array).array(array, order="F")
 
 
 def strided(array):
     """Every second element of a larger array."""
-    wide = np.full([2 * n for n in array.shape], 7, array.dtype)
+    wide = kernels(array).full([2 * n for n in array.shape], 7, array.dtype)
     view = wide[(*(slice(None, None, 2) for _ in array.shape), ...)]
     view[...] = array
     return view
@@ -215,22 +221,25 @@ def strided(array):
 def negative(array):
     """A view with negative strides."""
     back = tuple(slice(None, None, -1) for _ in array.shape)
-    return np.ascontiguousarray(array[back])[back] if array.ndim else array
+    return kernels(array).ascontiguousarray(array[back])[back] if array.ndim else array
 
 
 def offset(array):
     """Data that does not begin at the start of its memory."""
-    return np.concatenate([np.zeros(3, array.dtype), array.ravel()])[3:].reshape(array.shape)
+    k = kernels(array)
+    return k.concatenate([k.zeros(3, array.dtype), array.ravel()])[3:].reshape(array.shape)
 
 
 def read_only(array):
+    """As NumPy's arrays can be."""
     array = array.copy()
-    array.flags.writeable = False
+    if cr.get_default_device() == "cpu":
+        array.flags.writeable = False
     return array
 
 
 def big_endian(array):
-    return array.astype(array.dtype.newbyteorder(">"))
+    return array.astype(array.dtype.newbyteorder(">")) if cr.get_default_device() == "cpu" else array
 
 
 LAYOUTS = [fortran, strided, negative, offset, read_only, big_endian]
@@ -241,34 +250,36 @@ def layouts(row, rng):
     made = list(row.make(rng))
     for number, sample in enumerate(made):
         with told(row, sample):
-            out = row.function(*tensors(sample, None), **sample.params)
+            out = row.apply(tensors(sample, None), sample.params)
             seeds = cotangents(rng, out)
             plain = tensors(sample, None)
             chosen = LAYOUTS if len(made) < 6 else LAYOUTS[number % 6 :: 3]
             for layout in chosen:
                 laid = tensors(sample, layout)
-                got = row.function(*laid, **sample.params)
+                got = row.apply(laid, sample.params)
                 for y, value in zip(outputs(got), outputs(out), strict=True):
                     assert y.dtype == value.dtype and y.dtype.isnative, layout.__name__
-                    close(y, value.detach().numpy(), 1e-12, layout.__name__)
+                    close(y, host(value), 1e-12, layout.__name__)
                 if seeds:
                     expected = varied_gradients(row, sample, plain, seeds)
                     for one, two in zip(varied_gradients(row, sample, laid, seeds), expected, strict=True):
-                        close(one, two.numpy(), 1e-10, layout.__name__)
+                        close(one, host(two), 1e-10, layout.__name__)
 
 
 def tensors(sample, layout):
     """The sample's inputs as tensors in a layout; the varied ones require gradients."""
     made = []
     for i, x in enumerate(sample.inputs):
-        t = None if x is None else cr.as_tensor(layout(x)) if layout else cr.tensor(x)
+        t = None if x is None else cr.tensor(x)
+        if t is not None and layout:
+            t = cr.as_tensor(layout(t.array))
         made.append(t.requires_grad_() if i in sample.varied else t)
     return made
 
 
 def varied_gradients(row, sample, given, seeds):
     leaves = [given[i] for i in sample.varied]
-    return cr.autograd.grad(live(row.function(*given, **sample.params)), leaves, seeds, materialize_grads=True)
+    return cr.autograd.grad(live(row.apply(given, sample.params)), leaves, seeds, materialize_grads=True)
 
 
 def inside(row, rng):
@@ -284,15 +295,15 @@ def inside(row, rng):
             for layout in (*LAYOUTS[:3], read_only):
                 laid = [cr.as_tensor(layout(s.array)) for s in seeds]
                 for got, value in zip(gradients(call, leaves, laid), expected, strict=True):
-                    close(got, value.numpy(), 1e-10, layout.__name__)
+                    close(got, host(value), 1e-10, layout.__name__)
             scaled = lambda *xs, call=call: [y * 0.5 for y in live(call(*[x * 2 for x in xs]))]
-            halves = [cr.tensor(x.detach().numpy() / 2, requires_grad=True) for x in leaves]
+            halves = [cr.tensor(host(x) / 2, requires_grad=True) for x in leaves]
             for got, value in zip(gradients(scaled, halves, seeds), expected, strict=True):
-                close(got, value.numpy(), 1e-10, "between two products")
-            spread = [cr.as_tensor(np.broadcast_to(np.float64(1.5), y.shape)) for y in out]
+                close(got, host(value), 1e-10, "between two products")
+            spread = [cr.tensor(1.5, dtype=cr.float64).expand(y.shape) for y in out]
             dense = [cr.tensor(s.array.copy()) for s in spread]
             for one, two in zip(gradients(call, leaves, spread), gradients(call, leaves, dense), strict=True):
-                close(one, two.numpy(), 1e-10, "a spread cotangent")
+                close(one, host(two), 1e-10, "a spread cotangent")
 
 
 def unshared(row, rng):
@@ -302,29 +313,25 @@ def unshared(row, rng):
             before = [None if x is None else x.copy() for x in sample.inputs]
             given = [None if x is None else cr.as_tensor(x) for x in sample.inputs]
             leaves = [given[i].requires_grad_() for i in sample.varied]
-            out = row.function(*given, **sample.params)
+            out = row.apply(given, sample.params)
             seeds = cotangents(rng, out)
-            kept = [s.numpy().copy() for s in seeds]
-            results = [y.detach().numpy().copy() for y in outputs(out)]
+            kept = [host(s).copy() for s in seeds]
+            results = [host(y).copy() for y in outputs(out)]
             made = []
             if seeds:
                 cr.autograd.backward(live(out), seeds, retain_graph=True)
                 made = [leaf.grad.array for leaf in leaves if leaf.grad is not None]
                 functional = cr.autograd.grad(live(out), leaves, seeds, allow_unused=True)
                 made += [g.array for g in functional if g is not None]
-            others = (
-                [x for x in sample.inputs if x is not None] + [s.array for s in seeds] + [y.array for y in outputs(out)]
-            )
+            others = [t.array for t in [*(t for t in given if t is not None), *seeds, *outputs(out)]]
             for one, two in [*itertools.combinations(made, 2), *itertools.product(made, others)]:
-                assert not np.shares_memory(one, two)
-            for x, y in zip(sample.inputs, before, strict=True):
-                assert x is None or np.array_equal(x, y, equal_nan=x.dtype.kind == "f"), "an input was changed"
+                assert not kernels(one).shares_memory(one, two)
+            for x, y in zip(given, before, strict=True):
+                assert x is None or np.array_equal(host(x), y, equal_nan=y.dtype.kind == "f"), "an input was changed"
             for s, k in zip(seeds, kept, strict=True):
-                assert np.array_equal(s.numpy(), k), "the cotangent was changed"
+                assert np.array_equal(host(s), k), "the cotangent was changed"
             for y, k in zip(outputs(out), results, strict=True):
-                assert np.array_equal(y.detach().numpy(), k, equal_nan=k.dtype.kind == "f"), (
-                    "a result was changed by backward"
-                )
+                assert np.array_equal(host(y), k, equal_nan=k.dtype.kind == "f"), "a result was changed by backward"
 
 
 # ---- broadcasting ----------------------------------------------------------------------------------------------------
@@ -361,7 +368,7 @@ def broadcasting(row, rng, draws=12):
     fixed = [(*pair, ()) if row.arity == 3 else pair for pair in FIXED_SHAPES] if row.arity > 1 else []
     for shapes in [*fixed, *(drawn_shapes(rng, row.arity) for _ in range(draws))]:
         arrays = row.draw(rng, shapes)
-        call = lambda *xs: row.function(*xs, **params)
+        call = lambda *xs: row.apply(xs, params)
         whole = np.broadcast_shapes(*shapes)
         narrow = [cr.tensor(a) for a in arrays]
         wide = [cr.tensor(np.broadcast_to(a, whole)) for a in arrays]
@@ -369,7 +376,7 @@ def broadcasting(row, rng, draws=12):
         for i in at:
             narrow[i].requires_grad_(), wide[i].requires_grad_()
         out, expected = call(*narrow), call(*wide)
-        close(out, expected.detach().numpy(), 0, f"shapes {shapes}")
+        close(out, host(expected), 0, f"shapes {shapes}")
         close(out, row.oracle(*arrays, **params), row.tolerance, f"shapes {shapes}")
         if not out.requires_grad:
             continue
@@ -378,7 +385,7 @@ def broadcasting(row, rng, draws=12):
         for create_graph in (False, True):
             got = cr.autograd.grad([call(*narrow)], [narrow[i] for i in at], seed, create_graph=create_graph)
             for i, g, spread in zip(at, got, wide_gradients, strict=True):
-                close(g, summed_to(spread.numpy(), shapes[i]), 1e-10, f"shapes {shapes}, input {i}")
+                close(g, summed_to(host(spread), shapes[i]), 1e-10, f"shapes {shapes}, input {i}")
         if min(a.size for a in arrays):
             cr.check_grads(call, [cr.tensor(a) for a in arrays], order=2)
 

@@ -355,6 +355,17 @@ CONVERT = [
             "float16": "the dtype of the result is the metadata's",
         },
     ),
+    Row(
+        "transfer",
+        cr.autograd.REGISTRY["transfer"],
+        lambda x, device, source: np.array(x),
+        lambda rng: [
+            Sample((normal(rng, *s),), dict.fromkeys(["device", "source"], cr.get_default_device()))
+            for s in [(2, 3), (), (0, 2)]
+        ],
+        of="transfer",
+        primitive=True,
+    ),
     elementwise("contiguous", float, ANY, function=lambda x: x.contiguous()),
 ]
 

@@ -58,9 +58,13 @@ class Row:
             inputs = [
                 given[i] if i in given else None if x is None else cr.tensor(x) for i, x in enumerate(sample.inputs)
             ]
-            return self.function(*inputs, **sample.params)
+            return self.apply(inputs, sample.params)
 
         return function
+
+    def apply(self, inputs, params):
+        """The function of tensors; a primitive takes the arrays among its metadata on their device."""
+        return self.function(*inputs, **(placed(params) if self.primitive else params))
 
     def leaves(self, sample: Sample) -> list:
         return [cr.tensor(sample.inputs[i], requires_grad=True) for i in sample.varied]
@@ -68,6 +72,15 @@ class Row:
     def expected(self, sample: Sample) -> tuple:
         out = self.oracle(*sample.inputs, **sample.params)
         return tuple(map(np.asarray, out)) if isinstance(out, (tuple, list)) else (np.asarray(out),)
+
+
+def placed(value):
+    """`value` with its arrays on the default device."""
+    if isinstance(value, dict):
+        return {name: placed(v) for name, v in value.items()}
+    if isinstance(value, tuple):
+        return type(value)(*map(placed, value)) if hasattr(value, "_fields") else tuple(map(placed, value))
+    return cr.tensor(value).array if isinstance(value, np.ndarray) else value
 
 
 def outputs(out) -> list:
