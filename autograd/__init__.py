@@ -3,6 +3,7 @@
 from ..kernels import for_array
 from . import methods, numpy_protocol, transforms
 from .anomaly import detect_anomaly
+from .autocast import autocast
 from .backward import backward, grad
 from .checkpoint import checkpoint
 from .checks import GradientError, check_grads

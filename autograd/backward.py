@@ -168,7 +168,7 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
         _deposit(table, ours, edge, seed if create_graph else seed.array, create_graph)
     order = reachable(table)
     previous = state.get()
-    state.set(previous._replace(record=create_graph, inference=False))
+    state.set(previous._replace(record=create_graph, inference=False, low=None))
     try:
         if wanted is None and not create_graph and not previous.anomaly:
             _walk_plainly(order, table, ours, keep)

@@ -29,7 +29,7 @@ import numpy as np
 from ..kernels import device_of, for_array, for_device, is_array, to_device
 from .graph import Node, foreign, next_seq, root, user_frame, user_line
 from .state import state
-from .tensor import Tensor, as_array, bool_, get_default_dtype, int64, is_number, result
+from .tensor import Tensor, as_array, bool_, float32, float64, get_default_dtype, int64, is_number, result
 
 REGISTRY: dict[str, Primitive] = {}
 
@@ -74,6 +74,7 @@ class Primitive:
     rules: list[Rule]
     fused: Rule | None
     adding: list[Rule]
+    precision = ""  # under autocast: "low", "full", or "" for the widest dtype among the inputs
 
     def __init__(
         self,
@@ -193,6 +194,9 @@ class Primitive:
                 break
         else:
             return self._raw(inputs, params)
+        record, anomaly, _, scope, low, _ = state_get()
+        if low and self.precision:
+            inputs = self._in_precision(inputs, low)
         arrays, live, edges, dtype, kind = [], [], [], None, None
         for x in inputs:
             if isinstance(x, Tensor):
@@ -218,7 +222,6 @@ class Primitive:
             if _arrays_and_numbers(inputs):
                 return self._raw(self._as_arrays(inputs), params)
             arrays, live, edges = self._uniform(inputs)
-        record, anomaly, _, scope, _ = state_get()
         forward = np.errstate(all="ignore")(self.forward) if anomaly else self.forward  # its error says more
         try:
             out = forward(for_array(arrays[0]), *arrays, **params)
@@ -285,6 +288,15 @@ class Primitive:
         live = [x is not None and x._live for x in inputs]
         edges = [(x._edge or x) if on else None for x, on in zip(inputs, live, strict=True)]
         return [x if x is None else x.array for x in inputs], live, edges
+
+    def _in_precision(self, inputs, low):
+        """The inputs under autocast: floating tensors of its devices in 16 bits, or in float32; float64 as it is."""
+        target = lambda x: low[x.device] if self.precision == "low" else float32
+        moves = [isinstance(x, Tensor) and x.is_floating_point() and x.device in low for x in inputs]
+        return [
+            _cast(x, target(x), x.device) if move and x.dtype is not float64 and i not in self.constant else x
+            for i, (x, move) in enumerate(zip(inputs, moves, strict=True))
+        ]
 
     def _promoted(self, inputs, device):
         """The inputs in their common dtype."""
@@ -397,8 +409,8 @@ def _short_one(self):
         if not isinstance(x, Tensor):
             return Primitive.__call__(self, x)
         a = x.array
-        record, anomaly, inference, scope, _ = state_get()
-        if anomaly or inference or (self.floating and a.dtype.kind != "f"):
+        record, anomaly, inference, scope, low, _ = state_get()
+        if anomaly or inference or low or (self.floating and a.dtype.kind != "f"):
             return Primitive.__call__(self, x)
         out = (bound(type(a)) or bind(a))(a)
         if type(out) is not type(a):
@@ -442,8 +454,8 @@ def _short_two(self):
         if not isinstance(x, Tensor):
             return general(x, y)
         a = x.array
-        record, anomaly, inference, scope, _ = state_get()
-        if anomaly or inference or (floating and a.dtype.kind != "f"):
+        record, anomaly, inference, scope, low, _ = state_get()
+        if anomaly or inference or low or (floating and a.dtype.kind != "f"):
             return general(x, y)
         live = x._live
         try:

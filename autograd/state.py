@@ -15,7 +15,7 @@ from typing import NamedTuple
 class State(NamedTuple):
     """`record` the graph? `anomaly`: check every value? `inference`: bar results from graphs? `scope`: the module path.
 
-    `entered`: the context manager that made this state and the state to return to, so that one manager may serve many
+    `low`: the 16-bit dtype of each device under `autocast`.  `entered`: the context manager that made this state and the state to return to, so that one manager may serve many
     threads and tasks at once.
     """
 
@@ -23,6 +23,7 @@ class State(NamedTuple):
     anomaly: bool = False
     inference: bool = False
     scope: tuple | None = None
+    low: dict | None = None
     entered: tuple | None = None
 
 
@@ -186,7 +187,14 @@ class scope(StateContext):
     def __enter__(self):
         current = state.get()
         state.set(
-            State(current.record, current.anomaly, current.inference, (current.scope, self.name), (self, current))
+            State(
+                current.record,
+                current.anomaly,
+                current.inference,
+                (current.scope, self.name),
+                current.low,
+                (self, current),
+            )
         )
         return self
 

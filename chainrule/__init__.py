@@ -38,6 +38,7 @@ from .autograd import (
     argmin,
     argsort,
     as_tensor,
+    autocast,
     avg_pool1d,
     avg_pool2d,
     batch_norm,
@@ -285,12 +286,12 @@ from .autograd.transforms import grad, hessian, hvp, jacobian, jvp, value_and_gr
 from .kernels.cpu.workers import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from . import data, nn, optim, viz
+    from . import amp, data, nn, optim, viz
     from .nn import load, save
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "nn", "optim", "viz")
+_ROOMS = ("amp", "data", "nn", "optim", "viz")
 
 
 def __getattr__(name):

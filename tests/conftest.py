@@ -23,12 +23,22 @@ def pytest_addoption(parser):
         default=int(os.environ.get("CHAINRULE_TEST_SEED", 0)),
         help="seed of every random number in the tests, hypothesis included (default 0)",
     )
+    parser.addoption(
+        "--hostsim",
+        action="store_true",
+        help="let device 'cuda' be its stand-in on the CPU (needs g++), and make it the default device",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = config.option.seed
+    if config.option.hostsim:
+        from hostsim import module
+
+        module.install()
+        cr.set_default_device("cuda")
 
 
 def pytest_report_header(config):

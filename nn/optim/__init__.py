@@ -3,6 +3,7 @@
 from . import lr_scheduler
 from .algorithms import SGD, Adadelta, Adagrad, Adam, AdamW, RMSprop
 from .clip import clip_grad_norm_, clip_grad_value_
+from .grad_scaler import GradScaler
 from .optimizer import Optimizer
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "GradScaler",
     "Optimizer",
     "RMSprop",
     "clip_grad_norm_",

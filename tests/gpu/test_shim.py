@@ -1,0 +1,138 @@
+"""The stand-in itself: kernels run as on a GPU, and planted faults are seen."""
+
+import numpy as np
+import pytest
+from hostsim import on_host
+
+if not on_host():
+    pytest.skip("tests of the stand-in: pytest --hostsim", allow_module_level=True)
+
+from chainrule.kernels.cuda import runtime
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """`launch` of the kernels in tests/hostsim/faults.cu."""
+    from hostsim import raw
+
+    folder = runtime._FOLDER
+
+    def source(file):
+        return (raw.HERE / "faults.cu").read_text().replace('#include "common.cuh"', (folder / "common.cuh").read_text())
+
+    monkeypatch.setattr(runtime, "source", source)
+    runtime._module.cache_clear(), runtime._function.cache_clear()
+    yield lambda name, dtype, grid, block, args, **defines: runtime.launch(
+        "faults", name, dtype, grid, block, args, **{"BARRIER": "__syncthreads()", **defines}
+    )
+    runtime._module.cache_clear(), runtime._function.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_kernel_with_barriers(launch, cupy, rng, order, dtype):
+    x = rng.standard_normal(200).astype(dtype)
+    out = cupy.empty(4, dtype)
+    launch("block_totals", dtype, 4, 64, (cupy.asarray(x), out, np.int32(200)))
+    expected = [x[i : i + 64].sum() for i in range(0, 200, 64)]
+    np.testing.assert_allclose(out.get(), expected, rtol=1e-5)
+
+
+def test_a_missing_barrier_is_seen_in_some_order(launch, cupy, rng):
+    from hostsim import raw
+
+    x, wrong = rng.standard_normal(64).astype("f4"), []
+    for name in raw.ORDERS:
+        raw.order = name
+        out = cupy.empty(1, "f4")
+        launch("block_totals", "f4", 1, 64, (cupy.asarray(x), out, np.int32(64)), BARRIER="")
+        wrong.append(not np.allclose(out.get(), x.sum(), rtol=1e-4))
+    raw.order = "forward"
+    assert any(wrong)
+
+
+def test_writes_beyond_an_array_are_seen(launch, cupy):
+    x, out = cupy.zeros(5, "f4"), cupy.empty(5, "f4")
+    launch("copy", "f4", 1, 32, (x, out, 5, 0))
+    assert out.get().tolist() == [0] * 5
+    with pytest.raises(RuntimeError, match=r"kernel copy wrote behind an array of shape \(5,\)"):
+        launch("copy", "f4", 1, 32, (x, out, 5, 1))
+
+
+def test_fresh_memory_is_poisoned(cupy):
+    assert np.isnan(cupy.empty((2, 3), "f4").get()).all() and (cupy.empty(3, "i4").get() == -1).all()
+
+
+def test_arguments_of_the_wrong_width_are_refused(launch, cupy):
+    x, out = cupy.ones(3, "f4"), cupy.empty(3, "f4")
+    launch("scale", "f4", 1, 32, (x, out, 3, 2.5))
+    assert out.get().tolist() == [2.5] * 3
+    for wrong in ((x, out, 3, np.float16(2)), (x, out, np.int64(3), 2.0), (x, out, 3), (x, 1, out, 2.0)):
+        with pytest.raises(TypeError, match="kernel scale takes .* and received .* a GPU would read garbage"):
+            launch("scale", "f4", 1, 32, wrong)
+    with pytest.raises(OverflowError):
+        launch("scale", "f4", 1, 32, (x, out, 1 << 31, 2.0))
+
+
+def test_reductions_of_a_block(launch, cupy, rng, order):
+    for n, block in ((1, 32), (33, 64), (500, 96), (70, 256)):
+        x = np.abs(rng.standard_normal(n)).astype("f4")
+        most, total = cupy.empty((), "f4"), cupy.empty((), "f4")
+        launch("largest", "f4", 1, block, (cupy.asarray(x), most, total, n))
+        assert most.get() == x.max() and abs(total.get() - x.sum()) < 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bit_types(launch, cupy, dtype):
+    from hostsim import raw
+
+    if raw.cuda_headers() is None:
+        pytest.skip("needs NVIDIA's cuda_fp16.h (CUDA toolkit)")
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes").bfloat16
+    out = cupy.empty(3, dtype)
+    launch("scale", dtype, 1, 32, (cupy.asarray(np.array([1, 2, 3], dtype)), out, 3, 0.5))
+    assert out.get().astype(float).tolist() == [0.5, 1.0, 1.5]
+
+
+def test_divergent_barriers_and_deadlocks_are_named(launch, cupy):
+    out = cupy.empty(1, "f4")
+    with pytest.raises(RuntimeError, match="divergent barrier"):
+        launch("half_the_block_waits", "f4", 1, 64, (out,))
+    flag = cupy.zeros(1, "i4")
+    with pytest.raises(RuntimeError, match="deadlock: every thread"):
+        launch("waits_for_another_block", "f4", 2, 1, (flag,))
+
+
+def test_grids_that_a_gpu_refuses(launch, cupy):
+    x = cupy.zeros(1, "f4")
+    for grid, block in ((1, 2048), ((1, 70000), 32)):
+        with pytest.raises(RuntimeError, match="kernel copy: a GPU refuses the grid"):
+            launch("copy", "f4", grid, block, (x, x, 1, 0))
+    launch("copy", "f4", 0, 32, (x, x, 0, 0))
+
+
+def test_the_array_is_as_strict_as_cupys(cupy):
+    x = cupy.arange(6.0).reshape(2, 3)
+    assert x.base is not None and x[0].base is x.base and (x + 1).base is None
+    for wrong in (lambda: x + np.ones(3), lambda: np.ones(3) + x, lambda: np.asarray(x), lambda: cupy.sum(np.ones(3))):
+        with pytest.raises(TypeError, match="Unsupported type|Implicit conversion"):
+            wrong()
+    with pytest.raises(TypeError, match=r"sum\(\) got an unexpected keyword argument \['where'\]"):
+        cupy.sum(x, where=x > 0)
+    assert type(x.sum()) is cupy.ndarray and type(np.tanh(x)) is cupy.ndarray and float(x.sum()) == 15
+    with pytest.raises(TypeError):
+        [1, 2][x[0, 0].astype("i4")]
+
+
+def test_capture_refuses_what_waits(cupy):
+    from hostsim import module
+
+    x = cupy.ones(3)
+    with module.capturing():
+        y = x * 2
+        for waits in (y.get, y[0].item, lambda: float(y[0]), lambda: bool(y[0] > 0), lambda: y[y > 0], lambda: cupy.asarray([1.0])):
+            with pytest.raises(RuntimeError, match="while a CUDA graph is captured"):
+                waits()
+    with module.capturing(in_pool=False), pytest.raises(RuntimeError, match="new memory outside the graph's pool"):
+        x + 1
+    assert y.get().tolist() == [2] * 3

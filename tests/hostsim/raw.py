@@ -1,0 +1,129 @@
+"""CuPy's RawModule on the CPU: CUDA C++ compiled by g++, its kernels run by fibers in one of four schedule orders."""
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from .array import ndarray
+from .memory import check_fences
+
+HERE = Path(__file__).parent
+ORDERS = ("forward", "reverse", "shuffled", "hesitant")
+#: the order that launches take; tests set it
+order = "forward"
+
+
+def cache_folder() -> Path:
+    base = Path(os.environ.get("CHAINRULE_CACHE") or Path.home() / ".cache" / "chainrule")
+    (base / "hostsim").mkdir(parents=True, exist_ok=True)
+    return base / "hostsim"
+
+
+@cache
+def cuda_headers() -> str | None:
+    """Where cuda_fp16.h and what it includes lie, for kernels in 16 bits."""
+    homes = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    homes += sorted(map(str, Path("/usr/local").glob("cuda-*")), reverse=True)
+    for home in filter(None, homes):
+        if (Path(home) / "include" / "cuda_fp16.h").is_file():
+            return str(Path(home) / "include")
+    return None
+
+
+def compiled(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    """The library of a C++ text, from the cache or from g++."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise RuntimeError("the CUDA stand-in needs g++; install it, or run without --hostsim")
+    command = ["g++", "-x", "c++", "-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-Werror=return-type", f"-I{HERE}"]
+    command += [o for o in options if not o.startswith("-std")]
+    if cuda_headers():
+        command.append(f"-I{cuda_headers()}")
+    parts = [text, *command, *((HERE / name).read_text() for name in ("cuda_on_cpu.h", "cublas.cc"))]
+    target = cache_folder() / (hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24] + ".so")
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            built = Path(folder) / "built.so"
+            done = subprocess.run([*command, "-", "-o", str(built)], input=text, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"g++ refused the kernels:\n{done.stderr[:4000]}")
+            built.replace(target)
+    return ctypes.CDLL(str(target))
+
+
+class RawModule:
+    """As cupy.RawModule(code=, options=): kernels by name, called with (grid, block, args, shared_mem=)."""
+
+    def __init__(self, *, code, options=(), backend="nvrtc", enable_cooperative_groups=False):
+        names = re.findall(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(', code)
+        entries = "".join(
+            f'extern "C" int launch_{n}(const unsigned* s, size_t d, int o, int t, void** a)'
+            f"{{ return host::launch_kernel({n}, s, d, o, t, a); }}\n"
+            f'extern "C" int widths_{n}(int* out) {{ return host::widths({n}, out); }}\n'
+            for n in names
+        )
+        text = f'#include "cuda_on_cpu.h"\n#line 1 "kernels.cu"\n{code}\n{entries}'
+        text += 'extern "C" const char* last_error() { return host::machine.error; }\n'
+        self.library, self.names, self.together = compiled(text, tuple(options)), names, enable_cooperative_groups
+        self.library.last_error.restype = ctypes.c_char_p
+
+    def get_function(self, name):
+        if name not in self.names:
+            raise AttributeError(f"no kernel {name!r} in this module; it has {', '.join(self.names)}")
+        return Function(self, name)
+
+
+class Function:
+    """One kernel."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+        self.enter = getattr(module.library, f"launch_{name}")
+        room = (ctypes.c_int * 128)()
+        self.widths = list(room[: getattr(module.library, f"widths_{name}")(room)])
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        values, given = zip(*map(_passed, args), strict=True) if args else ((), ())
+        if len(given) != len(self.widths) or not all(map(_fits, self.widths, given)):
+            raise TypeError(
+                f"kernel {self.name} takes {self.widths} and received {list(given)} (bytes; negative: a pointer; +100: "
+                "floating): a GPU would read garbage"
+            )
+        sizes = (ctypes.c_uint * 6)(*(tuple(grid) + (1, 1, 1))[:3], *(tuple(block) + (1, 1, 1))[:3])
+        if not 0 < np.prod(sizes[3:]) <= 1024 or 0 in sizes[:3] or max(sizes[1:3]) > 65535 or shared_mem > 227 << 10:
+            raise RuntimeError(f"kernel {self.name}: a GPU refuses the grid {grid}, block {block}, {shared_mem} bytes")
+        if shared_mem > 48 << 10:
+            raise RuntimeError(f"kernel {self.name}: more than 48 KiB of shared memory needs an attribute set first")
+        pointers = (ctypes.c_void_p * max(1, len(values)))(*(ctypes.addressof(v) for v in values))
+        failed = self.enter(
+            sizes, ctypes.c_size_t(shared_mem), ORDERS.index(order), int(self.module.together), pointers
+        )
+        if failed:
+            raise RuntimeError(f"kernel {self.name}: {self.module.library.last_error().decode()}")
+        check_fences([a for a in args if isinstance(a, ndarray)], self.name)
+
+
+def _fits(wanted, given):
+    return wanted == given or (wanted == -8 and given == 8)  # a pointer may be passed as a whole number
+
+
+def _passed(a):
+    """An argument as the driver would take it, and its width."""
+    if isinstance(a, ndarray):
+        return ctypes.c_void_p(a.data.ptr), -8
+    if isinstance(a, np.generic):
+        width = a.itemsize + (100 if a.dtype.kind == "f" else 0)
+        return (ctypes.c_char * a.itemsize).from_buffer_copy(a.tobytes()), width
+    if isinstance(a, (bool, int)):
+        return ctypes.c_longlong(a), 8
+    if isinstance(a, float):
+        return ctypes.c_double(a), 108
+    raise TypeError(f"a kernel received an argument of type {type(a).__name__}")
