@@ -25,7 +25,8 @@ def max_pool_windows(k, x, *, kernel_size, stride, padding, dilation, ceil_mode)
 
 @max_pool_windows.vjp("x", formula=r"\bar o \text{ at the window's largest}")
 def max_pool_windows_dx(g, out, x_shape, **window):
-    return scatter_planes(g[0], out[1], plane=x_shape[2:])
+    plane = x_shape[2:]
+    return scatter_planes(g[0], out[1], plane=plane, windows=geometry.pool_windows(plane, **window))
 
 
 @primitive(
@@ -40,16 +41,18 @@ def adaptive_max_regions(k, x, *, output_size):
 
 @adaptive_max_regions.vjp("x", formula=r"\bar o \text{ at the region's largest}")
 def adaptive_max_regions_dx(g, out, x_shape, *, output_size):
-    return scatter_planes(g[0], out[1], plane=x_shape[2:])
+    plane = x_shape[2:]
+    windows = geometry.adaptive_windows(plane, output_size=output_size)
+    return scatter_planes(g[0], out[1], plane=plane, windows=windows)
 
 
 @primitive(constant=("indices",), formula=r"\textstyle\sum g \text{ at } i")
-def scatter_planes(k, g, indices, *, plane):
-    return k.scatter_planes(g, indices, plane=plane)
+def scatter_planes(k, g, indices, *, plane, windows=None):
+    return k.scatter_planes(g, indices, plane=plane, windows=windows)
 
 
 @scatter_planes.vjp("g", formula=r"\bar o[i]")
-def scatter_planes_dg(g, indices, *, plane):
+def scatter_planes_dg(g, indices, *, plane, windows=None):
     return gather_planes(g, indices)
 
 

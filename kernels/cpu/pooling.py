@@ -65,8 +65,11 @@ def adaptive_avg_pool2d_backward(g, *, input_size):
 
 
 @half_by_single
-def scatter_planes(g, indices, *, plane):
-    """g (N, C, oh, ow) summed into zeros (N, C, *plane) at the flat indices of each plane."""
+def scatter_planes(g, indices, *, plane, windows=None):
+    """g (N, C, oh, ow) summed into zeros (N, C, *plane) at the flat indices of each plane.
+
+    windows: those that chose the indices, if known; a GPU needs them, the CPU does not.
+    """
     (g,), indices = floats(g), compact(indices, np.int64)
     out = np.zeros((*g.shape[:2], *plane), g.dtype)
     flat, values, places = _planes(out), _planes(g), _planes(indices)

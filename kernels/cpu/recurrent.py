@@ -7,6 +7,7 @@ backward needs is recorded step by step in the order in which it is read again.
 """
 
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 
@@ -16,17 +17,27 @@ from .jit import Loop, has_numba, inline, jit, variant
 from .layout import compact, half_by_single
 from .matmul import matmul
 from .special import sigmoid
-from .vector import ROWS, fetch, gather, give_way, narrow, observe, publish, wide
+from .vector import ROWS, gather, give_way, narrow, observe, publish, wide
 
 _PATIENCE = 2000  # looks before a waiting thread offers its core to others
 _APART = 8  # numbers between two threads' counters: a cache line
 _WORTH_SHARING = 1 << 18  # multiplications of a thread's step that outlast the meeting after it
 _WORTH_WAKING = 12 << 20  # multiplications of a thread's whole call that outlast waking it, 20 to 60 us
 _TILES = 8  # computed from one part of the operand while it is in the nearest cache
-_NEAR = 24 << 10  # bytes of that part
+_LINE, _PAGE = 64, 4096  # bytes of a line of the caches; rows a page apart share the same few places of a cache
 _DEEP = 256  # columns of gradients that are collected before they meet the states in the weights' gradients
 _SQUARE, _GRAIN = 32, 100_000  # side of what is transposed at a time, numbers that outlast handing them to a worker
-_PAGE = 4096  # rows that many bytes apart share the same few places of a cache
+
+
+def _first_cache():
+    """Bytes of a core's nearest data cache."""
+    try:
+        return int(Path("/sys/devices/system/cpu/cpu0/cache/index0/size").read_text().removesuffix("K\n")) << 10
+    except (OSError, ValueError):  # not Linux, or not told
+        return 32 << 10
+
+
+_NEAR = _first_cache() * 2 // 3  # bytes of that part
 
 
 # ---- what the engine calls -------------------------------------------------------------------------------------------
@@ -40,12 +51,12 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     last ones (B, H), and the record's N H numbers for each value that the cell records, of no use without `keep`.
     """
     cell, dtype, (batch, size) = CELLS[kind], x.dtype, h0.shape
-    starts, first, last = _rows_of(batch_sizes)
+    starts, _, last = _rows_of(batch_sizes)
     w_ih, w_hh = compact(w_ih), compact(w_hh)
-    record, out = np.empty((len(x) if keep else batch) * size * cell.record, dtype), _padded(size, len(x), dtype)
-    hidden, local = np.stack([_columns(h0)] * 2), _columns(local0)
+    record, out = np.empty(len(x) * size * cell.record if keep else 0, dtype), _padded(size, len(x), dtype)
+    hidden, local = _columns(h0, 2), _columns(local0)[0]
     if len(batch_sizes) == 1:  # not worth packing the weights
-        products = np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
+        products = np.stack([matmul(w_ih, _columns(x)[0]), matmul(w_hh, hidden[0])])
         across, x = False, np.empty((0, 0), dtype)
     else:
         across, x = _either_way(x)
@@ -53,7 +64,9 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     bias, peephole = _biases(cell, b_ih, b_hh, size, dtype), _rows(peephole, size, dtype)
     arguments = starts, w_ih, w_hh, products, across, x, int(keep), record, out, hidden, local, bias, peephole
     _together(_FORWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
-    return out[:, : starts[-1]].T, out.T[first if reverse else last], local[:, :batch].T, record
+    together = reverse or batch_sizes[-1] == batch  # all sequences end with the step that is computed last
+    h = hidden[len(batch_sizes) % 2, :, :batch].T if together else out.T[last]
+    return out[:, : starts[-1]].T, h, local[:, :batch].T, record
 
 
 @half_by_single
@@ -64,15 +77,15 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
     if gh.any():
         g = np.array(g, order="K")
         g[first if reverse else last] += gh
-    w_ih, w_hh, initial = compact(w_ih), compact(w_hh), _columns(h0)
-    local = np.zeros_like(initial) if glocal is None else _columns(glocal)
+    w_ih, w_hh, initial = compact(w_ih), compact(w_hh), _columns(h0)[0]
+    local = np.zeros_like(initial) if glocal is None else _columns(glocal)[0]
     tall, many = -(-size // ROWS) * ROWS, vector.columns(dtype) if _compiled() else 1
     across, x = _either_way(x)
     dx = _padded(width, len(g), dtype) if across else np.empty((len(g), width), dtype)
     dw_ih, dw_hh = (np.zeros((cell.gates, tall, -(-n // many) * many), dtype) for n in (width, size))
     sums, dpeephole = np.zeros((cell.gradients, tall)), np.zeros((cell.peepholes, size))  # in double: they are long
     dh0 = np.zeros_like(initial)
-    operand = np.zeros((2, cell.gradients * size, local.shape[1]), dtype)
+    operand = at_line(2 * cell.gradients * local.size, local).reshape(2, -1, local.shape[1])
     arguments = (
         starts, w_ih, w_hh, *_either_way(g), across, x, record, _base(out.T), initial, dx, dw_ih, dw_hh, sums, dh0,
         dpeephole, operand, local, _rows(peephole, size, dtype),
@@ -110,7 +123,7 @@ def _step_record(record, size, values, start, stop):
 
 def _padded(rows, n, dtype):
     """(rows, at least n), rows not a multiple of a page apart."""
-    return np.empty((rows, n + (64 // dtype.itemsize if n * dtype.itemsize % _PAGE == 0 else 0)), dtype)
+    return np.empty((rows, n + (_LINE // dtype.itemsize if n * dtype.itemsize % _PAGE == 0 else 0)), dtype)
 
 
 def _either_way(x):
@@ -145,12 +158,12 @@ def _transpose(x, out, first, last):
                     out[i, j] = x[j, i]
 
 
-def _columns(state):
-    """A (B, H) state feature-major, with columns of zeros up to whole vectors."""
+def _columns(state, copies=1):
+    """A (B, H) state feature-major, with columns of zeros up to whole vectors, at lines; as often as asked for."""
     batch, size = state.shape
     count = vector.lanes(state.dtype) if _compiled() else 1
-    columns = np.zeros((size, -(-batch // count) * count), state.dtype)
-    columns[:, :batch] = state.T
+    columns = at_line(copies * size * -(-batch // count) * count, state).reshape(copies, size, -1)
+    columns[:, :, :batch] = state.T
     return columns
 
 
@@ -160,10 +173,11 @@ def _rows(peephole, size, dtype):
 
 def _biases(cell, b_ih, b_hh, size, dtype):
     """What the cell adds, a row each; the GRU's reset gate scales the state's part of the third with its bias."""
-    ours, theirs = (
-        np.zeros((cell.gates, size), dtype) if b is None else b.reshape(cell.gates, size) for b in (b_ih, b_hh)
-    )
-    return ours + theirs if cell.biases == cell.gates else np.concatenate([(ours + theirs)[:2], ours[2:], theirs[2:]])
+    b_ih, b_hh = (np.zeros(cell.gates * size, dtype) if b is None else b for b in (b_ih, b_hh))
+    if cell.biases == cell.gates:
+        return (b_ih + b_hh).reshape(-1, size)
+    ours, theirs = b_ih.reshape(-1, size), b_hh.reshape(-1, size)
+    return np.concatenate([(ours + theirs)[:2], ours[2:], theirs[2:]])
 
 
 def _compiled():
@@ -258,12 +272,20 @@ def address(array):
 
 
 @inline
+def at_line(n, like):
+    """n zeros of the array's type from where a line of the cache begins: what lies in two lines is loaded twice."""
+    room = np.zeros(n + _LINE // like.itemsize, like.dtype)
+    start = -address(room) % _LINE // like.itemsize
+    return room[start : start + n]
+
+
+@inline
 def meet(flags, part, parts, step):
     """Wait until every thread has done `step` steps: whether all are still there."""
-    publish(flags + 64 * (part + 1), step)
+    publish(flags + _LINE * (part + 1), step)
     for other in range(parts):
         looks = 0
-        while observe(flags + 64 * (other + 1)) < step:
+        while observe(flags + _LINE * (other + 1)) < step:
             looks += 1
             if looks > _PATIENCE:
                 if observe(flags):
@@ -347,7 +369,8 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x,
     size, held, each, width = out.shape[0], local.shape[1], out.itemsize, w_ih.shape[1]
     blocks, steps = (size + ROWS - 1) // ROWS, len(starts) - 1
     first, last, group = blocks * part // parts, blocks * (part + 1) // parts, (_TILES + GATES - 1) // GATES
-    operand, own = np.zeros(width * held, out.dtype), np.zeros((2, group * GATES * ROWS, held), out.dtype)
+    operand, own = at_line(width * held, out), at_line(2 * group * GATES * ROWS * held, out).reshape(2, -1, held)
+    record = record if keep else np.empty(RECORD * held, out.dtype)  # else each unit's in the place of the last
     other = blocks * ROWS * GATES * width
     if steps > 1:
         pack(one, w_ih, packed, 0, first, last, GATES, size, few)
@@ -362,9 +385,6 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x,
         for head in range(first, last, group):
             tiles = min(group, last - head) * GATES
             if steps > 1:
-                for unit in range(head * ROWS, min(size, head * ROWS + tiles // GATES * ROWS)):
-                    for line in range(0, n * each, 64):  # a row's lines lie too far apart to be foreseen
-                        fetch(address(out) + (unit * out.shape[1] + start) * each + line)
                 w, h = address(packed) + head * GATES * ROWS * width * each, address(operand)
                 panel(one, w, tiles, width, h, held, address(own), n, few, many, each)
                 w = address(packed) + (other + head * GATES * ROWS * size) * each
@@ -379,7 +399,7 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x,
                     one,
                     n,
                     (from_x + row, from_h + row, address(local) + here,
-                     address(record) + (start * size * keep + unit * n) * RECORD * each,
+                     address(record) + (start * size + unit * n) * keep * RECORD * each,
                      address(local) + here, write + here,
                      address(out) + (unit * out.shape[1] + start) * each,
                      address(bias) + unit * each, address(peephole) + unit * each),
@@ -465,11 +485,11 @@ def _backward(one, part, parts, reverse, starts, w_ih, w_hh, across_g, g, across
     first, last = blocks * part // parts, blocks * (part + 1) // parts
     begin, end = entries * part // parts, entries * (part + 1) // parts
     deep, of_h, of_x = max(_DEEP, held), dw_hh.shape[2] // many, dw_ih.shape[2] // many
-    own, downs = np.zeros((_TILES * ROWS, held), local.dtype), np.zeros(_TILES * ROWS * held, local.dtype)
+    own, downs = at_line(_TILES * ROWS * held, local).reshape(-1, held), at_line(_TILES * ROWS * held, local)
     slopes, terms = np.zeros((GRADIENTS * ROWS, held), local.dtype), np.zeros((3, held), local.dtype)
     rows, ones = np.zeros((last - first) * GRADIENTS * deep * ROWS, local.dtype), np.ones(_DEEP * few, local.dtype)
     part_sums = np.empty((ROWS, few), local.dtype)
-    before_h, before_x = np.zeros(of_h * deep * many, local.dtype), np.zeros(of_x * deep * many, local.dtype)
+    before_h, before_x = at_line(of_h * deep * many, local), at_line(of_x * deep * many, local)
     other = blocks * ROWS * height
     pack_transposed(w_hh, packed, 0, first, last, NATURAL, size)
     pack_transposed(w_ih, packed, other, begin, end, ORDER, size)

@@ -44,14 +44,15 @@ def lanes(dtype):
 
 def columns(dtype):
     """How many columns a wide tile has: with two vectors a row, 16 sums are under way, which only AVX-512 can hold."""
-    return lanes(dtype) * (2 if width() == 64 else 1)
+    return lanes(dtype) * abreast()
+
+
+def abreast():
+    """How many vectors the machine's registers have room to work on at a time."""
+    return 2 if width() == 64 else 1
 
 
 # ---- arithmetic on vectors -------------------------------------------------------------------------------------------
-
-
-# A quotient of single floats may be a product with an estimate that Newton improves: 1 ulp, and a third of the time.
-_QUICK = ("arcp",)
 
 
 class Vector:
@@ -67,8 +68,11 @@ class Vector:
             return other.value
         return ir.Constant(self.type, [float(other)] * self.type.count)
 
-    def _made(self, instruction, a, b, *flags):
-        return Vector(self.builder, getattr(self.builder, instruction)(a, b, flags=("contract", *flags)))
+    def _made(self, instruction, *operands):
+        return Vector(self.builder, getattr(self.builder, instruction)(*operands, flags=("contract",)))
+
+    def __neg__(self):
+        return self._made("fneg", self.value)
 
     def __add__(self, other):
         return self._made("fadd", self.value, self._of(other))
@@ -83,10 +87,10 @@ class Vector:
         return self._made("fmul", self.value, self._of(other))
 
     def __truediv__(self, other):
-        return self._made("fdiv", self.value, self._of(other), *_QUICK)
+        return self._made("fdiv", self.value, self._of(other))
 
     def __rtruediv__(self, other):
-        return self._made("fdiv", self._of(other), self.value, *_QUICK)
+        return self._made("fdiv", self._of(other), self.value)
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -95,12 +99,17 @@ class Vector:
         condition = self.builder.fcmp_ordered(comparison, self.value, self._of(bound))
         return Vector(self.builder, self.builder.select(condition, self._of(yes), self._of(no)))
 
+    def limited(self, low, high):
+        """The nearest value from low to high; NaN stays."""
+        below = self.where(">", high, high, self)
+        return below.where("<", low, low, below)
 
-# Cephes' polynomials, Eigen's for tanh in single precision. By bits: 1.5 * 2**mantissa, the mantissa's bits, the
-# exponent's bias, where the result is limited, and ln 2 in two parts.
+
+# Cephes' polynomials, Eigen's for tanh in single precision. By bits: 1.5 * 2**mantissa + the exponent's bias, the
+# mantissa's bits, below and above where results are limited (2**n overflows there), and ln 2 in two parts.
 _EXP = {
-    32: (12582912.0, 23, 127, 87.0, 0.693359375, -2.12194440e-4),
-    64: (6755399441055744.0, 52, 1023, 708.0, 6.93145751953125e-1, 1.42860682030941723212e-6),
+    32: (12583039.0, 23, -87.0, 89.0, 0.693359375, -2.12194440e-4),
+    64: (6755399441056767.0, 52, -708.0, 710.0, 6.93145751953125e-1, 1.42860682030941723212e-6),
 }
 _EXP_SINGLE = (
     1.9875691500e-4,
@@ -112,17 +121,9 @@ _EXP_SINGLE = (
 )
 _EXP_P = (1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1)
 _EXP_Q = (3.00198505138664455042e-6, 2.52448340349684104192e-3, 2.27265548208155028766e-1, 2.0)
-_TANH_END = 7.90531110763549805  # where float32's tanh is 1
-_TANH_ODD = (
-    -2.76076847742355e-16,
-    2.00018790482477e-13,
-    -8.60467152213735e-11,
-    5.12229709037114e-08,
-    1.48572235717979e-05,
-    6.37261928875436e-04,
-    4.89352455891786e-03,
-)
-_TANH_EVEN = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+_TANH_END = 9.5  # beyond where the quotient passes 1
+_TANH_ODD = (1.394553628e-8, 2.102733560e-5, 3.520756727e-3, 1.340216100e-1, 1.0)
+_TANH_EVEN = (8.015776984e-7, 3.326951409e-4, 2.597254514e-2, 4.673548340e-1, 1.0)
 _TANH_P = (-9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3)
 _TANH_Q = (1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3)
 
@@ -139,12 +140,16 @@ def _bits(x):
 
 
 def exp(x):
-    """exp(x), with x limited to the range where neither the result nor its inverse overflows."""
+    """exp(x), in single precision at least exp(-87) and above 88.4 infinite, in double exp(-708) and 709.4."""
+    return _exp(x.limited(*_EXP[_bits(x)][2:4]))
+
+
+def _exp(x):
+    """exp(x) for an x within the limits."""
     from llvmlite import ir
 
-    magic, mantissa, bias, bound, high, low = _EXP[_bits(x)]
-    x = x.where("<", -bound, -bound, x.where(">", bound, bound, x))
-    shifted = x * 1.4426950408889634 + magic  # the nearest integer, in the lowest bits
+    magic, mantissa, _, _, high, low = _EXP[_bits(x)]
+    shifted = x * 1.4426950408889634 + magic  # the nearest integer and the bias, in the lowest bits
     n = shifted - magic
     r = (x - n * high) - n * low
     if _bits(x) == 32:
@@ -154,9 +159,8 @@ def exp(x):
         p = r * _polynomial(s, _EXP_P)
         value = 1.0 + 2.0 * p / (_polynomial(s, _EXP_Q) - p)
     builder, whole = x.builder, ir.VectorType(ir.IntType(_bits(x)), x.type.count)
-    constant = lambda c: ir.Constant(whole, [c] * x.type.count)
-    power = builder.shl(builder.add(builder.bitcast(shifted.value, whole), constant(bias)), constant(mantissa))
-    return value * Vector(builder, builder.bitcast(power, x.type))
+    places = ir.Constant(whole, [mantissa] * x.type.count)
+    return value * Vector(builder, builder.bitcast(builder.shl(builder.bitcast(shifted.value, whole), places), x.type))
 
 
 class Mathematics:
@@ -165,19 +169,21 @@ class Mathematics:
     @staticmethod
     def sigmoid(x):
         """1 / (1 + exp(-x))."""
-        return 1.0 / (1.0 + exp(0.0 - x))
+        low, high = _EXP[_bits(x)][2:4]
+        return 1.0 / (1.0 + _exp(-x.limited(-high, -low)))
 
     @staticmethod
     def tanh(x):
         """In single precision a quotient of polynomials, within 5 ulp; in double 1 - 2 / (exp(2|x|) + 1) but near 0."""
         if _bits(x) == 32:
-            x = x.where("<", -_TANH_END, -_TANH_END, x.where(">", _TANH_END, _TANH_END, x))
-            return x * _polynomial(x * x, _TANH_ODD) / _polynomial(x * x, _TANH_EVEN)
+            x = x.limited(-_TANH_END, _TANH_END)
+            z = x * x
+            return (x * _polynomial(z, _TANH_ODD) / _polynomial(z, _TANH_EVEN)).limited(-1.0, 1.0)
         z = x * x
         near = x + x * z * (_polynomial(z, _TANH_P) / _polynomial(z, _TANH_Q))
-        size = x.where("<", 0.0, 0.0 - x, x)
+        size = x.where("<", 0.0, -x, x)
         far = 1.0 - 2.0 / (exp(size + size) + 1.0)
-        return size.where("<", 0.625, near, x.where("<", 0.0, 0.0 - far, far))
+        return size.where("<", 0.625, near, x.where("<", 0.0, -far, far))
 
     @staticmethod
     def relu(x):
@@ -418,58 +424,39 @@ def rows(formula, reads, writes, scalars):
         def apply(context, one, n, bases, strides):
             def generate(target, builder, signature, arguments):
                 _one, n, bases, strides = arguments
-                o = Writer(target, builder, one, width() * 8 // one.bitwidth)
-                members = []
-                for i, count in enumerate((*reads, *writes, *scalars)):
-                    base, stride = (builder.extract_value(x, i) for x in (bases, strides))
-                    members.append([o.at(base, builder.mul(stride, o.whole(j))) for j in range(count)])
-                into, numbers = members[len(reads) : len(reads) + len(writes)], members[len(reads) + len(writes) :]
-                known = [
-                    [Vector(builder, o.splat(builder.load(o.pointer(at, o.scalar)))) for at in group]
-                    for group in numbers
-                ]
-                b, _, end = o.loop(n, o.count, [])
-                mask = o.first(builder.sub(n, b))
-                given = [
-                    [Vector(builder, o.load(o.at(at, b), mask)) for at in group] for group in members[: len(reads)]
-                ]
-                for values, group in zip(formula(Mathematics, given, known), into, strict=True):
-                    for value, at in zip(values, group, strict=True):
-                        o.store(value.value, o.at(at, b), mask)
-                end()
+                starts = [[builder.extract_value(x, i) for x in (bases, strides)] for i in range(len(bases.type))]
+                few = width() * 8 // one.bitwidth
+                emit = lambda count: _over_columns(Writer(target, builder, one, count), n, starts)
+                if abreast() == 1:
+                    emit(few)
+                else:  # two chains of instructions that wait for their own results, side by side
+                    more = builder.icmp_signed(">", n, n.type(few))
+                    with builder.if_else(more) as (then, otherwise):
+                        with then:
+                            emit(2 * few)
+                        with otherwise:
+                            emit(few)
                 return target.get_dummy_value()
 
             return signature(types.void, one, types.intp, bases, strides), generate
 
         return apply
 
+    def _over_columns(o, n, starts):
+        builder, groups = o.builder, []
+        for count, (base, stride) in zip((*reads, *writes, *scalars), starts, strict=True):
+            groups.append([o.at(base, builder.mul(stride, o.whole(j))) for j in range(count)])
+        into, numbers = groups[len(reads) : len(reads) + len(writes)], groups[len(reads) + len(writes) :]
+        known = [[Vector(builder, o.splat(builder.load(o.pointer(x, o.scalar)))) for x in group] for group in numbers]
+        b, _, end = o.loop(n, o.count, [])
+        mask = o.first(builder.sub(n, b))
+        given = [[Vector(builder, o.load(o.at(x, b), mask)) for x in group] for group in groups[: len(reads)]]
+        for values, group in zip(formula(Mathematics, given, known), into, strict=True):
+            for value, x in zip(values, group, strict=True):
+                o.store(value.value, o.at(x, b), mask)
+        end()
+
     return Emitted(write, formula)
-
-
-def _fetch():
-    """The instruction `fetch(address)`: have the line there at hand, to be written."""
-    from llvmlite import ir
-    from numba import types
-    from numba.core import cgutils
-    from numba.core.typing import signature
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def fetch(context, address):
-        def generate(target, builder, signature, arguments):
-            byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-            instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            write, keep, data = (ir.Constant(number, n) for n in (1, 3, 1))
-            builder.call(instruction, [builder.inttoptr(arguments[0], byte), write, keep, data])
-            return target.get_dummy_value()
-
-        return signature(types.void, types.intp), generate
-
-    return fetch
-
-
-fetch = Emitted(_fetch)
 
 
 # ---- threads that wait for each other --------------------------------------------------------------------------------

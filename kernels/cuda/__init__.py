@@ -2,7 +2,41 @@
 
 import cupy
 
+from .indexing import index_add, scatter_add
 from .matmul import add_product, matmul
+from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
+from .pointwise import (
+    erf,
+    gelu,
+    gelu_backward,
+    logsigmoid,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    softplus,
+    tanh_backward,
+)
+from .pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    avg_pool2d_backward,
+    gather_planes,
+    max_pool2d,
+    scatter_planes,
+)
+from .reduction import sum
+from .softmax import (
+    cross_entropy,
+    cross_entropy_backward,
+    log_softmax,
+    log_softmax_backward,
+    logsumexp,
+    softmax,
+    softmax_backward,
+)
 
 
 def __getattr__(name):

@@ -1,13 +1,8 @@
-// What every kernel file starts with. Files are compiled once per dtype, with these macros set by runtime.py:
-//   T        the element type: float, double, __half, __nv_bfloat16
-//   A        the type sums and formulas use: double for double, else float
+// What every kernel file starts with. Files are compiled once per dtype, with these types set by runtime.py:
+//   T        the elements': float, double, __half, __nv_bfloat16
+//   A        that of sums and formulas: double for double, else float
 //   index_t  int, or long long where an array has 2^31 elements or more
 #pragma once
-
-#ifdef HALF_HEADERS
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#endif
 
 #ifndef ON_HOST
 #define DYNAMIC_SHARED(type, name)              \
@@ -36,6 +31,9 @@ template <> struct Narrow<__nv_bfloat16> {
   static __device__ __forceinline__ __nv_bfloat16 from(float x) { return __float2bfloat16_rn(x); }
 };
 #endif
+
+#define INFINITE static_cast<A>(__int_as_float(0x7f800000))
+#define NOT_A_NUMBER static_cast<A>(__int_as_float(0x7fffffff))
 
 __device__ __forceinline__ T to_T(A x) { return Narrow<T>::from(x); }
 

@@ -12,6 +12,8 @@ import numpy as np
 _TYPES = {"float16": "__half", "bfloat16": "__nv_bfloat16", "float32": "float", "float64": "double"}
 _FOLDER = Path(__file__).parent
 _MOST_BLOCKS = 1 << 16  # of a grid-stride loop: enough for every GPU, few enough to start quickly
+_WIDE = (1 << 31) - (_MOST_BLOCKS << 10)  # elements from which index_t has 64 bits: i + one stride must fit in it
+_SHARED = 48 << 10  # bytes of dynamic shared memory that a kernel has without asking
 
 
 def launch(file, name, dtype, grid, block, args, *, shared=0, cooperative=False, **defines):
@@ -24,11 +26,14 @@ def launch(file, name, dtype, grid, block, args, *, shared=0, cooperative=False,
     grid, block = _triple(grid), _triple(block)
     if 0 in grid:
         return
-    wide = any([type(a) is cupy.ndarray and a.size >= 1 << 31 for a in args])
-    function = _function(file, name, np.dtype(dtype).name, wide, cooperative, tuple(defines.items()))
-    single = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-    whole = np.int64 if wide else np.int32
-    function(grid, block, tuple([_argument(a, single, whole) for a in args]), shared_mem=shared)
+    wide = False
+    for a in args:
+        if type(a) is cupy.ndarray and a.size >= _WIDE:
+            wide = True
+    kernel, whole, single = _kernel(file, name, dtype, wide, cooperative, tuple(defines.items()))
+    if shared > _SHARED:
+        kernel.max_dynamic_shared_size_bytes = shared
+    kernel(grid, block, tuple([_argument(a, whole, single) for a in args]), shared_mem=shared)
 
 
 def blocks(n, block=256, per_thread=1) -> int:
@@ -36,14 +41,31 @@ def blocks(n, block=256, per_thread=1) -> int:
     return min(-(-n // (block * per_thread)), _MOST_BLOCKS)
 
 
+def team(n) -> int:
+    """How many threads share a row of n elements in the kernels of rows.cuh: 1, a warp, or a block."""
+    return 1 if n < 4 else 32 if n <= 2048 else 256
+
+
+def launch_rows(file, name, dtype, rows, team, args, **defines):
+    """Launch a kernel of rows.cuh with `team` threads for each row."""
+    launch(file, name, dtype, blocks(rows * team), 256, args, TEAM=team, **defines)
+
+
 def _triple(size):
     return (size, 1, 1) if isinstance(size, int) else (*size, 1, 1)[:3]
 
 
-def _argument(a, single, whole):
-    if isinstance(a, (bool, int)):
-        return whole(a)  # OverflowError where it does not fit
-    if isinstance(a, float):
+def _argument(a, whole, single):
+    kind = type(a)
+    if kind is int or kind is bool:
+        try:
+            return whole(a)
+        except OverflowError:
+            raise ValueError(
+                f"a kernel received the whole number {a}, but counts in {whole.__name__}, because none of its arrays "
+                f"has {_WIDE} elements; split the work"
+            ) from None
+    if kind is float:
         return single(a)
     return np.intp(0) if a is None else a
 
@@ -63,25 +85,32 @@ def source(file) -> str:
     return put_in(re.match("(.*)", f"{file}.cu"))
 
 
-def options(dtype, wide=False, defines=()) -> tuple[str, ...]:
-    """The compiler's options for a dtype by name."""
+def program(file, dtype, wide=False, defines=()) -> tuple[str, tuple[str, ...]]:
+    """(the CUDA C++ of a file for a dtype by name, the compiler's options).
+
+    T, A and index_t are types in the text: macros of such names would break NVRTC's own headers.
+    """
     kind = _TYPES.get(dtype)
     if kind is None:
         raise TypeError(f"received an array of {dtype}: the CUDA kernels compute in {', '.join(_TYPES)}; convert it")
-    made = [f"-DT={kind}", f"-DA={'double' if kind == 'double' else 'float'}"]
-    made.append(f"-Dindex_t={'long long' if wide else 'int'}")
-    if dtype in ("float16", "bfloat16"):
-        made.append("-DHALF_HEADERS")
-    return (*made, "-std=c++17", *[f"-D{name}={value}" for name, value in defines])
+    half = dtype in ("float16", "bfloat16")
+    lines = ["#include <cuda_bf16.h>", "#include <cuda_fp16.h>"] if half else []
+    lines.append(f"typedef {kind} T;")
+    lines.append(f"typedef {'double' if kind == 'double' else 'float'} A;")
+    lines.append(f"typedef {'long long' if wide else 'int'} index_t;")
+    lines += [f"#define {name} {value}" for name, value in defines]
+    return "\n".join([*lines, source(file)]), ("-std=c++17", *["-DHALF_HEADERS"] * half)
 
 
 @cache
 def _module(file, dtype, wide, cooperative, defines):
-    return cupy.RawModule(
-        code=source(file), options=options(dtype, wide, defines), enable_cooperative_groups=cooperative
-    )
+    code, options = program(file, dtype, wide, defines)
+    return cupy.RawModule(code=code, options=options, enable_cooperative_groups=cooperative)
 
 
 @cache
-def _function(file, name, dtype, wide, cooperative, defines):
-    return _module(file, dtype, wide, cooperative, defines).get_function(name)
+def _kernel(file, name, dtype, wide, cooperative, defines):
+    """(the kernel, the type of whole numbers among its arguments, that of floating ones)"""
+    dtype = np.dtype(dtype).name
+    function = _module(file, dtype, wide, cooperative, defines).get_function(name)
+    return function, np.int64 if wide else np.int32, np.float64 if dtype == "float64" else np.float32

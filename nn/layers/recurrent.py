@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -358,12 +359,16 @@ class _Layer(_Recurrent):
         self._check_rows(x)
         count = sum(map(len, self._suffixes))
         widths = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self.kind.states)]
-        states = self._states(hx, self.weight_ih_l0, [(count, *batch, width) for width in widths])
-        if not batch:
-            states = [state.unsqueeze(1) for state in states]
-        if order is not None:
-            states = [index_select(state, 1, order) for state in states]
-        first, last = zip(*map(unbind, states)), []  # of each layer and direction, the tensors of its state
+        if hx is None:
+            first = repeat(self._states(None, self.weight_ih_l0, [(sizes[0], width) for width in widths]))
+        else:
+            states = self._states(hx, self.weight_ih_l0, [(count, *batch, width) for width in widths])
+            if not batch:
+                states = [state.unsqueeze(1) for state in states]
+            if order is not None:
+                states = [index_select(state, 1, order) for state in states]
+            first = zip(*map(unbind, states))
+        last = []  # of each layer and direction, the tensors of its state
         for layer, suffixes in enumerate(self._suffixes):
             if layer and self.dropout:
                 x = dropout(x, self.dropout, self.training)

@@ -349,6 +349,7 @@ inline unsigned __ballot_sync(unsigned, int vote) {
 template <class V> V atomicAdd(V* p, V v) { V old = *p; *p = old + v; return old; }
 template <class V> V atomicMax(V* p, V v) { V old = *p; if (v > old) *p = v; return old; }
 template <class V> V __ldg(const V* p) { return *p; }
+inline int __ffs(unsigned x) { return __builtin_ffs(int(x)); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }

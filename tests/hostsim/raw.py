@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -38,32 +39,54 @@ def cuda_headers() -> str | None:
     return None
 
 
-def compiled(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
-    """The library of a C++ text, from the cache or from g++."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        raise RuntimeError("the CUDA stand-in needs g++; install it, or run without --hostsim")
-    command = ["g++", "-x", "c++", "-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-Werror=return-type", f"-I{HERE}"]
+def missing() -> str:
+    """What the stand-in lacks here, '' if nothing."""
+    if platform.machine() != "x86_64":
+        return f"the CUDA stand-in runs on x86-64 processors, not on {platform.machine()}"
+    return "" if shutil.which("g++") else "the CUDA stand-in needs g++; install it, or run without --hostsim"
+
+
+def _command(options):
+    if missing():
+        raise RuntimeError(missing())
+    command = ["g++", "-x", "c++", "-std=c++17", "-O1", "-fPIC", "-w", "-Werror=return-type", f"-I{HERE}"]
     command += [o for o in options if not o.startswith("-std")]
-    if cuda_headers():
-        command.append(f"-I{cuda_headers()}")
+    return [*command, f"-I{cuda_headers()}"] if cuda_headers() else command
+
+
+def _made(kind, text, options, make):
+    """The path of what `make(command, path)` made of a text, from the cache if it is there."""
+    command = _command(options)
     parts = [text, *command, *((HERE / name).read_text() for name in ("cuda_on_cpu.h", "cublas.cc"))]
-    target = cache_folder() / (hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24] + ".so")
+    target = cache_folder() / (hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24] + kind)
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            built = Path(folder) / "built.so"
-            done = subprocess.run([*command, "-", "-o", str(built)], input=text, capture_output=True, text=True)
+            made = Path(folder) / "made"
+            done = subprocess.run([*command, *make, "-", "-o", str(made)], input=text, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"g++ refused the kernels:\n{done.stderr[:4000]}")
-            built.replace(target)
-    return ctypes.CDLL(str(target))
+            made.replace(target)
+    return target
+
+
+def compiled(text: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    """The library of a C++ text."""
+    return ctypes.CDLL(str(_made(".so", text, options, ["-shared"])))
+
+
+def kernel_names(code: str, options: tuple[str, ...]) -> list[str]:
+    """The names of the kernels in CUDA C++, those that macros make included."""
+    kept = "".join(line for line in code.splitlines(keepends=True) if not line.lstrip().startswith("#include"))
+    text = _made(".i", kept.replace("#pragma once", ""), options, ["-E", "-P"]).read_text()
+    pattern = r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s+)?(\w+)\s*\('
+    return re.findall(pattern, text)
 
 
 class RawModule:
     """As cupy.RawModule(code=, options=): kernels by name, called with (grid, block, args, shared_mem=)."""
 
     def __init__(self, *, code, options=(), backend="nvrtc", enable_cooperative_groups=False):
-        names = re.findall(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(', code)
+        names = kernel_names(code, tuple(options))
         entries = "".join(
             f'extern "C" int launch_{n}(const unsigned* s, size_t d, int o, int t, void** a)'
             f"{{ return host::launch_kernel({n}, s, d, o, t, a); }}\n"

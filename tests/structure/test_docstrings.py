@@ -41,6 +41,8 @@ def examples(module):
 
 @pytest.mark.parametrize("name", [name for name, _ in modules() if not name.endswith("__main__")])
 def test_examples_of(name, monkeypatch, tmp_path):
+    if name.startswith("chainrule.kernels.cuda") and cr.kernels.missing_for_cuda():
+        pytest.skip("needs a GPU and CuPy")
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

@@ -1,0 +1,48 @@
+"""Sums into chosen places, the adjoints of selecting them; equal indices add up in their order, without atomics.
+
+Indices outside the axis are left out: the GPU is not waited for to say so (`cr.detect_anomaly` is).
+"""
+
+from math import prod
+
+import cupy
+import numpy as np
+
+from . import runtime
+
+_SEARCH = 1 << 31  # comparisons up to which looking through the index costs less than sorting it
+
+
+def index_add(shape, axis, index, src):
+    """zeros(shape) with slice i of src added at index[i] along axis: index (n,), src shaped as shape but n at axis.
+
+    Floor: e (|src| + |out|) bytes.
+    """
+    axis = axis % len(shape)
+    src, index = cupy.ascontiguousarray(src), cupy.ascontiguousarray(index, np.int64)
+    out = cupy.empty(shape, src.dtype)
+    before, n, size, after = prod(shape[:axis]), index.size, shape[axis], prod(shape[axis + 1 :])
+    if size * n <= _SEARCH:
+        grid = runtime.blocks(before * size * -(-after // 128) * 32)
+        runtime.launch("indexing", "add_by_search", src.dtype, grid, 256, (src, index, out, before, n, size, after))
+        return out
+    order = cupy.argsort(index, kind="stable")
+    starts = cupy.searchsorted(index[order], cupy.arange(size + 1))
+    arguments = (src, order, starts, out, before, n, size, after)
+    runtime.launch("indexing", "add_segments", src.dtype, runtime.blocks(out.size), 256, arguments)
+    return out
+
+
+def scatter_add(shape, axis, index, src):
+    """zeros(shape) with out[…, index[…, i, …], …] += src[…, i, …]; index and src of one rank, index not the larger."""
+    axis = axis % len(shape)
+    lines = tuple(size if i == axis else n for i, (size, n) in enumerate(zip(shape, index.shape, strict=True)))
+    src = cupy.ascontiguousarray(src[tuple(map(slice, index.shape))])
+    index, out = cupy.ascontiguousarray(index, np.int64), cupy.empty(lines, src.dtype)
+    sizes = prod(lines[:axis]), index.shape[axis], shape[axis], prod(lines[axis + 1 :])
+    runtime.launch("indexing", "add_along", src.dtype, runtime.blocks(out.size), 256, (src, index, out, *sizes))
+    if lines == tuple(shape):
+        return out
+    whole = cupy.zeros(shape, src.dtype)
+    whole[tuple(map(slice, lines))] = out
+    return whole

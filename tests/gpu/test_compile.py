@@ -1,0 +1,108 @@
+"""Every CUDA C++ file compiles for every dtype and GPU generation, without spills and within its registers.
+
+Needs CuPy and NVRTC but no GPU and no driver: pip install 'chainrule[gpu-check]'.
+"""
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hostsim import on_host
+
+if on_host():
+    pytest.skip("NVIDIA's compiler stands beside the real CuPy alone", allow_module_level=True)
+cupy = pytest.importorskip("cupy", reason="needs CuPy and NVRTC: pip install 'chainrule[gpu-check]'")
+
+from cupy.cuda import nvrtc
+
+from chainrule.kernels.cuda import runtime
+
+HOME = Path(cupy.cuda.get_cuda_path() or "/usr/local/cuda")
+DISASSEMBLER = HOME / "bin" / "nvdisasm"
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+FILES = sorted(path.stem for path in runtime._FOLDER.glob("*.cu"))
+
+# The macros that a file is compiled with, where it needs some.
+VARIANTS = {"softmax": [{"TEAM": 1}, {"TEAM": 32}, {"TEAM": 256}]}
+# Registers of a thread: with 64, an SM of 65,536 holds four blocks of 256. More where a kernel says why.
+REGISTERS = 64
+BUDGETS = {}
+# What the machine code of a kernel must hold, in float32 on sm_90.
+INSTRUCTIONS = {}
+
+ALL = [(file, variant) for file in FILES for variant in VARIANTS.get(file, [{}])]
+names = [f"{file}-{'-'.join(map(str, variant.values()))}".strip("-") for file, variant in ALL]
+
+
+@cache
+def built(file, defines, dtype, architecture):
+    """(the cubin, what ptxas says of each kernel) by the options with which CuPy compiles."""
+    code, options = runtime.program(file, dtype, defines=defines)
+    made = nvrtc.createProgram(code, f"{file}.cu", (), ())
+    options += (f"-arch={architecture}", "-ftz=true", f"-I{HOME}/include", "--ptxas-options=-v")
+    try:
+        nvrtc.compileProgram(made, options)
+        log = nvrtc.getProgramLog(made)
+        return nvrtc.getCUBIN(made) + b"\0", report(log)  # CuPy leaves the last byte out
+    except nvrtc.NVRTCError:
+        pytest.fail(f"{file}.cu for {dtype}, {architecture}:\n{nvrtc.getProgramLog(made)[:4000]}")
+    finally:
+        nvrtc.destroyProgram(made)
+
+
+def report(log):
+    """{kernel: (registers, bytes of stack, bytes spilled)} of what ptxas says."""
+    found = {}
+    for name, text in re.findall(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", log, re.S):
+        stack, *spilled = map(int, re.search(r"(\d+) bytes stack frame, (\d+) .*?, (\d+) bytes spill", text).groups())
+        found[name] = int(re.search(r"Used (\d+) registers", text).group(1)), stack, sum(spilled)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("file, variant", ALL, ids=names)
+def test_compiles_without_spills_within_its_registers(file, variant, dtype, architecture):
+    _, kernels = built(file, tuple(variant.items()), dtype, architecture)
+    assert kernels, "no kernel in the file"
+    assert {name: spilled for name, (_, _, spilled) in kernels.items() if spilled} == {}
+    assert {n: used for n, (used, _, _) in kernels.items() if used > BUDGETS.get((file, n), REGISTERS)} == {}
+
+
+@pytest.mark.skipif(not DISASSEMBLER.exists(), reason="needs nvdisasm: pip install 'chainrule[gpu-check]'")
+@pytest.mark.parametrize("file, kernel", INSTRUCTIONS)
+def test_machine_code_holds(file, kernel, tmp_path):
+    variant = VARIANTS.get(file, [{}])[-1]
+    (tmp_path / "x.cubin").write_bytes(built(file, tuple(variant.items()), "float32", "sm_90")[0])
+    text = subprocess.check_output([DISASSEMBLER, "-c", tmp_path / "x.cubin"], text=True)
+    code = text[text.index(f".text.{kernel}:") :].partition(".section")[0]
+    assert INSTRUCTIONS[file, kernel] in code
+
+
+def test_long_indices_compile():
+    code, options = runtime.program("reduction", "float32", wide=True)
+    made = nvrtc.createProgram(code, "reduction.cu", (), ())
+    nvrtc.compileProgram(made, (*options, "-arch=sm_90"))
+    nvrtc.destroyProgram(made)
+
+
+def test_spills_are_seen():
+    log = """ptxas info    : Compiling entry function 'f' for 'sm_90'
+ptxas info    : Function properties for f
+ptxas         .     16 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads
+ptxas info    : Used 255 registers, used 0 barriers
+ptxas info    : Compiling entry function 'g' for 'sm_90'
+ptxas         .     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 8 registers"""
+    assert report(log) == {"f": (255, 16, 12), "g": (8, 0, 0)}
+
+
+def test_the_stand_in_offers_what_cupy_does():
+    import json
+
+    names = json.loads((Path(__file__).parents[1] / "hostsim" / "cupy_names.json").read_text())
+    assert [name for name in names if not hasattr(cupy, name)] == []

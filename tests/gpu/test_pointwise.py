@@ -1,0 +1,40 @@
+"""Elementwise kernels against the CPU's in float64, at sizes with and without a vector part."""
+
+import numpy as np
+import pytest
+
+from chainrule.kernels import cpu
+
+ONE = ["erf", "sigmoid", "logsigmoid", "silu", "gelu", "softplus"]
+TWO = ["relu_backward", "tanh_backward", "sigmoid_backward", "gelu_backward"]
+TOLERANCE = {"f8": 1e-14, "f4": 1e-6, "f2": 2e-3}
+
+
+@pytest.mark.parametrize("name", ONE + TWO)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_against_the_cpu(cuda, cupy, rng, name, dtype):
+    for shape in ((), (1,), (3,), (0, 2), (257,), (5, 33)):
+        arrays = [rng.uniform(-4, 4, shape).astype(dtype) for _ in range(1 + (name in TWO))]
+        got = getattr(cuda, name)(*map(cupy.asarray, arrays))
+        expected = getattr(cpu, name)(*(a.astype("f8") for a in arrays))
+        assert got.dtype == dtype and got.shape == shape
+        np.testing.assert_allclose(got.get(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_ends_of_the_range(cuda, cupy, name):
+    x = np.array([-np.inf, -1000.0, -0.0, 1000.0, np.inf, np.nan])
+    with np.errstate(all="ignore"):
+        expected = getattr(cpu, name)(x)
+    np.testing.assert_array_equal(getattr(cuda, name)(cupy.asarray(x)).get(), expected)
+
+
+def test_any_layout_and_alignment(cuda, cupy, rng, order):
+    x = cupy.asarray(rng.standard_normal((9, 14)).astype("f4"))
+    for view in (x.T, x[::2, 1:], x[1:], x.reshape(-1)[1:], cupy.broadcast_to(x[:1], (4, 14))):
+        np.testing.assert_allclose(cuda.sigmoid(view).get(), cpu.sigmoid(view.get()), rtol=1e-6)
+
+
+def test_softplus_takes_its_numbers(cuda, cupy):
+    x = np.linspace(-3, 3, 7)
+    np.testing.assert_allclose(cuda.softplus(cupy.asarray(x), 2.0, 1.0).get(), cpu.softplus(x, 2.0, 1.0), rtol=1e-14)
