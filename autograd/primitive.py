@@ -676,7 +676,7 @@ def _on(device, x, dtype=None):
     if device == "cpu":
         return np.asarray(x, dtype=dtype)
     if is_number(x):
-        return for_device(device).full((), x, dtype or as_array(x).dtype)
+        return for_device(device).full((), x, dtype or np.asarray(x).dtype)
     return to_device(x if is_array(x) else np.asarray(x), device)
 
 

@@ -102,7 +102,7 @@ def spread_at(k, g, *, index, shape):
     if _is_basic(index) or all(not is_array(i) or i.dtype.kind == "b" for i in index):
         out[index] = g
     else:
-        k.add.at(out, index, g)
+        k.add_at(out, index, g)
     return out
 
 
@@ -182,17 +182,23 @@ def with_item(x, index, value):
     value = value if isinstance(value, Tensor) else Tensor(value, dtype=x.dtype)
     if value.dtype is not x.dtype:
         value = value.to(x.dtype)
-    target = np.broadcast_to(np.empty((), bool), x.shape)
-    place = _read(target, index)
-    try:
-        np.broadcast_to(value.array, np.shape(place))
-    except ValueError:
+    k = for_array(x.array)
+    place = np.shape(_read(k.broadcast_to(k.empty((), bool), x.shape), index))
+    if not _fits(value.shape, place):
         raise ValueError(
-            f"setitem: a value of shape {value.shape} does not fit the place of shape {np.shape(place)} in "
+            f"setitem: a value of shape {value.shape} does not fit the place of shape {place} in "
             f"shape {x.shape}; "
             "make it broadcastable"
-        ) from None
+        )
     return setitem_copy(x, value, index=index)
+
+
+def _fits(shape, place) -> bool:
+    """Whether an array of a shape broadcasts to `place`."""
+    try:
+        return np.broadcast_shapes(shape, place) == place
+    except ValueError:
+        return False
 
 
 # ---- along one dimension ---------------------------------------------------------------------------------------------
@@ -204,8 +210,12 @@ def _dim(who, dim, x) -> int:
     return one_dim(who, dim, x.ndim)
 
 
-def _indices(who, index, n, dim) -> np.ndarray:
-    array = index.array if isinstance(index, Tensor) else np.array(index)  # backward needs it as it is now
+def _indices(who, index, x, dim) -> np.ndarray:
+    n = x.shape[dim]
+    if isinstance(index, Tensor):
+        array = index.array
+    else:
+        array = to_device(index.copy() if is_array(index) else np.array(index), device_of(array_of(x)))  # as it is now
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -252,7 +262,7 @@ def index_select(x, dim: int, index):
             [5, 3]])
     """
     dim = _dim("index_select", dim, x)
-    index = _indices("index_select", index, x.shape[dim], dim)
+    index = _indices("index_select", index, x, dim)
     if index.ndim > 1:
         raise ValueError(f"index_select: received an index of shape {index.shape}; it must be 1-d; gather takes others")
     return take_slices(x, result(index.reshape(-1)), dim=dim)
@@ -266,7 +276,7 @@ def index_add(x, dim: int, index, source, alpha: float = 1):
     tensor([2., 0., 0.])
     """
     dim = _dim("index_add", dim, x)
-    index = _indices("index_add", index, x.shape[dim], dim)
+    index = _indices("index_add", index, x, dim)
     wanted = x.shape[:dim] + (index.size,) + x.shape[dim + 1 :]
     if source.shape != wanted:
         raise ValueError(
@@ -317,7 +327,7 @@ def gather(x, dim: int, index):
             [3.]])
     """
     dim = _dim("gather", dim, x)
-    index = _indices("gather", index, x.shape[dim], dim)
+    index = _indices("gather", index, x, dim)
     _check_index_shape("gather", index, x.shape, dim)
     return gather_along(x, result(index), dim=dim)
 
@@ -352,7 +362,7 @@ def scatter_add(x, dim: int, index, src):
     tensor([0., 2., 0.])
     """
     dim = _dim("scatter_add", dim, x)
-    index = _indices("scatter_add", index, x.shape[dim], dim)
+    index = _indices("scatter_add", index, x, dim)
     _check_index_shape("scatter_add", index, x.shape, dim)
     _check_index_shape("scatter_add", index, src.shape, -1)
     if src.shape != index.shape:
@@ -368,7 +378,7 @@ def scatter(x, dim: int, index, src):
     tensor([0., 5., 0.])
     """
     dim = _dim("scatter", dim, x)
-    index = _indices("scatter", index, x.shape[dim], dim)
+    index = _indices("scatter", index, x, dim)
     _check_index_shape("scatter", index, x.shape, dim)
     k = for_array(array_of(x))
     place = [k.arange(n).reshape(-1, *(1,) * (index.ndim - 1 - d)) for d, n in enumerate(index.shape)]
@@ -503,14 +513,14 @@ def embedding(input, weight, padding_idx: int | None = None):
     if weight.ndim != 2:
         raise ValueError(f"embedding: the weight has shape {weight.shape}; it must be (number of entries, width)")
     array = input.array if isinstance(input, Tensor) else np.asarray(input)
-    index = _indices("embedding", input, weight.shape[0], 0)
+    index = _indices("embedding", input, weight, 0)
     if may_look(array) and array.size and array.min() < 0:
         raise IndexError(f"embedding: index {int(array.min())} is negative; indices go from 0 to {weight.shape[0] - 1}")
     if padding_idx is not None:
         padding_idx = one_dim("embedding", padding_idx, weight.shape[0])
         keep = (for_array(weight.array).arange(weight.shape[0]) != padding_idx)[:, None]
         weight = where(keep, weight, weight.detach())
-    rows = take_slices(weight, result(np.ascontiguousarray(index).reshape(-1)), dim=0)
+    rows = take_slices(weight, result(index.reshape(-1)), dim=0)
     return rows.reshape(*index.shape, weight.shape[1])
 
 

@@ -366,8 +366,9 @@ def logsumexp_over(k, x, *, dim, keepdim):
 @logsumexp_over.vjp("x", formula=r"\bar o\,e^{x_i} / \textstyle\sum_j e^{x_j}")
 def logsumexp_over_dx(g, x, *, dim, keepdim):
     """The softmax of x (0 for nothing but −inf). It is e^{x − y} too, but a large y has lost the digits of ln Σ."""
-    values = array_of(x)
-    top = values.max(axis=dim, keepdims=True, initial=-math.inf)
+    if 0 in x.shape:
+        return x
+    top = array_of(x).max(axis=dim, keepdims=True)
     weights = exp(x - where(absolute(top) == math.inf, 0, top))
     total = sum_over(weights, dim=dim, keepdim=True)
     return _spread(g, x.shape, dim) * (weights / where(total == 0, 1, total))

@@ -5,7 +5,7 @@ import numpy
 from . import memory, workers
 from .activations import relu_backward, sigmoid_backward, tanh_backward
 from .convolution import conv2d, conv2d_input, conv2d_weight
-from .indexing import index_add, scatter_add
+from .indexing import add_at, index_add, scatter_add
 from .matmul import add_product, matmul
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .optim import adadelta_, adagrad_, adam_, rmsprop_, sgd_

@@ -36,6 +36,11 @@ def scatter_add(shape, axis, index, src):
     return out
 
 
+def add_at(out, index, src):
+    """out[index] += src for any index; what is added to one place adds up."""
+    np.add.at(out, index, src)
+
+
 def _check(index, shape, axis):
     size = shape[axis]
     if index.size and (index.min() < 0 or index.max() >= size):

@@ -2,8 +2,10 @@
 
 import cupy
 
-from .indexing import index_add, scatter_add
+from .convolution import conv2d, conv2d_input, conv2d_weight
+from .indexing import add_at, index_add, scatter_add
 from .matmul import add_product, matmul
+from .optim import adadelta_, adagrad_, adam_, rmsprop_, sgd_
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .pointwise import (
     erf,

@@ -54,7 +54,7 @@ def gemm(a, b, out, *, alpha=1.0, beta=0.0):
     if not out.size:
         return out
     if not k:
-        out *= beta
+        out[...] = beta * out if beta else 0
         return out
     (op_a, lda), (op_b, ldb), (_, ldc) = (_as_stored(x) for x in (a, b, out))
     kind, scale = out.dtype.name, _scalar(out.dtype.name)

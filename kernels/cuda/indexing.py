@@ -46,3 +46,10 @@ def scatter_add(shape, axis, index, src):
     whole = cupy.zeros(shape, src.dtype)
     whole[tuple(map(slice, lines))] = out
     return whole
+
+
+def add_at(out, index, src):
+    """out[index] += src for any index; what is added to one place adds up."""
+    places = cupy.arange(out.size).reshape(out.shape)[index]
+    src = cupy.broadcast_to(src, places.shape).reshape(-1)
+    out += index_add((out.size,), 0, places.reshape(-1), src).reshape(out.shape)

@@ -1,5 +1,7 @@
 """Matrix products of every rank, on cuBLAS."""
 
+from math import prod
+
 import cupy
 
 from . import blas
@@ -20,10 +22,10 @@ def matmul(a, b):
 
 def _product(a, b):
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:  # one tall matrix
-        return _product(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+        return _product(a.reshape(prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
     batch = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else cupy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     out = cupy.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
-    stacked = out.reshape(-1, *out.shape[-2:]) if batch else out
+    stacked = out.reshape(prod(batch), *out.shape[-2:]) if batch else out
     blas.gemm(_stacked(a, batch), _stacked(b, batch), stacked)
     return out
 
@@ -31,7 +33,7 @@ def _product(a, b):
 def _stacked(x, batch):
     """x as one matrix or one stack of them, in a layout that cuBLAS reads; copied only if it must be."""
     if batch:
-        x = cupy.broadcast_to(x, batch + x.shape[-2:]).reshape(-1, *x.shape[-2:])
+        x = cupy.broadcast_to(x, batch + x.shape[-2:]).reshape(prod(batch), *x.shape[-2:])
     return x if blas.is_matrix(x) else cupy.ascontiguousarray(x)
 
 

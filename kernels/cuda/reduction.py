@@ -17,7 +17,7 @@ def sum(x, axis=None, keepdims=False):
     Floor: e N bytes, N FLOPs.
     """
     if x.dtype.kind in "iub":
-        return cupy.sum(x, axis, np.uint64 if x.dtype.kind == "u" else np.int64, keepdims=keepdims)
+        return cupy.sum(x, axis, np.int64, keepdims=keepdims)
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     over = sorted(i % x.ndim for i in axes)
     kept = [i for i in range(x.ndim) if i not in over]

@@ -29,6 +29,8 @@ def without_gpu(monkeypatch):
     ],
 )
 def test_what_cuda_lacks(lack, told, monkeypatch):
+    monkeypatch.setattr(sys.modules["chainrule.autograd.tensor"], "_default_device", "cpu")
+    monkeypatch.setattr(cr.kernels, "_namespaces", {np.ndarray: cr.kernels.cpu})
     lack(monkeypatch)
     for ask in (lambda: cr.zeros(2, device="cuda"), lambda: cr.ones(1).to("cuda:0"), cr.ones(1).cuda):
         with pytest.raises(RuntimeError, match=told):
@@ -37,9 +39,10 @@ def test_what_cuda_lacks(lack, told, monkeypatch):
 
 
 @pytest.fixture
-def cuda(device):
+def cuda(device, monkeypatch):
     if device != "cuda":
         pytest.skip("needs two devices")
+    monkeypatch.setattr(sys.modules["chainrule.autograd.tensor"], "_default_device", "cpu")
     return device
 
 

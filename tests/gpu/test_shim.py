@@ -18,7 +18,9 @@ def launch(monkeypatch):
     folder = runtime._FOLDER
 
     def source(file):
-        return (raw.HERE / "faults.cu").read_text().replace('#include "common.cuh"', (folder / "common.cuh").read_text())
+        return (
+            (raw.HERE / "faults.cu").read_text().replace('#include "common.cuh"', (folder / "common.cuh").read_text())
+        )
 
     monkeypatch.setattr(runtime, "source", source)
     runtime._module.cache_clear(), runtime._kernel.cache_clear()
@@ -130,7 +132,14 @@ def test_capture_refuses_what_waits(cupy):
     x = cupy.ones(3)
     with module.capturing():
         y = x * 2
-        for waits in (y.get, y[0].item, lambda: float(y[0]), lambda: bool(y[0] > 0), lambda: y[y > 0], lambda: cupy.asarray([1.0])):
+        for waits in (
+            y.get,
+            y[0].item,
+            lambda: float(y[0]),
+            lambda: bool(y[0] > 0),
+            lambda: y[y > 0],
+            lambda: cupy.asarray([1.0]),
+        ):
             with pytest.raises(RuntimeError, match="while a CUDA graph is captured"):
                 waits()
     with module.capturing(in_pool=False), pytest.raises(RuntimeError, match="new memory outside the graph's pool"):

@@ -7,7 +7,9 @@ import numpy as np
 
 from .memory import Memory, refuse_in_capture
 
-_REFUSED = "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+_REFUSED = (
+    "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+)
 
 
 class ndarray:
@@ -287,5 +289,7 @@ for _short, _long in dict(
     setattr(ndarray, f"__{_short}__", _operator(_long))
 for _short, _long in dict(neg="negative", abs="absolute", invert="invert").items():
     setattr(ndarray, f"__{_short}__", lambda self, _long=_long: _call(_long, self))
-for _name in "all any argmax argmin argsort clip cumprod cumsum dot max mean min prod repeat round std sum take var".split():
+for (
+    _name
+) in "all any argmax argmin argsort clip cumprod cumsum dot max mean min prod repeat round std sum take var".split():
     setattr(ndarray, _name, lambda self, *args, _name=_name, **kwargs: _call(_name, self, *args, **kwargs))

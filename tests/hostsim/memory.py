@@ -42,4 +42,6 @@ def check_fences(arrays, kernel):
 
 def refuse_in_capture(what):
     if capturing:
-        raise RuntimeError(f"{what} while a CUDA graph is captured: it waits for the GPU, or changes the graph's memory")
+        raise RuntimeError(
+            f"{what} while a CUDA graph is captured: it waits for the GPU, or changes the graph's memory"
+        )

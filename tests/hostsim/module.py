@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import memory, raw
-from .array import ndarray, look, own, unwrap
+from .array import look, ndarray, own, unwrap
 
 NAMES = json.loads((Path(__file__).parent / "cupy_names.json").read_text())
 _HOST_TOO = {"array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "from_dlpack", "asnumpy"}

@@ -142,6 +142,8 @@ def _passed(a):
     """An argument as the driver would take it, and its width."""
     if isinstance(a, ndarray):
         return ctypes.c_void_p(a.data.ptr), -8
+    if isinstance(a, np.ndarray) and a.size == 1:  # a structure, passed by value
+        return (ctypes.c_char * a.nbytes).from_buffer_copy(a.tobytes()), a.nbytes
     if isinstance(a, np.generic):
         width = a.itemsize + (100 if a.dtype.kind == "f" else 0)
         return (ctypes.c_char * a.itemsize).from_buffer_copy(a.tobytes()), width

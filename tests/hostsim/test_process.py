@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from hostsim import on_host, raw
 
 ROOT = Path(__file__).parents[2]
