@@ -52,6 +52,7 @@ from .autograd import (
     bmm,
     broadcast_tensors,
     broadcast_to,
+    capture,
     cat,
     ceil,
     check_grads,

@@ -11,38 +11,18 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from ..backward import grad
 from ..primitive import primitive
-from ..tensor import Tensor, may_look
-from .convert import clone
+from ..tensor import may_look
 from .elementwise import sigmoid, tanh
 from .indexing import add_slices
 from .linalg import linear
+from .recurrent import pulled
 from .shape import cat, reshape, split
 
 
 def _slices(sizes) -> list[slice]:
     """Consecutive slices of the sizes given."""
     return [slice(start, stop) for start, stop in pairwise([0, *accumulate(sizes)])]
-
-
-def _by_definition(definition, g, *inputs, **metadata):
-    """The gradients of `definition(*inputs)` for the cotangents g, found by the engine itself."""
-    # Of copies, because one input may have been computed from another: partial derivatives are asked for.
-    inputs = [clone(x) if _live(x) else x for x in inputs]
-    out = definition(*inputs, **metadata)
-    pairs = [(y, v) for y, v in zip(_tuple(out), _tuple(g), strict=True) if _live(y)]
-    wanted, outputs, seeds = [x for x in inputs if _live(x)], [y for y, _ in pairs], [v for _, v in pairs]
-    found = iter(grad(outputs, wanted, seeds, create_graph=True, materialize_grads=True))
-    return [next(found) if _live(x) else None for x in inputs]
-
-
-def _live(x) -> bool:
-    return isinstance(x, Tensor) and x.requires_grad
-
-
-def _tuple(value) -> tuple:
-    return value if isinstance(value, tuple) else (value,)
 
 
 # ---- recursive networks ----------------------------------------------------------------------------------------------
@@ -91,7 +71,7 @@ def rnn_tree(k, leaves, weight, bias, children, *, sizes):
 
 @rnn_tree.vjp("leaves", "weight", "bias", formula=r"\textstyle\sum_{nodes} \bar p (1 - p^2) [p_l; p_r]^{\mathsf T}")
 def rnn_tree_rule(g, leaves, weight, bias, children, *, sizes):
-    return _by_definition(rnn_tree_composed, g, leaves, weight, bias, children, sizes=sizes)[:3]
+    return pulled(rnn_tree_composed, (g,), (leaves, weight, bias), {"children": children, "sizes": sizes})
 
 
 @rnn_tree.fused_vjp("leaves", "weight", "bias")
@@ -223,7 +203,8 @@ def lstm_graph(k, gates, weight, sources, slots, *, levels, child_sum=False):
 
 @lstm_graph.vjp("gates", "weight", formula=r"\textstyle\sum_{cells} \bar z\,[h_1; \dots; h_N]^{\mathsf T}")
 def lstm_graph_rule(g, gates, weight, sources, slots, *, levels, child_sum=False):
-    return _by_definition(lstm_graph_composed, g, gates, weight, sources, slots, levels=levels, child_sum=child_sum)[:2]
+    params = {"sources": sources, "slots": slots, "levels": levels, "child_sum": child_sum}
+    return pulled(lstm_graph_composed, g, (gates, weight), params)
 
 
 @lstm_graph.fused_vjp("gates", "weight")
@@ -252,10 +233,10 @@ def lstm_graph_fused(k, g, gates, weight, sources, slots, out, scratch, *, level
             dforget[edges] = df = back_c[edges] * (1 - f) * k.take(c, sources[edges], axis=0)
             own = k.index_add((rows * forgets, size), 0, place * forgets // places, df)
             dgates[cells, 3 * size :] = own.reshape(rows, forgets * size)
-            pulled = k.matmul(dgates[cells, : 3 * size], to_input)
+            told = k.matmul(dgates[cells, : 3 * size], to_input)
             if not child_sum:
-                pulled += k.matmul(_joined(k, df, place, rows, places), to_forget)
-            back_h[edges] = pulled.reshape(-1, size)[place]
+                told += k.matmul(_joined(k, df, place, rows, places), to_forget)
+            back_h[edges] = told.reshape(-1, size)[place]
             if child_sum:
                 back_h[edges] += k.matmul(df, to_forget)
     return dgates, _lstm_graph_dweight(k, dgates, dforget, k.take(h, sources, axis=0), weight, slots, levels, child_sum)

@@ -8,7 +8,7 @@ from .convolution import conv2d, conv2d_input, conv2d_weight
 from .indexing import add_at, index_add, scatter_add
 from .matmul import add_product, matmul
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
-from .optim import adadelta_, adagrad_, adam_, rmsprop_, sgd_
+from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_
 from .peaks import conv1d_max, windows_input, windows_product, windows_weight
 from .pooling import (
     adaptive_avg_pool2d,
@@ -22,6 +22,7 @@ from .pooling import (
 )
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
 from .reduction import sum
+from .replay import each_time, live
 from .softmax import (
     cross_entropy,
     cross_entropy_backward,

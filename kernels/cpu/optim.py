@@ -1,4 +1,9 @@
-"""Optimiser updates in place, one pass over memory each; torch.optim's formulas."""
+"""Optimiser updates in place, one pass over memory each; torch.optim's formulas.
+
+Every array may be a list of arrays, one per parameter.
+"""
+
+from functools import wraps
 
 import numpy as np
 
@@ -10,6 +15,18 @@ _GRAIN = 50_000
 _LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def _each_of_a_list(update):
+    @wraps(update)
+    def wrapped(param, *arrays, **settings):
+        if not isinstance(param, list):
+            return update(param, *arrays, **settings)
+        for i, p in enumerate(param):
+            update(p, *(None if a is None else a[i] for a in arrays), **settings)
+
+    return wrapped
+
+
+@_each_of_a_list
 def sgd_(param, grad, buf, *, lr, momentum, dampening, weight_decay, nesterov, maximize, first):
     """d = ±grad + weight_decay param; buf = momentum buf + (1 - dampening) d (d itself at `first`); param -= lr step.
 
@@ -25,6 +42,7 @@ def sgd_(param, grad, buf, *, lr, momentum, dampening, weight_decay, nesterov, m
         _in_place(_sgd_momentum, (param, buf), grad, (sign, weight_decay, momentum, take, now * lr, later * lr))
 
 
+@_each_of_a_list
 def adam_(param, grad, m, v, vmax, *, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, step):
     """m, v: running means of grad and grad²; param -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
 
@@ -42,17 +60,20 @@ def adam_(param, grad, m, v, vmax, *, lr, beta1, beta2, eps, weight_decay, decou
         _in_place(_amsgrad, (param, m, v, vmax), grad, scalars)
 
 
+@_each_of_a_list
 def adagrad_(param, grad, acc, *, lr, eps, weight_decay, maximize):
     """acc += grad²; param -= lr grad / (sqrt(acc) + eps)."""
     _in_place(_adagrad, (param, acc), grad, (-1.0 if maximize else 1.0, weight_decay, lr, eps))
 
 
+@_each_of_a_list
 def adadelta_(param, grad, square_avg, acc_delta, *, lr, rho, eps, weight_decay, maximize):
     """delta = sqrt(acc_delta + eps) / sqrt(square_avg + eps) grad; param -= lr delta; both averages decay by rho."""
     scalars = (-1.0 if maximize else 1.0), weight_decay, rho, 1 - rho, eps, lr
     _in_place(_adadelta, (param, square_avg, acc_delta), grad, scalars)
 
 
+@_each_of_a_list
 def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_decay, momentum, maximize):
     """param -= lr grad / (sqrt(square_avg - grad_avg²) + eps), through a momentum buffer where momentum > 0.
 
@@ -69,6 +90,19 @@ def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_d
         _in_place(_sgd_plain, (param,), delta, (1.0, 0.0, lr))
     else:
         _in_place(_sgd_momentum, (param, buf), delta, (1.0, 0.0, momentum, 1.0, 0.0, lr))
+
+
+def gradient_norm(grads):
+    """sqrt(sum of all squares) of a list of arrays, added in float64: float32 (or 64), 0-d."""
+    total = sum(float(np.vdot(g, g)) for g in (np.asarray(g, np.float64) for g in grads))
+    return np.array(np.sqrt(total), np.float64 if any(g.dtype == np.float64 for g in grads) else np.float32)
+
+
+def clip_(grads, norm, most):
+    """grads *= min(1, most / (norm + 1e-6)), in place; all NaN where norm is."""
+    share = most / (float(norm) + 1e-6)
+    for g in grads:
+        g *= g.dtype.type(1 if share > 1 else share)
 
 
 def _in_place(loop, states, grad, scalars):

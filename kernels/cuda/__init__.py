@@ -3,10 +3,12 @@
 import cupy
 
 from .convolution import conv2d, conv2d_input, conv2d_weight
+from .graph import Graph, each_time, live
 from .indexing import add_at, index_add, scatter_add
 from .matmul import add_product, matmul
-from .optim import adadelta_, adagrad_, adam_, rmsprop_, sgd_
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
+from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_
+from .peaks import conv1d_max, windows_input, windows_product, windows_weight
 from .pointwise import (
     erf,
     gelu,
@@ -29,6 +31,8 @@ from .pooling import (
     max_pool2d,
     scatter_planes,
 )
+from .random import dropout
+from .recurrent import recurrent_sequence, recurrent_sequence_backward
 from .reduction import sum
 from .softmax import (
     cross_entropy,

@@ -50,6 +50,9 @@ struct __align__(16) Pack {
 
 __device__ __forceinline__ bool aligned(const void* p) { return (reinterpret_cast<unsigned long long>(p) & 15) == 0; }
 
+// A number given by the host, or by the device where a captured graph must see it change.
+__device__ __forceinline__ double number(double given, const double* at) { return at ? *at : given; }
+
 // Reductions of a warp and of a block, in a fixed order; every thread of the block must call them.
 __device__ __forceinline__ A warp_sum(A x) {
   for (int d = 16; d; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);

@@ -2,7 +2,8 @@
 
 x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups, K = kh kw C/G. Inside, the channels are last: then a
 piece is one product, of all its images at once, and writes its part of the result where it belongs. An input that has
-the channels last in memory is taken as it lies, and the result lies alike; others are turned round.
+the channels last in memory is taken as it lies, and the result lies alike; others are turned round, unless the channels
+are few: see direct.py.
 """
 
 from functools import lru_cache
@@ -12,41 +13,54 @@ from typing import NamedTuple
 import cupy
 
 from ..geometry import conv_output_size
-from ..registry import implementation
-from . import blas, runtime
+from ..registry import chosen, implementation
+from . import blas, direct
+from .columns import Patches
 from .layout import channels_last, floats, restored, room_like
 from .reduction import sum
 
 _PIECE_BYTES = 20_000_000  # of columns: less than half of the L2 cache of an A100, H100 or H200
 
 
-def _floor(x, w_shape, **geometry):
-    """(bytes, FLOPs) of a convolution or of one of its adjoints: its three arrays moved once, 2 |out| K FLOPs."""
-    plan = _plan(x.shape, w_shape, **geometry, itemsize=x.itemsize)
-    elements = x.size + prod(w_shape) + prod(plan.out_shape)
-    return elements * x.itemsize, 2 * prod(plan.out_shape) * plan.k
+def _floor(x_shape, w_shape, itemsize, **geometry):
+    """(bytes, FLOPs) of a convolution or of one of its adjoints: its three arrays moved once, 2 |out| K."""
+    plan = _plan(x_shape, w_shape, **geometry, itemsize=itemsize)
+    return itemsize * (prod(x_shape) + prod(w_shape) + prod(plan.out_shape)), 2 * prod(plan.out_shape) * plan.k
 
 
-@implementation("conv2d", "cuda", layout="NHWC", floor=lambda x, w, b, **geometry: _floor(x, w.shape, **geometry))
+def _forward_floor(x, w, b, **geometry):
+    return _floor(x.shape, w.shape, x.itemsize, **geometry)
+
+
+def _input_floor(g, w, *, input_size, **geometry):
+    return _floor((g.shape[0], w.shape[1] * geometry["groups"], *input_size), w.shape, g.itemsize, **geometry)
+
+
+def _weight_floor(g, x, *, kernel_size, **geometry):
+    return _floor(x.shape, (g.shape[1], x.shape[1] // geometry["groups"], *kernel_size), x.itemsize, **geometry)
+
+
+@implementation("conv2d", "cuda", layout="NHWC", floor=_forward_floor)
 def conv2d(x, w, b, *, stride, padding, dilation, groups):
     """Cross-correlation of x with w, plus b (O,) or None. Floor: e (|x| + |w| + |out|) bytes, 2 |out| K FLOPs."""
     x, w, b = floats(x, w, b)
     plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    if plan.direct and x.flags.c_contiguous:
+        return direct.forward(plan, x, w, b)
     images, kernels, room = channels_last(x), plan.kernels(w), plan.room(x.dtype)
-    out, into = room_like(x, plan.out_shape)
+    bias, (out, into) = None if b is None else cupy.ascontiguousarray(b), room_like(x, plan.out_shape)
     for piece in plan.pieces():
         columns, part = plan.columns(images, piece, room), plan.part(into, piece)
         if groups == 1 and plan.k:
-            blas.affine(columns[0], kernels[0], b, part)
+            blas.affine(columns[0], kernels[0], bias, part)
         else:
             blas.gemm(columns, kernels.swapaxes(1, 2), plan.grouped(part))
-            if b is not None:
-                part += b
+            if bias is not None:
+                part += bias
     return restored(out, into)
 
 
-@implementation("conv2d_input", "cuda", layout="NHWC", floor=lambda g, w, *, input_size, groups, **geometry: _floor(
-    cupy.broadcast_to(g.ravel()[:1], (g.shape[0], w.shape[1] * groups, *input_size)), w.shape, groups=groups, **geometry))
+@implementation("conv2d_input", "cuda", layout="NHWC", floor=_input_floor)
 def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     """The adjoint of `conv2d` with respect to x: g (N, O, oh, ow) -> (N, C, H, W) with (H, W) = input_size.
 
@@ -55,6 +69,8 @@ def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     g, w = floats(g, w)
     shape = (g.shape[0], w.shape[1] * groups, *input_size)
     plan = _plan(shape, w.shape, stride, padding, dilation, groups, g.itemsize)
+    if plan.direct and stride == (1, 1) and g.flags.c_contiguous:
+        return direct.backward(plan, g, w)
     images, kernels, room = channels_last(g), plan.kernels(w), plan.room(g.dtype)
     out, into = room_like(g, shape)
     for piece in plan.pieces():
@@ -66,6 +82,7 @@ def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     return restored(out, into)
 
 
+@implementation("conv2d_weight", "cuda", layout="NHWC", floor=_weight_floor)
 def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     """The adjoint of `conv2d` with respect to w: g (N, O, oh, ow), x (N, C, H, W) -> (O, C/groups, kh, kw).
 
@@ -74,6 +91,8 @@ def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     g, x = floats(g, x)
     shape = (g.shape[1], x.shape[1] // groups, *kernel_size)
     plan = _plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
+    if plan.direct and x.flags.c_contiguous and g.flags.c_contiguous:
+        return direct.weight(plan, g, x)
     results, images, room, pieces = channels_last(g), channels_last(x), plan.room(x.dtype), list(plan.pieces())
     apart = len(pieces) if x.itemsize == 2 else 1  # sums in 16 bits would lose what each piece adds
     totals = cupy.zeros((max(1, apart), groups, plan.o // groups, plan.k), x.dtype)
@@ -97,7 +116,7 @@ class _Plan:
     """The sizes of one convolution and how its work is cut."""
 
     def __init__(self, x_shape, w_shape, stride, padding, dilation, groups, itemsize):
-        self.n, self.c, *self.size = x_shape
+        self.x_shape, (self.n, self.c, *self.size) = x_shape, x_shape
         self.o, depth, *self.kernel = w_shape
         self.k = depth * self.kernel[0] * self.kernel[1]
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
@@ -109,7 +128,7 @@ class _Plan:
         row_bytes = max(1, groups * self.k * ow * itemsize)
         self.rows = oh if self.pointwise else min(oh, max(1, _PIECE_BYTES // row_bytes))
         self.images = max(1, self.n if self.pointwise else _PIECE_BYTES // (row_bytes * oh))
-        self.span = 16 // itemsize if depth * itemsize % 16 == 0 else 1  # elements that a thread moves at a time
+        self.direct = direct.suits(self, itemsize)
 
     def pieces(self):
         for first in range(0, self.n, self.images):
@@ -148,22 +167,23 @@ class _Plan:
         """The patches under the piece's outputs: (G, R, K)."""
         if self.pointwise:
             return self.grouped(self.part(images, piece))
-        columns, rows = self.matrices(room, piece), piece.bottom - piece.top
-        sizes = self.positions(piece), rows, self.out_size[1], piece.top
-        grid, units = (piece.last - piece.first) * rows, self.groups * self.k
-        self._launch("im2col", images[piece.first : piece.last], columns, grid, units, *sizes)
-        return columns
+        x, columns = images[piece.first : piece.last], self.matrices(room, piece)
+        return chosen("im2col", columns.dtype)(x, columns, self._patches(piece))
 
     def add_columns(self, columns, into, piece):
         """Add the columns (G, R, K) of a piece to the elements of `into` (N, H, W, C) that they were taken from.
 
         A block of rows adds to what the block before it has written, and writes the rest as far as the next one begins.
         """
-        start, stop, seen = self._lines(piece.top)[0], self._lines(piece.bottom)[1], self._lines(piece.top)[1]
-        rows, lines = piece.bottom - piece.top, stop - start
-        sizes = self.positions(piece), rows, self.out_size[1], piece.top, start, lines, seen
-        grid = (piece.last - piece.first) * lines
-        self._launch("col2im", columns, into[piece.first : piece.last], grid, self.c, *sizes)
+        (start, seen), (_, stop) = self._lines(piece.top), self._lines(piece.bottom)
+        out = into[piece.first : piece.last]
+        chosen("col2im", columns.dtype)(columns, out, self._patches(piece), start, stop - start, seen)
+
+    def _patches(self, piece):
+        (top, _), (left, _) = self.padding
+        rows = self.positions(piece), piece.bottom - piece.top, self.out_size[1], piece.top
+        geometry = *self.kernel, *self.stride, top, left, *self.dilation
+        return Patches(*rows, *self.size, self.c, self.groups, *geometry)
 
     def _lines(self, row):
         """(the first input row that outputs from `row` on take, the input rows that outputs before it complete)."""
@@ -173,17 +193,6 @@ class _Plan:
         if row in (0, self.out_size[0]):
             return (0, 0) if row == 0 else (height, height)
         return min(max(start, 0), height), min(max(start, start + reach, 0), height)
-
-    def _launch(self, name, source, target, grid, units, *sizes):
-        span = self.span if (source.data.ptr | target.data.ptr) % 16 == 0 else 1
-        across = min(256, 1 << max(0, units // span - 1).bit_length())
-        (top, _), (left, _) = self.padding
-        geometry = *self.kernel, *self.stride, top, left, *self.dilation
-        arguments = source, target, *sizes, *self.size, self.c, self.groups, *geometry
-        unit = "Pack" if span > 1 else "T"
-        runtime.launch(
-            "convolution", name, target.dtype, grid, (across, 256 // across), arguments, UNIT=unit
-        )
 
 
 _plan = lru_cache(_Plan)  # a training step meets the same few convolutions again and again

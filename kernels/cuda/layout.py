@@ -1,4 +1,4 @@
-"""Images with the channels last in memory, as products want them, and with the channels first, as everybody has them."""
+"""Images with the channels last in memory, as products want them, and first, as everybody has them."""
 
 import cupy
 

@@ -1,8 +1,8 @@
-#include "rows.cuh"
+#include "common.cuh"
 
-// Batch and layer normalisation. Statistics are those of (x - the first element), added in double (float for 16 bits):
-// one reading of x gives mean and variance without cancellation.
-// Floor: forward x read, the result written; backward g and x read, the result written.
+// Batch normalisation of x (batch, channels, plane). Statistics are those of (x - the first element), added in double
+// (float for 16 bits): one reading of x gives mean and variance without cancellation.
+// Floor: forward x read twice (once where it stays in the cache), the result written; backward g and x twice.
 #ifdef HALF_HEADERS
 typedef float Wide;
 #else
@@ -13,80 +13,6 @@ __device__ __forceinline__ Wide warp_total(Wide x) {
   for (int d = 16; d; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
   return x;
 }
-__device__ Wide team_total(Wide x, Wide* room) {
-  if (TEAM == 1) return x;
-  x = warp_total(x);
-  if (TEAM == 32) return x;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  if (lane == 0) room[warp] = x;
-  __syncthreads();
-  x = warp_total(lane < static_cast<int>(blockDim.x) / 32 ? room[lane] : Wide(0));
-  __syncthreads();
-  return x;
-}
-
-// ---- layers: rows (rows, n) -----------------------------------------------------------------------------------------
-
-extern "C" __global__ void layer_norm(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                                      T* __restrict__ out, T* __restrict__ mean, T* __restrict__ rstd, index_t rows,
-                                      index_t n, A eps) {
-  __shared__ Wide room[32];
-  EACH_ROW(r) {
-    const T* row = x + r * n;
-    const Wide origin = widened(row[0]);
-    Wide sum = 0, square = 0;
-    EACH_ELEMENT(j) {
-      const Wide v = widened(row[j]) - origin;
-      sum += v, square += v * v;
-    }
-    sum = team_total(sum, room) / n, square = team_total(square, room) / n;
-    const Wide variance = square - sum * sum;
-    const A centre = origin + sum, scale = 1 / sqrt((variance < 0 ? Wide(0) : variance) + Wide(eps));
-    if (FIRST_OF_TEAM) mean[r] = to_T(centre), rstd[r] = to_T(scale);
-    EACH_ELEMENT(j) {
-      const A v = (to_A(row[j]) - centre) * scale * (weight ? to_A(weight[j]) : A(1));
-      out[r * n + j] = to_T(v + (bias ? to_A(bias[j]) : A(0)));
-    }
-  }
-}
-
-extern "C" __global__ void layer_norm_backward(const T* __restrict__ g, const T* __restrict__ x,
-                                               const T* __restrict__ weight, const T* __restrict__ mean,
-                                               const T* __restrict__ rstd, T* __restrict__ gx, index_t rows,
-                                               index_t n) {
-  __shared__ Wide room[32];
-  EACH_ROW(r) {
-    const A centre = to_A(mean[r]), scale = to_A(rstd[r]);
-    Wide total = 0, along = 0;
-    EACH_ELEMENT(j) {
-      const A slope = to_A(g[r * n + j]) * (weight ? to_A(weight[j]) : A(1));
-      total += slope, along += slope * ((to_A(x[r * n + j]) - centre) * scale);
-    }
-    const A shift = team_total(total, room) / n, tilt = team_total(along, room) / n;
-    EACH_ELEMENT(j) {
-      const A slope = to_A(g[r * n + j]) * (weight ? to_A(weight[j]) : A(1));
-      gx[r * n + j] = to_T((slope - shift - (to_A(x[r * n + j]) - centre) * scale * tilt) * scale);
-    }
-  }
-}
-
-// parts (chunks, 2, n): of each chunk of rows, the sums of g (x - mean) rstd and of g. A thread per column and chunk.
-extern "C" __global__ void layer_norm_parts(const T* __restrict__ g, const T* __restrict__ x,
-                                            const T* __restrict__ mean, const T* __restrict__ rstd,
-                                            Wide* __restrict__ parts, index_t rows, index_t n, index_t chunk) {
-  const index_t chunks = (rows + chunk - 1) / chunk;
-  EACH(i, chunks * n) {
-    const index_t j = i % n, k = i / n;
-    Wide along = 0, total = 0;
-    for (index_t r = k * chunk; r < min(rows, (k + 1) * chunk); r++) {
-      const A slope = to_A(g[r * n + j]);
-      along += slope * ((to_A(x[r * n + j]) - to_A(mean[r])) * to_A(rstd[r])), total += slope;
-    }
-    parts[(2 * k) * n + j] = along, parts[(2 * k + 1) * n + j] = total;
-  }
-}
-
-// ---- batches: channels of x (batch, channels, plane) ------------------------------------------------------------------
 
 // parts (channels, chunks, 2): of each chunk of a channel, the sums of x - origin and its square, or (with g) of g and
 // g (x - mean). A warp each. Chunks are of a channel's batch · plane elements.

@@ -46,13 +46,23 @@ __device__ __forceinline__ void update_pieces(T* const (&states)[SLOTS], const T
   }
 }
 
-template <class F> __device__ __forceinline__ void update(const Lists& lists, F f) {
+// The elements of this block: `count` from `start` of parameter `which`.
+struct Part {
+  int which, count;
+  long long start;
+};
+
+__device__ __forceinline__ Part part_of(const Lists& lists) {
   int which = 0;
 #pragma unroll
   for (int k = 1; k < MANY; k++) which += static_cast<int>(blockIdx.x) >= lists.first_block[k];
   const long long start = static_cast<long long>(blockIdx.x - lists.first_block[which]) * CHUNK;
   const long long left = lists.size[which] - start;
-  const int count = left < CHUNK ? left : CHUNK;
+  return {which, static_cast<int>(left < CHUNK ? left : CHUNK), start};
+}
+
+template <class F> __device__ __forceinline__ void update(const Lists& lists, F f) {
+  const auto [which, count, start] = part_of(lists);
   const T* grad = lists.grad[which] + start;
   T* states[SLOTS];
   bool wide = aligned(grad);
@@ -65,9 +75,6 @@ template <class F> __device__ __forceinline__ void update(const Lists& lists, F 
   update_pieces<Pack::size>(states, grad, 0, packed, f);
   update_pieces<1>(states, grad, packed, count, f);
 }
-
-// A number given by the host, or by the device where a captured graph must see it change.
-__device__ __forceinline__ double number(double given, const double* at) { return at ? *at : given; }
 
 extern "C" __global__ void sgd(Lists lists, double lr_given, const double* lr_at, double sign, double decay,
                                double momentum, double take, index_t nesterov, index_t first) {
@@ -135,4 +142,47 @@ extern "C" __global__ void rmsprop(Lists lists, double lr_given, const double* l
     s[2] = carry * s[2] + d / (sqrt(s[1] - s[3] * s[3]) + least);
     s[0] -= lr * s[2];
   });
+}
+
+// ---- the norm of all gradients ---------------------------------------------------------------------------------------
+
+extern "C" __global__ void clip(Lists lists, const double* norm, double most) {
+  const double share = most / (*norm + 1e-6);
+  const A scale = share > 1 ? 1 : share;
+  update(lists, [=](A* s, A g) { s[0] = g * scale; });
+}
+
+// The sum over a block of 256 threads, in a fixed order, for thread 0.
+__device__ double total_of_block(double x) {
+  __shared__ double room[256];
+  room[threadIdx.x] = x;
+  for (int half = 128; half; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
+  }
+  return room[0];
+}
+
+// parts[block] = the sum of the squares of the block's elements.
+extern "C" __global__ void squares(Lists lists, double* __restrict__ parts) {
+  const auto [which, count, start] = part_of(lists);
+  const T* grad = lists.grad[which] + start;
+  const int packs = aligned(grad) ? count / Pack::size : 0;
+  double total = 0;
+  for (int i = threadIdx.x; i < packs; i += blockDim.x) {
+    const Pack p = reinterpret_cast<const Pack*>(grad)[i];
+#pragma unroll
+    for (int k = 0; k < Pack::size; k++) total += static_cast<double>(to_A(p.item[k])) * to_A(p.item[k]);
+  }
+  for (int i = packs * Pack::size + threadIdx.x; i < count; i += blockDim.x)
+    total += static_cast<double>(to_A(grad[i])) * to_A(grad[i]);
+  total = total_of_block(total);
+  if (threadIdx.x == 0) parts[blockIdx.x] = total;
+}
+
+extern "C" __global__ void root_of_sum(const double* __restrict__ parts, T* __restrict__ out, index_t n) {
+  double total = 0;
+  for (index_t i = threadIdx.x; i < n; i += blockDim.x) total += parts[i];
+  total = total_of_block(total);
+  if (threadIdx.x == 0) *out = to_T(sqrt(total));
 }

@@ -35,7 +35,12 @@ def sgd_(param, grad, buf, *, lr, momentum, dampening, weight_decay, nesterov, m
     """
     plain = momentum == 0
     take = 1.0 if first or plain else 1.0 - dampening
-    numbers = *_number(lr), *_doubles(_sign(maximize), weight_decay, momentum, take), int(nesterov and not plain), int(first)
+    numbers = (
+        *runtime.number(lr),
+        *_doubles(_sign(maximize), weight_decay, momentum, take),
+        int(nesterov and not plain),
+        int(first),
+    )
     _in_place("sgd", (param, None if plain else buf), grad, numbers)
 
 
@@ -46,20 +51,25 @@ def adam_(param, grad, m, v, vmax, *, lr, beta1, beta2, eps, weight_decay, decou
     `decoupled` shrinks param by lr weight_decay first (AdamW), otherwise weight_decay param joins grad.  With vmax
     (AMSGrad) the largest v so far divides.  step = t counts from 1.
     """
-    numbers = *_number(lr), *_number(step), *_doubles(_sign(maximize), beta1, beta2, eps, weight_decay), int(decoupled)
+    numbers = (
+        *runtime.number(lr),
+        *runtime.number(step),
+        *_doubles(_sign(maximize), beta1, beta2, eps, weight_decay),
+        int(decoupled),
+    )
     _in_place("adam", (param, m, v, vmax), grad, numbers)
 
 
 @implementation("adagrad_", "cuda", floor=_floor(2, 8))
 def adagrad_(param, grad, acc, *, lr, eps, weight_decay, maximize):
     """acc += grad²; param -= lr grad / (sqrt(acc) + eps)."""
-    _in_place("adagrad", (param, acc), grad, (*_number(lr), *_doubles(_sign(maximize), weight_decay, eps)))
+    _in_place("adagrad", (param, acc), grad, (*runtime.number(lr), *_doubles(_sign(maximize), weight_decay, eps)))
 
 
 @implementation("adadelta_", "cuda", floor=_floor(3, 14))
 def adadelta_(param, grad, square_avg, acc_delta, *, lr, rho, eps, weight_decay, maximize):
     """delta = sqrt(acc_delta + eps) / sqrt(square_avg + eps) grad; param -= lr delta; both averages decay by rho."""
-    numbers = *_number(lr), *_doubles(_sign(maximize), weight_decay, rho, eps)
+    numbers = *runtime.number(lr), *_doubles(_sign(maximize), weight_decay, rho, eps)
     _in_place("adadelta", (param, square_avg, acc_delta), grad, numbers)
 
 
@@ -69,8 +79,35 @@ def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_d
 
     buf is None without momentum, grad_avg is None unless centred.
     """
-    numbers = *_number(lr), *_doubles(_sign(maximize), weight_decay, momentum, alpha, eps)
+    numbers = *runtime.number(lr), *_doubles(_sign(maximize), weight_decay, momentum, alpha, eps)
     _in_place("rmsprop", (param, square_avg, buf if momentum else None, grad_avg), grad, numbers)
+
+
+@implementation(
+    "gradient_norm", "cuda", floor=lambda grads: (sum(g.nbytes for g in grads), sum(2 * g.size for g in grads))
+)
+def gradient_norm(grads):
+    """sqrt(sum of all squares) of a list of arrays, added in float64 and in a fixed order: float32 (or 64), 0-d."""
+    tables = []
+    for dtype, mine in _groups(grads):
+        ready = [cupy.ascontiguousarray(grads[i]) for i in mine]
+        tables.append((dtype, *_table(ready), ready))
+    parts, done = cupy.empty(sum(blocks for _, _, blocks, _ in tables), np.float64), 0
+    for dtype, lists, blocks, _ in tables:
+        runtime.launch("optim", "squares", dtype, blocks, _BLOCK, (lists, parts[done:]))
+        done += blocks
+    out = cupy.empty((), np.float64 if any(g.dtype == np.float64 for g in grads) else np.float32)
+    runtime.launch("optim", "root_of_sum", out.dtype, 1, _BLOCK, (parts, out, parts.size))
+    return out
+
+
+@implementation(
+    "clip_", "cuda", floor=lambda grads, norm, most: (sum(2 * g.nbytes for g in grads), sum(g.size for g in grads))
+)
+def clip_(grads, norm, most):
+    """grads *= min(1, most / (norm + 1e-6)), in place, norm a 0-d array of the GPU; all NaN where norm is."""
+    norm = norm.astype(np.float64, copy=False)
+    _in_place("clip", (grads,), grads, (norm, np.float64(most)))
 
 
 def _sign(maximize):
@@ -81,13 +118,6 @@ def _doubles(*numbers):
     return map(np.float64, numbers)
 
 
-def _number(number):
-    """A number as the kernels take it: its value, and where on the GPU a better one lies."""
-    if isinstance(number, cupy.ndarray):
-        return np.float64(0), number.astype(np.float64, copy=False)
-    return np.float64(number), None
-
-
 def _listed(array):
     return array if isinstance(array, list) else [array]
 
@@ -95,26 +125,37 @@ def _listed(array):
 def _in_place(name, states, grad, numbers):
     """Launch an update of the states of all parameters, whatever their layout and dtype."""
     states, grads = [None if x is None else _listed(x) for x in states], _listed(grad)
-    for dtype in dict.fromkeys(p.dtype for p in states[0]):
-        mine = [i for i, p in enumerate(states[0]) if p.dtype == dtype and p.size]
-        for k in range(0, len(mine), _MANY):
-            part = mine[k : k + _MANY]
-            pick = lambda x: None if x is None else [x[i] for i in part]  # noqa: B023, E731
-            _launch(name, dtype, list(map(pick, states)), pick(grads), numbers)
+    for dtype, mine in _groups(states[0]):
+        pick = lambda x: None if x is None else [x[i] for i in mine]  # noqa: B023, E731
+        _update(name, dtype, list(map(pick, states)), pick(grads), numbers)
 
 
-def _launch(name, dtype, states, grads, numbers):
-    lists, count = np.zeros(1, _LISTS), len(grads)
+def _update(name, dtype, states, grads, numbers):
     ready = [None if x is None else [cupy.ascontiguousarray(a, dtype) for a in x] for x in states]
     grads = [cupy.ascontiguousarray(g, dtype) for g in grads]
-    for slot, arrays in enumerate(ready):
-        lists["states"][0, slot, :count] = 0 if arrays is None else [a.data.ptr for a in arrays]
-    lists["grad"][0, :count], lists["size"][0, :count] = zip(*((g.data.ptr, g.size) for g in grads), strict=True)
-    ends = np.cumsum(-(-lists["size"][0, :count] * dtype.itemsize // _CHUNK))
-    lists["first_block"] = np.iinfo(np.int32).max
-    lists["first_block"][0, :count] = [0, *ends[:-1]]
-    runtime.launch("optim", name, dtype, int(ends[-1]), _BLOCK, (lists, *numbers))
+    lists, blocks = _table(grads, ready)
+    runtime.launch("optim", name, dtype, blocks, _BLOCK, (lists, *numbers))
     for state, worked in zip(filter(None, states), filter(None, ready), strict=True):
         for into, new in zip(state, worked, strict=True):
             if new is not into:
                 into[...] = new
+
+
+def _groups(arrays):
+    """(dtype, the places of at most _MANY arrays of it that have elements), until all have come."""
+    for dtype in dict.fromkeys(a.dtype for a in arrays):
+        mine = [i for i, a in enumerate(arrays) if a.dtype == dtype and a.size]
+        for k in range(0, len(mine), _MANY):
+            yield dtype, mine[k : k + _MANY]
+
+
+def _table(grads, states=()):
+    """(what a launch passes by value of its arrays, its blocks)"""
+    lists, count, itemsize = np.zeros(1, _LISTS), len(grads), grads[0].itemsize
+    for slot, arrays in enumerate(states):
+        lists["states"][0, slot, :count] = 0 if arrays is None else [a.data.ptr for a in arrays]
+    lists["grad"][0, :count], lists["size"][0, :count] = zip(*((g.data.ptr, g.size) for g in grads), strict=True)
+    ends = np.cumsum(-(-lists["size"][0, :count] * itemsize // _CHUNK))
+    lists["first_block"] = np.iinfo(np.int32).max
+    lists["first_block"][0, :count] = [0, *ends[:-1]]
+    return lists, int(ends[-1])

@@ -1,13 +1,14 @@
 """Pooling over windows of a plane: maximum with the place it was found, and average; both adjoints gather."""
 
 from bisect import bisect_left, bisect_right
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cupy
 import numpy as np
 
 from ..geometry import adaptive_windows, pool_windows
-from . import runtime
+from ..registry import chosen, implementation
+from . import numba_runtime, runtime
 from .indexing import scatter_add
 
 
@@ -72,16 +73,21 @@ def gather_planes(x, indices):
     """The elements of x (N, C, H, W) at the flat indices (N, C, oh, ow) of each plane."""
     x, indices = cupy.ascontiguousarray(x), cupy.ascontiguousarray(indices, np.int64)
     out = cupy.empty(indices.shape, x.dtype)
-    _launch("gather_planes", out, (x, indices, out), out.size, out.shape[2] * out.shape[3], x.shape[2] * x.shape[3])
+    sizes = out.size, out.shape[2] * out.shape[3], x.shape[2] * x.shape[3]
+    runtime.launch("pooling", "gather_planes", x.dtype, runtime.blocks(out.size), 256, (x, indices, out, *sizes))
     return out
 
 
 def _max(x, windows):
-    x = cupy.ascontiguousarray(x)
+    return chosen("max_of_windows", x.dtype)(cupy.ascontiguousarray(x), windows)
+
+
+def _max_of_windows(launch, x, windows):
+    """`max_pool2d` over any windows, (rows, columns)."""
     size = tuple(len(axis.starts) for axis in windows)
     out, places = cupy.empty((*x.shape[:2], *size), x.dtype), cupy.empty((*x.shape[:2], *size), np.int64)
-    bounds = [_bounds(axis) for axis in windows]
-    _launch("max_of_windows", out, (x, out, places, *bounds), *_sizes(x, size), *(np.int32(a.step) for a in windows))
+    arrays = x, out, places, *map(_bounds, windows)
+    launch("max_of_windows", out, arrays, *_sizes(x, size), *(np.int32(axis.step) for axis in windows))
     return out, places
 
 
@@ -109,7 +115,31 @@ def _sizes(x, windows):
 
 
 def _launch(name, out, arrays, *numbers):
-    runtime.launch("pooling", name, out.dtype, runtime.blocks(out.size), 256, (*arrays, *numbers))
+    grid, block = _lines(out)
+    runtime.launch("pooling", name, out.dtype, grid, block, (*arrays, *numbers))
+
+
+def _launch_numba(name, out, arrays, *numbers):
+    grid, block = _lines(out)
+    numba_runtime.launch(name, out.dtype, grid, block, (*arrays, *numbers))
+
+
+def _lines(out):
+    """(grid, block): 256 threads, as many across as a line is long, up to a power of two, the others down the lines."""
+    planes, channels, height, width = out.shape
+    across = min(256, 1 << max(0, width - 1).bit_length())
+    return runtime.blocks(planes * channels * height * (width > 0), 256 // across), (across, 256 // across)
+
+
+def _max_floor(x, windows):
+    places = len(x) * x.shape[1] * len(windows[0].starts) * len(windows[1].starts)
+    return x.nbytes + places * (x.itemsize + 8), 0
+
+
+for _name, _launcher, _dtypes in ("cuda", _launch, "f2 bf16 f4 f8"), ("numba", _launch_numba, "f4 f8"):
+    implementation("max_of_windows", _name, dtypes=_dtypes, layout="NCHW", floor=_max_floor)(
+        partial(_max_of_windows, _launcher)
+    )
 
 
 # What the kernels know of an axis is copied to the GPU once and remembered: windows are few and the same in every step.

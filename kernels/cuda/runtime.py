@@ -41,14 +41,11 @@ def blocks(n, block=256, per_thread=1) -> int:
     return min(-(-n // (block * per_thread)), _MOST_BLOCKS)
 
 
-def team(n) -> int:
-    """How many threads share a row of n elements in the kernels of rows.cuh: 1, a warp, or a block."""
-    return 1 if n < 4 else 32 if n <= 2048 else 256
-
-
-def launch_rows(file, name, dtype, rows, team, args, **defines):
-    """Launch a kernel of rows.cuh with `team` threads for each row."""
-    launch(file, name, dtype, blocks(rows * team), 256, args, TEAM=team, **defines)
+def number(value):
+    """A number that a kernel takes as (double, const double*): what it is, or where on the GPU it will be found."""
+    if isinstance(value, cupy.ndarray):
+        return np.float64(0), value.astype(np.float64, copy=False)
+    return np.float64(value), None
 
 
 def _triple(size):

@@ -5,43 +5,51 @@ from math import prod
 import cupy
 import numpy as np
 
-from . import runtime
+from ..registry import implementation
+from . import rows
 
+
+@implementation("softmax", "cuda", floor=lambda x, axis: (2 * x.nbytes, 5 * x.size))
 def softmax(x, axis):
     """exp(x) / sum exp(x) along axis. Floor: 2 e N bytes."""
     return _along("softmax", axis, x)
 
 
+@implementation("softmax_backward", "cuda", floor=lambda g, out, axis: (3 * g.nbytes, 4 * g.size))
 def softmax_backward(g, out, axis):
     """The adjoint of `softmax` at its result: out (g - sum g out) along axis. Floor: 3 e N bytes."""
     return _along("softmax_backward", axis, g, out)
 
 
+@implementation("log_softmax", "cuda", floor=lambda x, axis: (2 * x.nbytes, 5 * x.size))
 def log_softmax(x, axis):
     """x - log sum exp(x) along axis. Floor: 2 e N bytes."""
     return _along("log_softmax", axis, x)
 
 
+@implementation("log_softmax_backward", "cuda", floor=lambda g, out, axis: (3 * g.nbytes, 5 * g.size))
 def log_softmax_backward(g, out, axis):
     """The adjoint of `log_softmax` at its result: g - exp(out) sum g along axis. Floor: 3 e N bytes."""
     return _along("log_softmax_backward", axis, g, out)
 
 
+@implementation("logsumexp", "cuda", floor=lambda x, axis, keepdims=False: (x.nbytes, 4 * x.size))
 def logsumexp(x, axis, keepdims=False):
     """log sum exp(x) over axis (an int or a tuple). Floor: e N bytes."""
     axes = sorted(a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis))
     shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
-    if axes != list(range(axes[0], axes[-1] + 1)) if axes else True:
+    if not axes or axes != list(range(axes[0], axes[-1] + 1)):
         x = x.transpose([i for i in range(x.ndim) if i not in axes] + axes)
         axes = list(range(x.ndim - len(axes), x.ndim))
     x, first = cupy.ascontiguousarray(x), axes[0] if axes else x.ndim
     last = first + len(axes)
     sizes = prod(x.shape[:first]), prod(x.shape[first:last]), prod(x.shape[last:])
     out = cupy.empty(shape, x.dtype)
-    _launch("logsumexp", x.dtype, sizes, (x, out))
+    rows.launch("softmax", "logsumexp", x.dtype, sizes, (x,), (out,))
     return out
 
 
+@implementation("cross_entropy", "cuda", floor=lambda logits, *rest: (2 * logits.nbytes, 8 * logits.size))
 def cross_entropy(logits, target, weight, ignore_index, label_smoothing):
     """-log softmax(logits)[target] of each item, weighted and smoothed: (loss_per_item, log_probabilities).
 
@@ -51,17 +59,18 @@ def cross_entropy(logits, target, weight, ignore_index, label_smoothing):
     """
     logits, target = cupy.ascontiguousarray(logits), cupy.ascontiguousarray(target, np.int64)
     loss, p = cupy.empty(target.shape, logits.dtype), cupy.empty(logits.shape, logits.dtype)
-    arguments = (logits, target, _like(weight, logits), loss, p)
-    _launch("cross_entropy", logits.dtype, _sizes(logits, 1), arguments, (np.int64(ignore_index), float(label_smoothing)))
+    others, numbers = (target, _like(weight, logits), loss), (np.int64(ignore_index), float(label_smoothing))
+    rows.launch("softmax", "cross_entropy", p.dtype, _sizes(p, 1), (logits, p), others, numbers)
     return loss, p
 
 
+@implementation("cross_entropy_backward", "cuda", floor=lambda g, p, *rest: (2 * p.nbytes, 6 * p.size))
 def cross_entropy_backward(g, log_probabilities, target, weight, ignore_index, label_smoothing):
     """The adjoint of `cross_entropy` with respect to logits: g (N, *d) -> (N, C, *d). Floor: 2 e N C bytes."""
     p, target = cupy.ascontiguousarray(log_probabilities), cupy.ascontiguousarray(target, np.int64)
     out, g = cupy.empty(p.shape, p.dtype), cupy.ascontiguousarray(g, p.dtype)
-    arguments = (g, p, target, _like(weight, p), out)
-    _launch("cross_entropy_backward", p.dtype, _sizes(p, 1), arguments, (np.int64(ignore_index), float(label_smoothing)))
+    others, numbers = (g, target, _like(weight, p)), (np.int64(ignore_index), float(label_smoothing))
+    rows.launch("softmax", "cross_entropy_backward", p.dtype, _sizes(p, 1), (p, out), others, numbers)
     return out
 
 
@@ -78,11 +87,5 @@ def _sizes(x, axis):
 def _along(name, axis, *arrays):
     arrays = [cupy.ascontiguousarray(x) for x in arrays]
     out = cupy.empty(arrays[0].shape, arrays[0].dtype)
-    _launch(name, out.dtype, _sizes(out, axis), (*arrays, out))
+    rows.launch("softmax", name, out.dtype, _sizes(out, axis), (*arrays, out))
     return out
-
-
-def _launch(name, dtype, sizes, arrays, numbers=()):
-    outer, n, inner = sizes
-    team = 1 if inner > 1 else runtime.team(n)
-    runtime.launch_rows("softmax", name, dtype, outer * inner, team, (*arrays, outer * inner, n, inner, *numbers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .optimizer import Optimizer
+from .optimizer import Job, Optimizer
 
 
 class SGD(Optimizer):
@@ -64,18 +64,18 @@ class SGD(Optimizer):
     def _slots(self, group: dict) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
-    def _update(self, kernels: Any, p: Any, grad: Any, state: dict, group: dict, first: bool) -> None:
+    def _update(self, kernels: Any, job: Job) -> None:
+        group = job.group
         kernels.sgd_(
-            p,
-            grad,
-            state["momentum_buffer"].array if group["momentum"] else None,
-            lr=group["lr"],
+            *job.arrays,
+            job.slot("momentum_buffer", group["momentum"]),
+            lr=job.number(lambda: group["lr"]),
             momentum=group["momentum"],
             dampening=group["dampening"],
             weight_decay=group["weight_decay"],
             nesterov=group["nesterov"],
             maximize=group["maximize"],
-            first=first,
+            first=job.first,
         )
 
 
@@ -122,14 +122,15 @@ class Adagrad(Optimizer):
     def _slots(self, group: dict) -> tuple[str, ...]:
         return ("sum",)
 
-    def _update(self, kernels: Any, p: Any, grad: Any, state: dict, group: dict, first: bool) -> None:
-        if first:
-            state["sum"].array[...] = group["initial_accumulator_value"]
+    def _update(self, kernels: Any, job: Job) -> None:
+        group = job.group
+        if job.first:
+            for total in job.slot("sum") or ():
+                total[...] = group["initial_accumulator_value"]
         kernels.adagrad_(
-            p,
-            grad,
-            state["sum"].array,
-            lr=group["lr"] / (1 + (float(state["step"].array) - 1) * group["lr_decay"]),
+            *job.arrays,
+            job.slot("sum"),
+            lr=job.number(lambda: group["lr"] / (1 + (job.step - 1) * group["lr_decay"])),
             eps=group["eps"],
             weight_decay=group["weight_decay"],
             maximize=group["maximize"],
@@ -168,13 +169,13 @@ class Adadelta(Optimizer):
     def _slots(self, group: dict) -> tuple[str, ...]:
         return ("square_avg", "acc_delta")
 
-    def _update(self, kernels: Any, p: Any, grad: Any, state: dict, group: dict, first: bool) -> None:
+    def _update(self, kernels: Any, job: Job) -> None:
+        group = job.group
         kernels.adadelta_(
-            p,
-            grad,
-            state["square_avg"].array,
-            state["acc_delta"].array,
-            lr=group["lr"],
+            *job.arrays,
+            job.slot("square_avg"),
+            job.slot("acc_delta"),
+            lr=job.number(lambda: group["lr"]),
             rho=group["rho"],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
@@ -228,14 +229,14 @@ class RMSprop(Optimizer):
         optional = (("momentum_buffer", group["momentum"] > 0), ("grad_avg", group["centered"]))
         return ("square_avg", *(name for name, used in optional if used))
 
-    def _update(self, kernels: Any, p: Any, grad: Any, state: dict, group: dict, first: bool) -> None:
+    def _update(self, kernels: Any, job: Job) -> None:
+        group = job.group
         kernels.rmsprop_(
-            p,
-            grad,
-            state["square_avg"].array,
-            state["momentum_buffer"].array if group["momentum"] > 0 else None,
-            state["grad_avg"].array if group["centered"] else None,
-            lr=group["lr"],
+            *job.arrays,
+            job.slot("square_avg"),
+            job.slot("momentum_buffer", group["momentum"] > 0),
+            job.slot("grad_avg", group["centered"]),
+            lr=job.number(lambda: group["lr"]),
             alpha=group["alpha"],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
@@ -291,21 +292,21 @@ class Adam(Optimizer):
     def _slots(self, group: dict) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
 
-    def _update(self, kernels: Any, p: Any, grad: Any, state: dict, group: dict, first: bool) -> None:
+    def _update(self, kernels: Any, job: Job) -> None:
+        group = job.group
         kernels.adam_(
-            p,
-            grad,
-            state["exp_avg"].array,
-            state["exp_avg_sq"].array,
-            state["max_exp_avg_sq"].array if group["amsgrad"] else None,
-            lr=group["lr"],
+            *job.arrays,
+            job.slot("exp_avg"),
+            job.slot("exp_avg_sq"),
+            job.slot("max_exp_avg_sq", group["amsgrad"]),
+            lr=job.number(lambda: group["lr"]),
             beta1=group["betas"][0],
             beta2=group["betas"][1],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
             decoupled=group["decoupled_weight_decay"],
             maximize=group["maximize"],
-            step=int(state["step"].array),
+            step=job.number(lambda: job.step),
         )
 
 

@@ -29,6 +29,42 @@ _RULES: dict[str, tuple[str, Callable[[float], bool], object]] = {
 }
 
 
+class Job:
+    """Parameters on one device that move alike: the same options, the same count of steps, state that is new or not."""
+
+    def __init__(self, kernels: Any, group: dict[str, Any], first: bool):
+        self.kernels, self.group, self.first = kernels, group, first
+        self.parameters: list[Tensor] = []
+        self.states: list[dict[str, Tensor]] = []
+
+    def add(self, p: Tensor, state: dict[str, Tensor]) -> None:
+        self.parameters.append(p)
+        self.states.append(state)
+
+    @property
+    def arrays(self) -> tuple[list, list]:
+        """The parameters' arrays and their gradients'."""
+        return [p.array for p in self.parameters], [p.grad.array for p in self.parameters]
+
+    def slot(self, name: str, used: object = True) -> list | None:
+        """The arrays of a state, None if it is not used."""
+        return [state[name].array for state in self.states] if used else None
+
+    def count(self) -> None:
+        """One step more."""
+        for state in self.states:
+            state["step"].array[...] += 1
+
+    @property
+    def step(self) -> int:
+        """Which step this is, from 1."""
+        return int(self.states[0]["step"].array)
+
+    def number(self, read: Callable[[], float]) -> Any:
+        """A number that may change from step to step; see `cr.capture`."""
+        return self.kernels.live(read)
+
+
 class Optimizer:
     """Holds parameter groups and their state; a subclass names its state tensors and says how one parameter moves.
 
@@ -76,8 +112,8 @@ class Optimizer:
     def _slots(self, group: dict) -> tuple[str, ...]:
         raise NotImplementedError
 
-    def _update(self, kernels: Any, p: Any, grad: Any, state: dict, group: dict, first: bool) -> None:
-        """Move the array p; `first` is true when a state tensor of this parameter has just been made."""
+    def _update(self, kernels: Any, job: Job) -> None:
+        """Move the arrays of a job."""
         raise NotImplementedError
 
     def _check_group(self, group: dict) -> None:
@@ -146,16 +182,21 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        jobs = [job for i, group in enumerate(self.param_groups) for job in self._jobs(i, group)]
-        for kernels, p, state, group, first in jobs:
+        jobs: dict[tuple, Job] = {}
+        for i, group in enumerate(self.param_groups):
+            for kernels, p, state, first in self._checked(i, group):
+                alike = (i, id(kernels), first, state["step"].item() if self._counts_steps else 0)
+                jobs.setdefault(alike, Job(kernels, group, first)).add(p, state)
+        for job in jobs.values():
             if self._counts_steps:
-                state["step"].array[...] += 1
-            self._update(kernels, p.array, p.grad.array, state, group, first)
-            note_write(p)
+                job.kernels.each_time(job.count)
+            self._update(job.kernels, job)
+            for p in job.parameters:
+                note_write(p)
         self.stepped = True
         return loss
 
-    def _jobs(self, index: int, group: dict) -> Iterator[tuple]:
+    def _checked(self, index: int, group: dict) -> Iterator[tuple]:
         """Check a group and make what state is missing; nothing has been written yet."""
         self._check_group(group)
         for i, p in enumerate(group["params"]):
@@ -180,8 +221,8 @@ class Optimizer:
             for name in missing:
                 state[name] = zeros_like(p.detach())
             if self._counts_steps and "step" not in state:
-                state["step"] = tensor(0.0)
-            yield kernels_of(p), p, state, group, bool(missing)
+                state["step"] = tensor(0.0, device="cpu")
+            yield kernels_of(p), p, state, bool(missing)
 
     def state_dict(self) -> dict[str, Any]:
         """Return `{"state": {index: {name: tensor}}, "param_groups": [{…, "params": [indices]}]}`, as PyTorch does.
@@ -236,7 +277,7 @@ class Optimizer:
                 )
             value = entries[name]
             if name == "step":
-                own[name] = tensor(float(value))
+                own[name] = tensor(float(value), device="cpu")
             elif tuple(value.shape) != tuple(p.shape):
                 raise ValueError(
                     f"{self._name}.load_state_dict received {name!r} of shape {tuple(value.shape)} for parameter {i} "

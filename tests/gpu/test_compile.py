@@ -18,7 +18,8 @@ cupy = pytest.importorskip("cupy", reason="needs CuPy and NVRTC: pip install 'ch
 
 from cupy.cuda import nvrtc  # noqa: E402
 
-from chainrule.kernels.cuda import runtime  # noqa: E402
+from chainrule.kernels.cell import CELLS  # noqa: E402
+from chainrule.kernels.cuda import recurrent, rows, runtime  # noqa: E402
 
 HOME = Path(cupy.cuda.get_cuda_path() or "/usr/local/cuda")
 DISASSEMBLER = HOME / "bin" / "nvdisasm"
@@ -27,28 +28,57 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 FILES = sorted(path.stem for path in runtime._FOLDER.glob("*.cu"))
 
 # The values of each macro that `launch` defines: a file that names some is compiled with all their combinations.
-MACROS = {"TEAM": (1, 32, 256)}
+MACROS = {"UNIT": ("T", "Pack"), "FILTERS": (1, 6, 8)}
+# Lengths of rows and how far apart their elements lie, for which the files that include rows.cuh are compiled.
+ROWS = ((5, 2), (255, 1), (512, 1), (4095, 1), (1 << 17, 1), (8192, 1), (4096, 1))
 # Registers of a thread: with 64, an SM of 65,536 holds four blocks of 256; twice as many in float64. More where a
 # kernel says why.
 REGISTERS = 64
-BUDGETS = {}
+SOFTMAX = "softmax log_softmax logsumexp softmax_backward log_softmax_backward cross_entropy cross_entropy_backward".split()
+BUDGETS = {
+    ("recurrent", "forward"): 96,  # holds 16 bytes of each gate and of both of its biases
+    ("direct", "forward"): 80,  # holds 16 sums
+    **{("softmax", name): 112 for name in SOFTMAX},  # hold 16 elements of two rows
+    ("layer_norm", "layer_norm"): 128,  # and of four here: x, weight, bias, the result
+    ("layer_norm", "layer_norm_backward"): 168,  # g, x, weight, and 16 sums of each of two gradients
+}
 # What the machine code of a kernel must hold, in float32 on sm_90.
-INSTRUCTIONS = {}
+INSTRUCTIONS = {
+    ("softmax", "softmax"): "LDG.E.128",
+    ("softmax", "cross_entropy_backward"): "LDG.E.128",
+    ("layer_norm", "layer_norm"): "LDG.E.128",
+    ("layer_norm", "layer_norm_backward"): "LDG.E.128",
+    ("optim", "adam"): "LDG.E.128",
+    ("optim", "squares"): "LDG.E.128",
+    ("pointwise", "sigmoid_of"): "LDG.E.128",
+    ("random", "dropout"): "LDG.E.128",
+    ("columns", "im2col"): "LDG.E.128",
+    ("columns", "col2im"): "LDG.E.128",
+    ("direct", "forward"): "LDS.128",
+    ("recurrent", "forward"): "LDG.E.128",
+    ("recurrent", "backward"): "LDG.E.128",
+}
 
 
 def variants(file):
-    """The macros of a file with their values, in every combination."""
+    """The macros of a file with their values, in every combination that is asked for."""
+    if file == "recurrent":
+        return [tuple(recurrent.defines(kind, units).items()) for kind in CELLS for units in (1, 4)]
+    if "TEAM" in runtime.source(file):
+        return [(("ROW", row),) for row in ROWS]
     used = [name for name in MACROS if re.search(rf"\b{name}\b", runtime.source(file))]
     return [tuple(zip(used, values)) for values in product(*(MACROS[name] for name in used))]
 
 
 ALL = [(file, defines) for file in FILES for defines in variants(file)]
-NAMES = [" ".join([file, *(f"{name}={value}" for name, value in defines)]) for file, defines in ALL]
+NAMES = [" ".join([file, *(f"{k}={v}" for k, v in defines if "{" not in str(v))]) for file, defines in ALL]
 
 
 @cache
 def built(file, defines, dtype, architecture):
     """(the cubin, what ptxas says of each kernel) by the options with which CuPy compiles."""
+    if defines and defines[0][0] == "ROW":
+        defines = tuple(rows.plan(100, *defines[0][1], 8 if dtype == "float64" else 4 if dtype == "float32" else 2, ()).items())
     code, options = runtime.program(file, dtype, defines=defines)
     made = nvrtc.createProgram(code, f"{file}.cu", (), ())
     options += (f"-arch={architecture}", "-ftz=true", f"-I{HOME}/include", "--ptxas-options=-v")

@@ -28,12 +28,17 @@ GEOMETRIES = {  # x, w, what differs from PLAIN
     "kernel as large as the input": ((2, 2, 4, 3), (3, 2, 4, 3), {}),
     "padding beyond the kernel": ((1, 1, 2, 2), (1, 1, 2, 2), dict(padding=((4, 3), (2, 4)), stride=(3, 3))),
 }
+MORE = {  # for the kernels of few channels: more filters and places than a thread or a block takes
+    "nine filters": ((3, 2, 7, 6), (9, 2, 3, 3), dict(padding=((1, 1), (1, 1)))),
+    "many places": ((1, 1, 20, 31), (6, 1, 5, 5), dict(padding=((2, 2), (2, 2)))),
+    "many images": ((270, 1, 3, 3), (1, 1, 2, 2), {}),
+}
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5, "float16": 2e-2}
 
 
 def check(cuda, cupy, rng, name, dtype, last=False):
     """The three kernels against their loops; with `last`, images that have the channels last in memory."""
-    x_shape, w_shape, differs = GEOMETRIES[name]
+    x_shape, w_shape, differs = (GEOMETRIES | MORE)[name]
     geometry, tolerance = PLAIN | differs, dict(rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * 30)
     x, w, b = (rng.normal(size=shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
 
@@ -57,9 +62,31 @@ def check(cuda, cupy, rng, name, dtype, last=False):
     compare(cuda.conv2d_weight(given(g), given(x), **size), oracles.conv2d_weight(g, x, **size))
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Sets up to how many channels columns are avoided, and how large a piece of columns is."""
+    from chainrule.kernels.cuda import convolution, direct
+
+    def set_limits(channels, piece_bytes=convolution._PIECE_BYTES):
+        monkeypatch.setattr(direct, "_FEW", channels)
+        monkeypatch.setattr(convolution, "_PIECE_BYTES", piece_bytes)
+        convolution._plan.cache_clear()
+
+    yield set_limits
+    convolution._plan.cache_clear()
+
+
+@pytest.mark.parametrize("channels", [0, 32], ids=["columns", "direct"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_against_loops(cuda, cupy, rng, order, name, dtype):
+def test_against_loops(cuda, cupy, rng, order, few, name, dtype, channels):
+    few(channels)
+    check(cuda, cupy, rng, name, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", MORE)
+def test_few_channels(cuda, cupy, rng, order, name, dtype):
     check(cuda, cupy, rng, name, dtype)
 
 
@@ -70,11 +97,7 @@ def test_channels_last_stay_last(cuda, cupy, rng, name):
 
 @pytest.mark.parametrize("piece_bytes", [1, 600, 3000])
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_pieces_of_rows_and_of_images_agree(cuda, cupy, rng, monkeypatch, piece_bytes, dtype):
-    from chainrule.kernels.cuda import convolution
-
-    monkeypatch.setattr(convolution, "_PIECE_BYTES", piece_bytes)
-    convolution._plan.cache_clear()
+def test_pieces_of_rows_and_of_images_agree(cuda, cupy, rng, few, piece_bytes, dtype):
+    few(0, piece_bytes)
     for name in GEOMETRIES:
         check(cuda, cupy, rng, name, dtype)
-    convolution._plan.cache_clear()

@@ -11,7 +11,9 @@ TOLERANCE = {"f8": 1e-11, "f4": 1e-5, "f2": 2e-2}
 def compare(got, expected, dtype):
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == dtype and a.shape == b.shape
-        np.testing.assert_allclose(a.get(), b, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * (1 + np.abs(b).max(initial=0)))
+        np.testing.assert_allclose(
+            a.get(), b, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * (1 + np.abs(b).max(initial=0))
+        )
 
 
 def given(cupy, rng, dtype, *shapes):
@@ -36,7 +38,9 @@ def test_batch_norm(cuda, cupy, rng, shape, plain, dtype):
     compare(got, cpu.batch_norm_backward(wide[3], wide[0], wide[1], mean.astype("f8"), rstd.astype("f8")), dtype)
 
 
-@pytest.mark.parametrize("shape, axes", [((4, 3), 1), ((2, 3, 5), 2), ((130, 40), 1), ((2, 2500), 1), ((3, 1), 1), ((0, 4), 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape, axes", [((4, 3), 1), ((2, 3, 5), 2), ((130, 40), 1), ((2, 2500), 1), ((3, 1), 1), ((0, 4), 1)], ids=str
+)
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_layer_norm(cuda, cupy, rng, shape, axes, plain, dtype):
@@ -59,4 +63,6 @@ def test_a_large_mean_costs_no_digits(cuda, cupy, rng):
 def test_schedule_orders(cuda, cupy, rng, order):
     for shape in ((3, 70), (2, 3000)):
         (x,), (wide,) = given(cupy, rng, "f4", shape)
-        compare(cuda.layer_norm(x, None, None, axes=1, eps=1e-5), cpu.layer_norm(wide, None, None, axes=1, eps=1e-5), "f4")
+        compare(
+            cuda.layer_norm(x, None, None, axes=1, eps=1e-5), cpu.layer_norm(wide, None, None, axes=1, eps=1e-5), "f4"
+        )

@@ -67,7 +67,9 @@ def test_any_layout_and_alignment(cuda, cupy, rng):
     whole, grad = rng.standard_normal((6, 5)), rng.standard_normal((6, 5))
     for cut in (lambda a: a.T, lambda a: a[1:], lambda a: a[:, ::2], lambda a: a.reshape(-1)[1:]):
         on = cupy.asarray(whole)
-        cuda.adagrad_(cut(on), cut(cupy.asarray(grad)), cupy.zeros(cut(on).shape), lr=0.1, eps=0.0, weight_decay=0, maximize=False)
+        cuda.adagrad_(
+            cut(on), cut(cupy.asarray(grad)), cupy.zeros(cut(on).shape), lr=0.1, eps=0.0, weight_decay=0, maximize=False
+        )
         expected = whole.copy()
         cut(expected)[...] -= 0.1 * np.sign(cut(grad))
         np.testing.assert_allclose(on.get(), expected, rtol=1e-12)
@@ -77,7 +79,9 @@ def test_any_layout_and_alignment(cuda, cupy, rng):
 def test_lists_of_parameters(cuda, cupy, rng, order, name, there, settings):
     sizes = [(5,), (0, 3), (), (7, 11), (9000,)] + [(3,)] * 70
     dtypes = ["f4"] * 40 + ["f8"] * 35
-    lists = [[rng.uniform(0.5, 1, s).astype(d) for s, d in zip(sizes, dtypes, strict=True)] for _ in range(2 + len(there))]
+    lists = [
+        [rng.uniform(0.5, 1, s).astype(d) for s, d in zip(sizes, dtypes, strict=True)] for _ in range(2 + len(there))
+    ]
     lists[2:] = [x if one else None for x, one in zip(lists[2:], there, strict=True)]
     on = [None if x is None else [cupy.asarray(a) for a in x] for x in lists]
     three_steps(cuda, name, on, settings)
@@ -92,3 +96,36 @@ def test_first_does_not_read_the_buffer(cuda, cupy):
     param, buf = cupy.ones(5), cupy.full(5, np.nan)
     cuda.sgd_(param, cupy.ones(5), buf, **{**SGD, "weight_decay": 0, "first": True})
     assert buf.get().tolist() == [1] * 5
+
+
+SIZES = [(5,), (), (0,), (33, 7), (9000,), *[(3,)] * 70]
+
+
+def test_norm_of_all_gradients(cuda, cupy, rng, order):
+    for dtypes, kind in ((["f4"], "f4"), (["f4", "f8", "f2"], "f8"), (["f2"], "f4")):
+        grads = [rng.standard_normal(s).astype(dtypes[i % len(dtypes)]) for i, s in enumerate(SIZES)]
+        norm = cuda.gradient_norm([cupy.asarray(g) for g in grads])
+        assert norm.dtype == kind and norm.shape == () and cpu.gradient_norm(grads).dtype == kind
+        exact = np.sqrt(sum((g.astype("f8") ** 2).sum() for g in grads))
+        assert float(norm) == pytest.approx(exact, rel=1e-7)
+        assert float(cpu.gradient_norm(grads)) == pytest.approx(exact, rel=1e-7)
+    assert float(cuda.gradient_norm([cupy.full(2, 3e30, "f4")])) == pytest.approx(2**0.5 * 3e30, rel=1e-6)
+
+
+@pytest.mark.parametrize("most, share", [(100.0, 1.0), (2.5, 0.5), (0.0, 0.0)])
+def test_clip(cuda, cupy, rng, most, share):
+    for dtype, tolerance in (("f4", 1e-6), ("f2", 1e-3), ("f8", 1e-6)):
+        grads = [rng.standard_normal(s).astype(dtype) for s in SIZES]
+        on = [cupy.asarray(g) for g in grads]
+        expected = [g * share for g in grads]
+        cuda.clip_(on, cupy.full((), 5.0, "f4"), most)
+        cpu.clip_(grads, np.float32(5), most)
+        for got, twin, wanted in zip(on, grads, expected, strict=True):
+            np.testing.assert_allclose(got.get(), wanted, rtol=tolerance)
+            np.testing.assert_allclose(twin, wanted, rtol=tolerance)
+
+
+def test_a_norm_that_is_not_a_number_spoils_every_gradient(cuda, cupy):
+    grads = [cupy.asarray(np.array([1.0, np.nan])), cupy.ones(3)]
+    cuda.clip_(grads, cuda.gradient_norm(grads), 1.0)
+    assert all(np.isnan(g.get()).all() for g in grads)

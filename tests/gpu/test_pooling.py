@@ -31,7 +31,9 @@ def test_max(cuda, cupy, rng, order, window, dilation, dtype):
     wanted = cpu.scatter_planes(g, at, plane=(9, 7))
     for windows in (None, pool_windows((9, 7), **window)):
         got = cuda.scatter_planes(cupy.asarray(g), places, plane=(9, 7), windows=windows)
-        np.testing.assert_allclose(got.get(), wanted, rtol=1e-2 if dtype == "f2" else 1e-5, atol=1e-2 if dtype == "f2" else 1e-5)
+        np.testing.assert_allclose(
+            got.get(), wanted, rtol=1e-2 if dtype == "f2" else 1e-5, atol=1e-2 if dtype == "f2" else 1e-5
+        )
     np.testing.assert_array_equal(cuda.gather_planes(cupy.asarray(x), places).get(), cpu.gather_planes(x, at))
 
 

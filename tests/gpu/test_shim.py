@@ -24,8 +24,8 @@ def launch(monkeypatch):
 
     monkeypatch.setattr(runtime, "source", source)
     runtime._module.cache_clear(), runtime._kernel.cache_clear()
-    yield lambda name, dtype, grid, block, args, **defines: runtime.launch(
-        "faults", name, dtype, grid, block, args, **{"BARRIER": "__syncthreads()", **defines}
+    yield lambda name, dtype, grid, block, args, **options: runtime.launch(
+        "faults", name, dtype, grid, block, args, **{"BARRIER": "__syncthreads()", "BEFORE": 0, **options}
     )
     runtime._module.cache_clear(), runtime._kernel.cache_clear()
 
@@ -39,25 +39,72 @@ def test_a_kernel_with_barriers(launch, cupy, rng, order, dtype):
     np.testing.assert_allclose(out.get(), expected, rtol=1e-5)
 
 
-def test_a_missing_barrier_is_seen_in_some_order(launch, cupy, rng):
-    from hostsim import raw
+def test_a_missing_barrier_is_seen(launch, cupy, rng, order):
+    x, out = cupy.asarray(rng.standard_normal(64), "f4"), cupy.empty(1, "f4")
+    with pytest.raises(
+        RuntimeError, match=r"block_totals: thread \d+ of block \(0, 0, 0\) \w+ byte \d+ of static shared .* a race"
+    ):
+        launch("block_totals", "f4", 1, 64, (x, out, np.int32(64)), BARRIER="")
 
-    x, wrong = rng.standard_normal(64).astype("f4"), []
-    for name in raw.ORDERS:
-        raw.order = name
-        out = cupy.empty(1, "f4")
-        launch("block_totals", "f4", 1, 64, (cupy.asarray(x), out, np.int32(64)), BARRIER="")
-        wrong.append(not np.allclose(out.get(), x.sum(), rtol=1e-4))
-    raw.order = "forward"
-    assert any(wrong)
+
+def test_a_missing_warp_barrier_is_seen(launch, cupy, rng, order):
+    x, out = cupy.asarray(rng.standard_normal(20), "f4"), cupy.empty(20, "f4")
+    launch("neighbours", "f4", 1, 32, (x, out, 20))
+    assert out.get().tolist() == x.get()[[0, *range(19)]].tolist()
+    with pytest.raises(
+        RuntimeError, match="static shared memory, which thread .*, and no barrier lies between: a race"
+    ):
+        launch("neighbours", "f4", 1, 32, (x, out, 20), MISSING=1)
+
+
+def test_blocks_that_write_to_one_place_are_seen(launch, cupy, order):
+    for grid, block, other in ((1, 2, r"thread \d"), (2, 1, "thread 0 of another block")):
+        with pytest.raises(RuntimeError, match=rf"writes element 0 of argument 1, which {other} wrote, and no barrier"):
+            launch("all_write_one", "f4", grid, block, (cupy.empty(3, "f4"),))
+
+
+def test_atomics_are_no_race(launch, cupy, order):
+    total, out = cupy.zeros(1, "i4"), cupy.empty(3, "f4")
+    launch("count", "f4", 3, 40, (total, out))
+    assert int(total[0]) == 120 and out.get().tolist() == [40] * 3
+
+
+def test_shared_memory_is_poisoned(launch, cupy, order):
+    out = cupy.empty(8, "f4")
+    for _ in range(2):  # also what an earlier launch left there
+        launch("unset_shared", "f4", 1, 8, (out,), shared=32)
+        np.testing.assert_array_equal(out.get(), [2] * 4 + [np.nan] * 4)
+
+
+def test_dynamic_shared_memory_has_an_end(launch, cupy):
+    out = cupy.empty(1, "f4")
+    launch("shared_beyond", "f4", 1, 1, (out, 15000), shared=60004)
+    with pytest.raises(RuntimeError, match="writes byte 64 of dynamic shared memory, beyond its end"):
+        launch("shared_beyond", "f4", 1, 1, (out, 16), shared=64)
+    with pytest.raises(RuntimeError, match="a GPU refuses the grid .*, 300000 bytes of dynamic shared memory"):
+        launch("shared_beyond", "f4", 1, 1, (out, 0), shared=300000)
 
 
 def test_writes_beyond_an_array_are_seen(launch, cupy):
     x, out = cupy.zeros(5, "f4"), cupy.empty(5, "f4")
     launch("copy", "f4", 1, 32, (x, out, 5, 0))
     assert out.get().tolist() == [0] * 5
-    with pytest.raises(RuntimeError, match=r"kernel copy wrote behind an array of shape \(5,\)"):
+    with pytest.raises(RuntimeError, match="kernel copy: thread 5 .* writes element 5 of argument 2, beyond its end"):
         launch("copy", "f4", 1, 32, (x, out, 5, 1))
+
+
+@pytest.mark.parametrize("before, element", [(0, 5), (1, -1)])
+def test_reads_beyond_an_array_are_seen(launch, cupy, before, element):
+    x, out = cupy.zeros(5, "f4"), cupy.empty(5, "f4")
+    with pytest.raises(RuntimeError, match=f"reads element {element} of argument 1, beyond its end"):
+        launch("reads_beyond", "f4", 1, 32, (x, out, 5), BEFORE=before)
+
+
+def test_fences_are_checked(cupy, launch):
+    x = cupy.zeros(5, "f4")
+    x.memory.bytes[x.memory.start + 20] = 1  # as a kernel would through a pointer of its own
+    with pytest.raises(RuntimeError, match="kernel copy wrote behind argument 1 of 20 bytes"):
+        launch("copy", "f4", 1, 32, (x, cupy.empty(5, "f4"), 5, 0))
 
 
 def test_fresh_memory_is_poisoned(cupy):
@@ -96,13 +143,13 @@ def test_16_bit_types(launch, cupy, dtype):
     assert out.get().astype(float).tolist() == [0.5, 1.0, 1.5]
 
 
-def test_divergent_barriers_and_deadlocks_are_named(launch, cupy):
+def test_divergent_barriers_and_deadlocks_are_named(launch, cupy, order):
     out = cupy.empty(1, "f4")
     with pytest.raises(RuntimeError, match="divergent barrier"):
         launch("half_the_block_waits", "f4", 1, 64, (out,))
     flag = cupy.zeros(1, "i4")
     with pytest.raises(RuntimeError, match="deadlock: every thread"):
-        launch("waits_for_another_block", "f4", 2, 1, (flag,))
+        launch("waits_for_another_block", "f4", 1, 33, (flag,))
 
 
 def test_grids_that_a_gpu_refuses(launch, cupy):
@@ -145,3 +192,20 @@ def test_capture_refuses_what_waits(cupy):
     with module.capturing(in_pool=False), pytest.raises(RuntimeError, match="new memory outside the graph's pool"):
         x + 1
     assert y.get().tolist() == [2] * 3
+
+
+def test_a_graph_is_replayed(launch, cupy, cuda, rng):
+    x, stream = cupy.ones((3, 3), "f4"), cupy.cuda.Stream(non_blocking=True)
+    out = cupy.empty((3, 3), "f4")
+    cuda.matmul(x, x)  # makes the library's handle and workspace
+    with cupy.cuda.using_allocator(cupy.cuda.MemoryPool().malloc), stream:
+        stream.begin_capture()
+        launch("scale", "f4", 1, 32, (x, out, 9, 2.0))
+        y = cuda.matmul(out, x)
+        x += 1
+        z = y.sum(axis=0)
+        graph = stream.end_capture()
+    assert x.get().tolist() == [[1] * 3] * 3 and np.isnan(out.get()).all() and np.isnan(z.get()).all()
+    for n in (1, 2):
+        graph.launch(stream)
+        assert z.get().tolist() == [18 * n * n] * 3 and x.get()[0, 0] == n + 1

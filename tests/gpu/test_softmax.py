@@ -6,7 +6,16 @@ import pytest
 from chainrule.kernels import cpu
 
 TOLERANCE = {"f8": 1e-13, "f4": 2e-6, "f2": 4e-3}
-SHAPES = [((3, 5), 1), ((1, 1), 1), ((2, 33), -1), ((4, 3, 7), 1), ((5, 2), 0), ((2, 2500), 1), ((0, 3), 1), ((3, 257), 1)]
+SHAPES = [
+    ((3, 5), 1),
+    ((1, 1), 1),
+    ((2, 33), -1),
+    ((4, 3, 7), 1),
+    ((5, 2), 0),
+    ((2, 2500), 1),
+    ((0, 3), 1),
+    ((3, 257), 1),
+]
 
 
 def close(got, expected, dtype):
@@ -24,7 +33,9 @@ def test_along_an_axis(cuda, cupy, rng, shape, axis, dtype):
     for name in ("softmax_backward", "log_softmax_backward"):
         expected = getattr(cpu, name)(g.astype("f8"), p.astype("f8"), axis)
         got = getattr(cuda, name)(cupy.asarray(g), cupy.asarray(p), axis)
-        np.testing.assert_allclose(got.get(), expected, rtol=1e-1 if dtype == "f2" else 1e-4, atol=TOLERANCE[dtype] * 300)
+        np.testing.assert_allclose(
+            got.get(), expected, rtol=1e-1 if dtype == "f2" else 1e-4, atol=TOLERANCE[dtype] * 300
+        )
 
 
 def test_schedule_orders(cuda, cupy, rng, order):
@@ -39,7 +50,9 @@ def test_extremes(cuda, cupy):
     for wide in (rows, np.repeat(rows, 40, 1)):
         with np.errstate(all="ignore"):
             for name in ("softmax", "log_softmax", "logsumexp"):
-                np.testing.assert_allclose(getattr(cuda, name)(cupy.asarray(wide), 1).get(), getattr(cpu, name)(wide, 1))
+                np.testing.assert_allclose(
+                    getattr(cuda, name)(cupy.asarray(wide), 1).get(), getattr(cpu, name)(wide, 1)
+                )
 
 
 def test_logsumexp_over_several_axes(cuda, cupy, rng):

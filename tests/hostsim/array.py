@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 
-from .memory import Memory, refuse_in_capture
+from .memory import Memory, do, record, refuse_in_capture
 
 _REFUSED = (
     "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
@@ -36,9 +36,9 @@ class ndarray:
     itemsize = property(lambda self: self.inner.itemsize)
     nbytes = property(lambda self: self.inner.nbytes)
     strides = property(lambda self: self.inner.strides)
-    T = property(lambda self: look(self, self.inner.T))
-    mT = property(lambda self: look(self, self.inner.mT))
-    real = property(lambda self: look(self, self.inner.real))
+    T = property(lambda self: look(self, lambda inner=self.inner: inner.T))
+    mT = property(lambda self: look(self, lambda inner=self.inner: inner.mT))
+    real = property(lambda self: look(self, lambda inner=self.inner: inner.real))
     data = property(lambda self: types.SimpleNamespace(ptr=self.inner.ctypes.data))
     device = property(lambda self: types.SimpleNamespace(id=0))
 
@@ -103,46 +103,49 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
-        return look(self, self.inner[_index(index)])
+        index = _index(index)
+        return look(self, lambda inner=self.inner: inner[index])
 
     def __setitem__(self, index, value):
         _refuse_numpy(value)
-        self.inner[_index(index)] = unwrap(value)
+        inner, index, value = self.inner, _index(index), unwrap(value)
+        do(lambda: operator.setitem(inner, index, value))
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         if not copy and self.dtype == np.dtype(dtype):
             return self
-        return own(self.inner.astype(dtype, order=order))
+        return fresh(lambda inner=self.inner: inner.astype(dtype, order=order))
 
     def copy(self, order="C"):
-        return own(self.inner.copy(order))
+        return fresh(lambda inner=self.inner: inner.copy(order))
 
     def reshape(self, *shape, order="C"):
-        return look(self, self.inner.reshape(*shape, order=order))
+        return look(self, lambda inner=self.inner: inner.reshape(*shape, order=order))
 
     def ravel(self, order="C"):
-        return look(self, self.inner.ravel(order))
+        return look(self, lambda inner=self.inner: inner.ravel(order))
 
     def flatten(self, order="C"):
-        return own(self.inner.flatten(order))
+        return fresh(lambda inner=self.inner: inner.flatten(order))
 
     def transpose(self, *axes):
-        return look(self, self.inner.transpose(*axes))
+        return look(self, lambda inner=self.inner: inner.transpose(*axes))
 
     def swapaxes(self, a, b):
-        return look(self, self.inner.swapaxes(a, b))
+        return look(self, lambda inner=self.inner: inner.swapaxes(a, b))
 
     def squeeze(self, axis=None):
-        return look(self, self.inner.squeeze(axis))
+        return look(self, lambda inner=self.inner: inner.squeeze(axis))
 
     def diagonal(self, offset=0, axis1=0, axis2=1):
-        return look(self, self.inner.diagonal(offset, axis1, axis2))
+        return look(self, lambda inner=self.inner: inner.diagonal(offset, axis1, axis2))
 
     def view(self, dtype=None, array_class=None):
-        return look(self, self.inner.view() if dtype is None else self.inner.view(dtype))
+        return look(self, lambda inner=self.inner: inner.view() if dtype is None else inner.view(dtype))
 
     def fill(self, value):
-        self.inner.fill(unwrap(value))
+        inner, value = self.inner, unwrap(value)
+        do(lambda: inner.fill(value))
 
     def set(self, values, stream=None):
         refuse_in_capture("set()")
@@ -188,6 +191,13 @@ def refuse_in_capture_if_new_memory(size):
         refuse_in_capture("new memory outside the graph's pool")
 
 
+def fresh(compute):
+    """A new array of what `compute()` gives, computed anew at each replay of a graph that is captured."""
+    made = own(compute())
+    record(lambda: made.inner.__setitem__(..., compute()))
+    return made
+
+
 def own(result):
     """A NumPy result as an array of the GPU with memory of its own, laid out alike."""
     result = np.asarray(result)
@@ -197,11 +207,12 @@ def own(result):
     return made
 
 
-def look(parent, result):
+def look(parent, compute):
     """A result that may look at its parent's memory, or has its own."""
+    result = compute()
     if not isinstance(result, np.ndarray) or not np.may_share_memory(result, parent.inner):
         if not (isinstance(result, np.ndarray) and result.size == 0 and result.base is not None):
-            return own(result)
+            return fresh(compute)
     made = object.__new__(ndarray)
     made.inner, made.memory = result, parent.memory
     made.base = parent if parent.base is None else parent.base
@@ -255,9 +266,8 @@ def _in_place(name):
 
     def method(self, other):
         _refuse_numpy(other)
-        inner = self.inner
-        result = function(inner, unwrap(other))
-        assert result is inner
+        inner, other = self.inner, unwrap(other)
+        do(lambda: function(inner, other))
         return self
 
     return method

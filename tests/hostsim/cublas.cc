@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <vector>
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
 
@@ -60,9 +62,22 @@ struct Operation { int compute, scale, ta = 0, tb = 0, epilogue = 1; const void*
 struct Layout { int type; uint64_t rows, columns; int64_t ld; };
 struct Found { uint64_t algorithm[8]; size_t workspace; int32_t status; float waves; int32_t reserved[4]; };
 
+// Calls noted while a graph is captured, to be made again when it is replayed.
+bool recording = false;
+std::vector<std::function<void()>> calls;
+
+void run(std::function<void()> call) {
+  call();
+  if (recording) calls.push_back(call);
+}
+
 }  // namespace
 
 extern "C" {
+
+void host_record(int on) { recording = on; }
+int host_calls() { return calls.size(); }
+void host_replay(int i) { calls[i](); }
 
 int cublasCreate_v2(Handle** handle) { *handle = new Handle; return OK; }
 int cublasSetStream_v2(Handle* h, void* stream) {
@@ -83,9 +98,12 @@ int cublasGemmStridedBatchedEx(Handle* h, int ta, int tb, int m, int n, int k, c
   if (!h || h->alive != 0xC0B1A5 || !h->workspace || h->size < (4u << 20)) return NOT_INITIALIZED;
   if (a_type != b_type || a_type != c_type || !known(a_type, compute) || algorithm != -1) return INVALID;
   if (m < 0 || n < 0 || k < 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m || lda < 1 || ldb < 1) return INVALID;
-  for (int i = 0; i < count; i++)
-    product(ta, tb, m, n, k, scalar(alpha, compute), at(A, a_type, i * a_apart), lda, at(B, a_type, i * b_apart), ldb,
-            scalar(beta, compute), const_cast<void*>(at(C, a_type, i * c_apart)), ldc, a_type, nullptr, false);
+  const double one = scalar(alpha, compute), other = scalar(beta, compute);
+  run([=] {
+    for (int i = 0; i < count; i++)
+      product(ta, tb, m, n, k, one, at(A, a_type, i * a_apart), lda, at(B, a_type, i * b_apart), ldb, other,
+              const_cast<void*>(at(C, a_type, i * c_apart)), ldc, a_type, nullptr, false);
+  });
   return OK;
 }
 
@@ -132,8 +150,13 @@ int cublasLtMatmul(Handle* h, Operation* op, const void* alpha, const void* A, L
   if (a_rows != uint64_t(m) || b_rows != uint64_t(k) || (op->tb ? b->rows : b->columns) != uint64_t(n)) return INVALID;
   bool biased = op->epilogue & 4, relu = op->epilogue & 2;
   if (biased && !op->bias) return INVALID;
-  product(op->ta, op->tb, m, n, k, scalar(alpha, op->compute), A, a->ld, B, b->ld, scalar(beta, op->compute), D, d->ld,
-          a->type, biased ? op->bias : nullptr, relu);
+  const double one = scalar(alpha, op->compute), other = scalar(beta, op->compute);
+  const Operation now = *op;
+  const Layout left = *a, right = *b, into = *d;
+  run([=] {
+    product(now.ta, now.tb, m, n, k, one, A, left.ld, B, right.ld, other, D, into.ld, left.type,
+            biased ? now.bias : nullptr, relu);
+  });
   return OK;
 }
 

@@ -1,10 +1,10 @@
-// Runs CUDA C++ kernels on the CPU: one fiber per CUDA thread, on x86-64 or aarch64, with g++ and no driver.
+// Runs CUDA C++ kernels on the CPU: one fiber per CUDA thread, on x86-64, with g++ and no driver.
 //
 // A scheduler resumes the fibers of a block until each waits or has returned. Threads give way at barriers and warp
 // operations alone, so between two of them the order of threads is the scheduler's choice, and a race is a choice that
 // changes the result. There are four orders: forward, reverse, shuffled, and hesitant (shuffled, and each thread is
-// passed over every now and then). Shared memory is poisoned with NaN before each block.
-// Not seen here: weak memory between blocks, bank conflicts, speed.
+// passed over every now and then). Shared memory is poisoned with NaN before each block; watch.h sees races that change
+// nothing too. Not seen here: weak memory between blocks, bank conflicts, speed.
 #pragma once
 
 #include <sys/mman.h>
@@ -54,7 +54,8 @@ struct alignas(16) int4 { int x, y, z, w; };
 #define __align__(n) alignas(n)
 #define __constant__ static
 #define __grid_constant__
-#define __shared__ static  // blocks run one after the other in one thread of the system
+#define __shared__ static  // blocks run one after the other; in cooperative launches only dynamic shared memory will do
+#define UNWATCHED __attribute__((no_sanitize_thread))
 
 namespace host {
 
@@ -67,6 +68,8 @@ struct Fiber {
   Mode mode = RETURNED;
   uint3 thread, block;
   unsigned number;        // within the block
+  uint32_t run;           // the block's, counted over all launches
+  uint32_t block_barriers, warp_barriers;  // passed so far
   char* shared;           // the block's dynamic shared memory
   uint64_t exchanged = 0; // what a shuffle passes on
 };
@@ -81,13 +84,16 @@ struct Machine {
   void* arguments = nullptr;
   std::vector<Fiber> fibers;
   std::vector<char> shared_bytes;
+  char* shared_start = nullptr;  // of the first block's
   Order order = FORWARD;
+  bool together = false;  // a cooperative launch: all blocks run at once
+  uint32_t runs = 0;
   uint64_t random = 88172645463325252ull;
   const char* error = nullptr;
 };
 
 static Machine machine;
-static const size_t STACK = 64 * 1024;
+static const size_t STACK = 64 * 1024, FENCE = 256;
 
 // Saves the callee-saved registers on the present stack, its pointer in *save, and goes on with the stack `to`.
 extern "C" void host_switch(void** save, void* to);
@@ -101,13 +107,19 @@ asm(".text\n.globl host_switch\n.hidden host_switch\n.type host_switch,@function
 #error "the CUDA stand-in switches fibers on x86-64 alone so far"
 #endif
 
-inline void wait(Mode mode) {
+}  // namespace host
+
+#include "watch.h"
+
+namespace host {
+
+UNWATCHED inline void wait(Mode mode) {
   Fiber* fiber = machine.current;
   fiber->mode = mode;
   host_switch(&fiber->stack_pointer, machine.scheduler);
 }
 
-inline void body() {
+UNWATCHED inline void body() {
   machine.kernel(machine.arguments);
   Fiber* fiber = machine.current;
   fiber->mode = RETURNED;
@@ -115,7 +127,7 @@ inline void body() {
   __builtin_unreachable();
 }
 
-inline void prepare(Fiber& fiber) {
+UNWATCHED inline void prepare(Fiber& fiber) {
   if (!fiber.stack)
     fiber.stack = static_cast<char*>(
         mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
@@ -127,7 +139,7 @@ inline void prepare(Fiber& fiber) {
   fiber.mode = READY;
 }
 
-inline void resume(Fiber& fiber) {
+UNWATCHED inline void resume(Fiber& fiber) {
   fiber.mode = READY;
   machine.current = &fiber;
   machine.thread = fiber.thread;
@@ -136,7 +148,7 @@ inline void resume(Fiber& fiber) {
   host_switch(&machine.scheduler, fiber.stack_pointer);
 }
 
-inline uint64_t random_number() {
+UNWATCHED inline uint64_t random_number() {
   uint64_t& r = machine.random;
   r ^= r << 13;
   r ^= r >> 7;
@@ -147,27 +159,27 @@ inline uint64_t random_number() {
 // The order in which n things are visited: an affine permutation where it is shuffled.
 struct Visit {
   unsigned n, factor = 1, offset = 0;
-  explicit Visit(unsigned n) : n(n) {
+  UNWATCHED explicit Visit(unsigned n) : n(n) {
     if (machine.order < SHUFFLED || n < 2) return;
     offset = random_number() % n;
     do factor = 1 + random_number() % n;
     while (std::gcd(factor, n) != 1);
   }
-  unsigned operator[](unsigned i) const {
+  UNWATCHED unsigned operator[](unsigned i) const {
     if (machine.order == FORWARD) return i;
     if (machine.order == REVERSE) return n - 1 - i;
     return (uint64_t(i) * factor + offset) % n;
   }
 };
 
-inline bool fail(const char* why) {
+UNWATCHED inline bool fail(const char* why) {
   machine.error = why;
   return false;
 }
 
 struct Tally { unsigned warp = 0, block = 0, grid = 0, spinning = 0, returned = 0; };
 
-inline Tally count(const Fiber* fibers, unsigned n) {
+UNWATCHED inline Tally count(const Fiber* fibers, unsigned n) {
   Tally t;
   for (unsigned i = 0; i < n; i++) {
     Mode m = fibers[i].mode;
@@ -177,13 +189,16 @@ inline Tally count(const Fiber* fibers, unsigned n) {
   return t;
 }
 
-inline void release(Fiber* fibers, unsigned n, Mode mode) {
-  for (unsigned i = 0; i < n; i++)
-    if (fibers[i].mode == mode) fibers[i].mode = READY;
+UNWATCHED inline void release(Fiber* fibers, unsigned n, Mode mode) {
+  for (unsigned i = 0; i < n; i++) {
+    if (fibers[i].mode != mode) continue;
+    fibers[i].mode = READY;
+    (mode == AT_WARP ? fibers[i].warp_barriers : fibers[i].block_barriers)++;
+  }
 }
 
 // Runs a warp until none of its threads can go on by itself. Whether something moved is noted in `moved`.
-inline bool run_warp(Fiber* warp, unsigned n, bool& moved) {
+UNWATCHED inline bool run_warp(Fiber* warp, unsigned n, bool& moved) {
   for (;;) {
     Visit lanes(n);
     for (unsigned i = 0; i < n; i++) {
@@ -191,7 +206,7 @@ inline bool run_warp(Fiber* warp, unsigned n, bool& moved) {
       bool spinning = fiber.mode == SPINNING;
       if (fiber.mode != READY && !spinning) continue;
       if (machine.order == HESITANT && random_number() % 4 == 0) {
-        moved = true;
+        moved |= !spinning;
         continue;
       }
       resume(fiber);
@@ -206,24 +221,23 @@ inline bool run_warp(Fiber* warp, unsigned n, bool& moved) {
 }
 
 // Runs `count_of_blocks` blocks from `first` on together: one for an ordinary launch, the grid for a cooperative one.
-inline bool run(unsigned first, unsigned count_of_blocks, size_t shared) {
+UNWATCHED inline bool run(unsigned first, unsigned count_of_blocks, size_t shared) {
   const dim3 b = machine.block_size, g = machine.grid_size;
   const unsigned n = b.x * b.y * b.z, warps = (n + 31) / 32;
-  const size_t total = size_t(n) * count_of_blocks, room = (shared + 127) / 128 * 128;
+  const size_t total = size_t(n) * count_of_blocks;
   if (machine.fibers.size() < total) machine.fibers.resize(total);
-  if (machine.shared_bytes.size() < room * count_of_blocks + 128)
-    machine.shared_bytes.resize(room * count_of_blocks + 128);
-  char* bytes = reinterpret_cast<char*>(
-      (reinterpret_cast<uintptr_t>(machine.shared_bytes.data()) + 127) & ~uintptr_t(127));
-  std::memset(bytes, 0xff, room * count_of_blocks);
+  std::memset(machine.shared_start, 0xff, shared * count_of_blocks);
   for (unsigned k = 0; k < count_of_blocks; k++) {
     unsigned block = first + k;
+    machine.runs++;
     for (unsigned i = 0; i < n; i++) {
       Fiber& fiber = machine.fibers[size_t(k) * n + i];
       fiber.number = i;
       fiber.thread = {i % b.x, i / b.x % b.y, i / (b.x * b.y)};
       fiber.block = {block % g.x, block / g.x % g.y, block / (g.x * g.y)};
-      fiber.shared = bytes + room * k;
+      fiber.run = machine.runs;
+      fiber.block_barriers = fiber.warp_barriers = 0;
+      fiber.shared = machine.shared_start + shared * k;
       prepare(fiber);
     }
   }
@@ -257,34 +271,50 @@ inline bool run(unsigned first, unsigned count_of_blocks, size_t shared) {
   return fail("deadlock: every thread that has not returned waits or spins");
 }
 
+// Room for the dynamic shared memory of some blocks, between fences; gives the bytes of one block's.
+UNWATCHED inline size_t make_room(size_t shared, unsigned blocks) {
+  shared = (shared + 127) / 128 * 128;
+  machine.shared_bytes.resize(std::max(machine.shared_bytes.size(), shared * blocks + 2 * FENCE + 128));
+  uintptr_t start = reinterpret_cast<uintptr_t>(machine.shared_bytes.data()) + FENCE + 127;
+  machine.shared_start = reinterpret_cast<char*>(start & ~uintptr_t(127));
+  return shared;
+}
+
+// What cuLaunchKernel takes: the grid's three sizes and the block's, and the arrays that are watched.
+struct Launch {
+  unsigned grid[3], block[3];
+  size_t shared;
+  int order, together, arrays;
+  const Span* spans;
+};
+
 template <class F>
-int launch(dim3 grid, dim3 block, size_t shared, int order, bool together, F kernel) {
-  machine.block_size = block;
-  machine.grid_size = grid;
-  machine.order = static_cast<Order>(order);
+UNWATCHED int launch(const Launch& l, F kernel) {
+  machine.block_size = {l.block[0], l.block[1], l.block[2]};
+  machine.grid_size = {l.grid[0], l.grid[1], l.grid[2]};
+  machine.order = static_cast<Order>(l.order);
+  machine.together = l.together;
   machine.error = nullptr;
   machine.kernel = [](void* f) { (*static_cast<F*>(f))(); };
   machine.arguments = &kernel;
-  unsigned blocks = grid.x * grid.y * grid.z;
-  if (together) return !run(0, blocks, shared);
-  Visit turn(blocks);
-  for (unsigned i = 0; i < blocks; i++)
-    if (!run(turn[i], 1, shared)) return 1;
-  return 0;
+  const unsigned blocks = l.grid[0] * l.grid[1] * l.grid[2], at_once = l.together ? blocks : 1;
+  const size_t room = make_room(l.shared, at_once);
+  watch(l.spans, l.arrays, machine.shared_start, l.together ? room * blocks : l.shared);
+  Visit turn(blocks / at_once);
+  for (unsigned i = 0; i < blocks / at_once && !machine.error; i++) run(turn[i], at_once, room);
+  unwatch();
+  machine.current = nullptr;
+  return machine.error != nullptr;
 }
 
 template <class... P, size_t... I>
-int spread(void (*kernel)(P...), const unsigned* size, size_t shared, int order, int together, void** arguments,
-           std::index_sequence<I...>) {
-  return launch(dim3{size[0], size[1], size[2]}, dim3{size[3], size[4], size[5]}, shared, order, together,
-                [=] { kernel(*reinterpret_cast<std::remove_reference_t<P>*>(arguments[I])...); });
+int launch_kernel(void (*kernel)(P...), const Launch& l, void** arguments, std::index_sequence<I...>) {
+  return launch(l, [=] { kernel(*reinterpret_cast<std::remove_reference_t<P>*>(arguments[I])...); });
 }
 
-// As cuLaunchKernel: size holds the grid's three and the block's three, arguments point to the values.
 template <class... P>
-int launch_kernel(void (*kernel)(P...), const unsigned* size, size_t shared, int order, int together,
-                  void** arguments) {
-  return spread(kernel, size, shared, order, together, arguments, std::index_sequence_for<P...>{});
+int launch_kernel(void (*kernel)(P...), const Launch& l, void** arguments) {
+  return launch_kernel(kernel, l, arguments, std::index_sequence_for<P...>{});
 }
 
 // What a kernel takes, so that the caller can compare: bytes of each parameter, negative for pointers, +100 for floats.
@@ -346,8 +376,18 @@ inline unsigned __ballot_sync(unsigned, int vote) {
   for (int i = 0; i < 32; i++) all |= unsigned(__shfl_sync(~0u, int(vote != 0), i)) << i;
   return all;
 }
-template <class V> V atomicAdd(V* p, V v) { V old = *p; *p = old + v; return old; }
-template <class V> V atomicMax(V* p, V v) { V old = *p; if (v > old) *p = v; return old; }
+template <class V, class F> UNWATCHED V at_once(V* p, F change) {
+  host::touch(p, sizeof(V), false, true);
+  V old = *p;
+  host::touch(p, sizeof(V), true, true);
+  *p = change(old);
+  return old;
+}
+template <class V> V atomicAdd(V* p, V v) { return at_once(p, [=](V old) { return old + v; }); }
+template <class V> V atomicMax(V* p, V v) { return at_once(p, [=](V old) { return v > old ? v : old; }); }
+template <class V> V atomicMin(V* p, V v) { return at_once(p, [=](V old) { return v < old ? v : old; }); }
+template <class V> V atomicExch(V* p, V v) { return at_once(p, [=](V) { return v; }); }
+template <class V> V atomicCAS(V* p, V seen, V v) { return at_once(p, [=](V old) { return old == seen ? v : old; }); }
 template <class V> V __ldg(const V* p) { return *p; }
 inline int __ffs(unsigned x) { return __builtin_ffs(int(x)); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }

@@ -39,3 +39,42 @@ extern "C" __global__ void waits_for_another_block(volatile int* flag) {
   if (blockIdx.x == 1) *flag = 1;
   while (*flag == 0) SPIN();
 }
+
+// Right, and with MISSING a barrier less: the order of threads decides, though the result is mostly the same.
+extern "C" __global__ void neighbours(const T* __restrict__ x, T* __restrict__ out, index_t n) {
+  __shared__ A room[32];
+  if (threadIdx.x < n) room[threadIdx.x] = to_A(x[threadIdx.x]);
+#ifndef MISSING
+  __syncwarp();
+#endif
+  if (threadIdx.x < n) out[threadIdx.x] = to_T(room[threadIdx.x ? threadIdx.x - 1 : 0]);
+}
+
+extern "C" __global__ void all_write_one(T* __restrict__ out) { out[0] = to_T(A(1)); }
+
+extern "C" __global__ void count(int* __restrict__ total, T* __restrict__ out) {
+  __shared__ int mine;
+  if (threadIdx.x == 0) mine = 0;
+  __syncthreads();
+  atomicAdd(&mine, 1);
+  __syncthreads();
+  if (threadIdx.x == 0) atomicAdd(total, mine), out[blockIdx.x] = to_T(A(mine));
+}
+
+extern "C" __global__ void unset_shared(T* __restrict__ out) {
+  __shared__ A room[8];
+  DYNAMIC_SHARED(A, more);
+  if (threadIdx.x < 4) room[threadIdx.x] = more[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = to_T(room[threadIdx.x] + more[threadIdx.x]);
+}
+
+extern "C" __global__ void reads_beyond(const T* __restrict__ x, T* __restrict__ out, index_t n) {
+  if (threadIdx.x < n) out[threadIdx.x] = to_T(A(0) * to_A(x[int(threadIdx.x) + (BEFORE ? -1 : 1)]));
+}
+
+extern "C" __global__ void shared_beyond(T* __restrict__ out, index_t at) {
+  DYNAMIC_SHARED(A, room);
+  room[at] = 1;
+  out[0] = to_T(room[at]);
+}

@@ -1,10 +1,14 @@
 """The stand-in's device memory: poisoned when it is fresh, and with a fence on either side."""
 
+import weakref
+
 import numpy as np
 
 FENCE = 256  # bytes
 _PATTERN = np.frombuffer(b"\xfe\xca\xad\xff" * (FENCE // 4), np.uint8)
 
+#: every memory that is in use
+live = weakref.WeakSet()
 #: set while a CUDA graph is captured: what a GPU would refuse then, raises here
 capturing = False
 in_pool = False
@@ -21,6 +25,11 @@ class Memory:
         self.bytes[skip : skip + FENCE] = _PATTERN
         self.bytes[self.start : self.start + size] = 0xFF
         self.bytes[self.start + size : self.start + size + FENCE] = _PATTERN
+        live.add(self)
+
+    @property
+    def address(self):
+        return self.bytes.ctypes.data + self.start
 
     def array(self, shape, dtype, strides=None):
         return np.ndarray(shape, dtype, self.bytes, self.start, strides)
@@ -33,15 +42,78 @@ class Memory:
         return "" if np.array_equal(self.bytes[end : end + FENCE], _PATTERN) else "behind"
 
 
-def check_fences(arrays, kernel):
-    for a in arrays:
-        side = a.memory.broken() if a.memory else ""
-        if side:
-            raise RuntimeError(f"kernel {kernel} wrote {side} an array of shape {a.shape} and dtype {a.dtype}")
-
-
 def refuse_in_capture(what):
     if capturing:
         raise RuntimeError(
             f"{what} while a CUDA graph is captured: it waits for the GPU, or changes the graph's memory"
         )
+
+
+# ---- graphs ----------------------------------------------------------------------------------------------------------
+
+#: emulated libraries that note their own calls while a graph is captured
+libraries = []
+_capture = None
+
+
+def do(action):
+    """Carry out an action on the GPU's memory, again at each replay of a graph that is captured."""
+    action()
+    record(action)
+
+
+def record(action):
+    """Note an action that has been carried out, if a graph is captured."""
+    if _capture is not None:
+        _capture.note_calls()
+        _capture.actions.append(action)
+
+
+class Capture:
+    """What a CUDA graph notes. On a GPU nothing runs meanwhile: memory is put back at the end, new memory poisoned."""
+
+    def __init__(self):
+        global capturing, _capture
+        if capturing:
+            raise RuntimeError("a stream is being captured already")
+        self.actions = []
+        self.before = [(memory, memory.bytes.copy()) for memory in live]
+        for library in libraries:
+            library.host_record(1)
+            library.noted = library.host_calls()
+        capturing, _capture = True, self
+
+    def note_calls(self):
+        """Take in what the libraries have been called for since."""
+        for library in libraries:
+            for call in range(library.noted, library.host_calls()):
+                self.actions.append(lambda library=library, call=call: library.host_replay(call))
+            library.noted = library.host_calls()
+
+    def end(self):
+        global capturing, _capture
+        capturing, _capture = False, None
+        self.note_calls()
+        for library in libraries:
+            library.host_record(0)
+        known = {memory for memory, _ in self.before}
+        for memory in tuple(live):
+            if memory not in known:
+                memory.bytes[memory.start : memory.start + memory.size] = 0xFF
+        for memory, content in self.before:
+            memory.bytes[...] = content
+        return Graph(self.actions)
+
+
+class Graph:
+    """Actions to be carried out again."""
+
+    def __init__(self, actions):
+        self.actions = actions
+
+    def upload(self, stream=None):
+        pass
+
+    def launch(self, stream=None):
+        for action in self.actions:
+            action()

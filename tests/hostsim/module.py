@@ -8,12 +8,13 @@ import json
 import sys
 import types
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from . import memory, raw
-from .array import look, ndarray, own, unwrap
+from .array import fresh, look, ndarray, own, unwrap
 
 NAMES = json.loads((Path(__file__).parent / "cupy_names.json").read_text())
 _HOST_TOO = {"array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray", "from_dlpack", "asnumpy"}
@@ -38,18 +39,18 @@ def _refuse_numpy(name, values):
             _refuse_numpy(name, v)
 
 
-def _wrapped(result, sources):
+def _wrapped(compute, sources):
     """Results as arrays of the GPU, looking at a source's memory where NumPy's do."""
+    result = compute()
     if isinstance(result, (tuple, list)):
-        return type(result)(_wrapped(r, sources) for r in result)
+        return type(result)(_wrapped(lambda i=i: compute()[i], sources) for i in range(len(result)))
     if isinstance(result, np.ndarray):
         for source in sources:
             if result is source.inner:
                 return source
             if result.base is not None and np.may_share_memory(result, source.inner):
-                return look(source, result)
-        return own(result)
-    return own(result) if isinstance(result, np.generic) else result
+                return look(source, compute)
+    return fresh(compute) if isinstance(result, (np.ndarray, np.generic)) else result
 
 
 def _function(name, spec):
@@ -65,10 +66,16 @@ def _function(name, spec):
         if not host:
             _refuse_numpy(name, [*args, *kwargs.values()])
         sources = list(_arrays([*args, *kwargs.values()]))
-        with np.errstate(all="ignore"):
-            made = inner(*map(unwrap, args), **{k: unwrap(v) for k, v in kwargs.items()})
-        out = kwargs.get("out")
-        return out if isinstance(out, ndarray) else _wrapped(made, sources)
+        values, named = [unwrap(a) for a in args], {k: unwrap(v) for k, v in kwargs.items()}
+
+        def compute():
+            with np.errstate(all="ignore"):
+                return inner(*values, **named)
+
+        if isinstance(kwargs.get("out"), ndarray):
+            memory.do(compute)
+            return kwargs["out"]
+        return _wrapped(compute, sources)
 
     function.__name__ = name
     return function
@@ -85,14 +92,15 @@ class Ufunc:
         return self.call(*args, **kwargs)
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
-        return own(self.inner.reduce(array.inner, axis, dtype, keepdims=keepdims))
+        return fresh(lambda: self.inner.reduce(array.inner, axis, dtype, keepdims=keepdims))
 
     def accumulate(self, array, axis=0, dtype=None, out=None):
-        return own(self.inner.accumulate(array.inner, axis, dtype))
+        return fresh(lambda: self.inner.accumulate(array.inner, axis, dtype))
 
     def at(self, array, indices, values=None):
         _refuse_numpy(self.name, [array, indices, values])
-        self.inner.at(array.inner, unwrap(indices), unwrap(values))
+        inner, indices, values = array.inner, unwrap(indices), unwrap(values)
+        memory.do(lambda: self.inner.at(inner, indices, values))
 
 
 # ---- functions that are not NumPy's ----------------------------------------------------------------------------------
@@ -118,7 +126,9 @@ def asnumpy(a, stream=None, order="C", out=None, blocking=True):
 def _taken_in(values, dtype, order, copy):
     if isinstance(values, ndarray):
         inner = np.asarray(values.inner, dtype=dtype, order=order)
-        return values if not copy and inner is values.inner else own(np.array(inner, order=order))
+        if not copy and inner is values.inner:
+            return values
+        return fresh(lambda: np.array(values.inner, dtype=dtype, order=order))
     memory.refuse_in_capture("a copy from the CPU")
     sources = list(_arrays([values]))
     return own(np.array(unwrap(values), dtype=dtype, order=order if not sources else "C"))
@@ -140,11 +150,12 @@ def ascontiguousarray(a, dtype=None):
 def from_dlpack(array, device=None, copy=None):
     if not isinstance(array, ndarray):
         raise TypeError("the array to import is not on the GPU")
-    return look(array, array.inner.view())
+    return look(array, lambda: array.inner.view())
 
 
 def scatter_add(a, slices, value):
-    np.add.at(a.inner, unwrap(slices), unwrap(value))
+    inner, slices, value = a.inner, unwrap(slices), unwrap(value)
+    memory.do(lambda: np.add.at(inner, slices, value))
 
 
 # ---- cupy.cuda -------------------------------------------------------------------------------------------------------
@@ -174,6 +185,14 @@ class Stream:
         _streams[:] = [self]
         return self
 
+    def begin_capture(self, mode=None):
+        if self.ptr == 0:
+            raise RuntimeError("the null stream cannot be captured")
+        self.capture = memory.Capture()
+
+    def end_capture(self):
+        return self.capture.end()
+
 
 class Event:
     def __init__(self, block=False, disable_timing=False, interprocess=False):
@@ -197,6 +216,22 @@ class MemoryPointer:
         self.ptr = self.inner.bytes.ctypes.data + self.inner.start
 
 
+class MemoryPool:
+    """A pool of a graph's own; the default one is None."""
+
+    def malloc(self, size):
+        return MemoryPointer(size)
+
+
+@contextmanager
+def using_allocator(allocator=None):
+    before, memory.in_pool = memory.in_pool, allocator is not None
+    try:
+        yield
+    finally:
+        memory.in_pool = before
+
+
 class OutOfMemoryError(MemoryError):
     pass
 
@@ -206,6 +241,7 @@ def _cuda():
     cuda.Stream, cuda.Event = Stream, Event
     cuda.get_current_stream = lambda: _streams[-1]
     cuda.alloc = MemoryPointer
+    cuda.MemoryPool, cuda.using_allocator = MemoryPool, using_allocator
     cuda.is_available = lambda: True
     cuda.runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
     cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
@@ -244,7 +280,8 @@ def _linalg(name):
 
     def function(*args, **kwargs):
         _refuse_numpy(name, args)
-        return _wrapped(inner(*map(unwrap, args), **kwargs), [])
+        values = [unwrap(a) for a in args]
+        return _wrapped(lambda: inner(*values, **kwargs), [])
 
     return function
 
@@ -265,9 +302,13 @@ def install():
     )
 
 
+@cache
 def _cublas():
     text = (Path(__file__).parent / "cublas.cc").read_text()
-    return raw.compiled(text, ())._name
+    library = raw.compiled(text, ())
+    library.noted = 0
+    memory.libraries.append(library)
+    return library._name
 
 
 @contextmanager

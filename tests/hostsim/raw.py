@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from .array import ndarray
-from .memory import check_fences
+from .memory import do, live
 
 HERE = Path(__file__).parent
+# Each access to memory calls a function of watch.h, not of g++'s own library; shared memory is the module's alone.
+_WATCHED = ("-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-nodefaultlibs", "-Wl,-Bsymbolic")
+_WATCHED += ("-fno-gnu-unique", "-lstdc++", "-lm", "-lc", "-lgcc_s")
 ORDERS = ("forward", "reverse", "shuffled", "hesitant")
 #: the order that launches take; tests set it
 order = "forward"
@@ -57,7 +60,7 @@ def _command(options):
 def _made(kind, text, options, make):
     """The path of what `make(command, path)` made of a text, from the cache if it is there."""
     command = _command(options)
-    parts = [text, *command, *((HERE / name).read_text() for name in ("cuda_on_cpu.h", "cublas.cc"))]
+    parts = [text, *command, *(path.read_text() for path in sorted(HERE.glob("*.h")))]
     target = cache_folder() / (hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24] + kind)
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -88,14 +91,18 @@ class RawModule:
     def __init__(self, *, code, options=(), backend="nvrtc", enable_cooperative_groups=False):
         names = kernel_names(code, tuple(options))
         entries = "".join(
-            f'extern "C" int launch_{n}(const unsigned* s, size_t d, int o, int t, void** a)'
-            f"{{ return host::launch_kernel({n}, s, d, o, t, a); }}\n"
+            f'extern "C" int launch_{n}(const host::Launch* launch, void** arguments)'
+            f"{{ return host::launch_kernel({n}, *launch, arguments); }}\n"
             f'extern "C" int widths_{n}(int* out) {{ return host::widths({n}, out); }}\n'
             for n in names
         )
         text = f'#include "cuda_on_cpu.h"\n#line 1 "kernels.cu"\n{code}\n{entries}'
         text += 'extern "C" const char* last_error() { return host::machine.error; }\n'
-        self.library, self.names, self.together = compiled(text, tuple(options)), names, enable_cooperative_groups
+        self.library, self.names, self.together = (
+            compiled(text, (*options, *_WATCHED)),
+            names,
+            enable_cooperative_groups,
+        )
         self.library.last_error.restype = ctypes.c_char_p
 
     def get_function(self, name):
@@ -109,6 +116,7 @@ class Function:
 
     def __init__(self, module, name):
         self.module, self.name = module, name
+        self.max_dynamic_shared_size_bytes = 48 << 10
         self.enter = getattr(module.library, f"launch_{name}")
         room = (ctypes.c_int * 128)()
         self.widths = list(room[: getattr(module.library, f"widths_{name}")(room)])
@@ -120,18 +128,65 @@ class Function:
                 f"kernel {self.name} takes {self.widths} and received {list(given)} (bytes; negative: a pointer; +100: "
                 "floating): a GPU would read garbage"
             )
-        sizes = (ctypes.c_uint * 6)(*(tuple(grid) + (1, 1, 1))[:3], *(tuple(block) + (1, 1, 1))[:3])
-        if not 0 < np.prod(sizes[3:]) <= 1024 or 0 in sizes[:3] or max(sizes[1:3]) > 65535 or shared_mem > 227 << 10:
-            raise RuntimeError(f"kernel {self.name}: a GPU refuses the grid {grid}, block {block}, {shared_mem} bytes")
-        if shared_mem > 48 << 10:
-            raise RuntimeError(f"kernel {self.name}: more than 48 KiB of shared memory needs an attribute set first")
+        grid, block = ((*size, 1, 1)[:3] for size in (grid, block))
+        most = min(self.max_dynamic_shared_size_bytes, 227 << 10)
+        if not 0 < np.prod(block) <= 1024 or 0 in grid or max(grid[1:]) > 65535 or shared_mem > most:
+            raise RuntimeError(
+                f"kernel {self.name}: a GPU refuses the grid {grid}, block {block}, {shared_mem} bytes of dynamic "
+                f"shared memory (at most {most} for this kernel)"
+            )
+        touched = list(_memories(args))
+        spans = [_Span(memory.address, memory.size, unit, number) for memory, unit, number in touched]
         pointers = (ctypes.c_void_p * max(1, len(values)))(*(ctypes.addressof(v) for v in values))
-        failed = self.enter(
-            sizes, ctypes.c_size_t(shared_mem), ORDERS.index(order), int(self.module.together), pointers
-        )
-        if failed:
+        spans = (_Span * len(spans))(*spans)
+        launch = _Launch((*grid, *block), shared_mem, ORDERS.index(order), self.module.together, len(spans), spans)
+        do(lambda: self._run(launch, pointers, (values, spans, touched)))
+
+    def _run(self, launch, pointers, kept):
+        """Run the kernel and look at the fences; `kept` holds what the pointers point to."""
+        if self.enter(ctypes.byref(launch), pointers):
             raise RuntimeError(f"kernel {self.name}: {self.module.library.last_error().decode()}")
-        check_fences([a for a in args if isinstance(a, ndarray)], self.name)
+        for memory, _, number in kept[-1]:
+            if memory.broken():
+                raise RuntimeError(
+                    f"kernel {self.name} wrote {memory.broken()} argument {number} of {memory.size} bytes"
+                )
+
+
+def _memories(args):
+    """(memory, bytes of an element, number of the argument) of each array passed, by itself or in a structure."""
+    for number, a in enumerate(args, 1):
+        if isinstance(a, ndarray):
+            yield a.memory, a.itemsize, number
+        elif isinstance(a, np.ndarray):
+            words = np.frombuffer(a.tobytes()[: a.nbytes // 8 * 8], np.uint64)
+            for memory in tuple(live):
+                if ((memory.address <= words) & (words < memory.address + memory.size)).any():
+                    yield memory, 1, number
+
+
+class _Span(ctypes.Structure):
+    """watch.h: an array that may be touched."""
+
+    _fields_ = [
+        ("begin", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+        ("unit", ctypes.c_size_t),
+        ("argument", ctypes.c_int),
+    ]
+
+
+class _Launch(ctypes.Structure):
+    """cuda_on_cpu.h: what a launch is told."""
+
+    _fields_ = [
+        ("sizes", ctypes.c_uint * 6),
+        ("shared", ctypes.c_size_t),
+        ("order", ctypes.c_int),
+        ("together", ctypes.c_int),
+        ("arrays", ctypes.c_int),
+        ("spans", ctypes.POINTER(_Span)),
+    ]
 
 
 def _fits(wanted, given):

@@ -4,6 +4,10 @@
 // positions = images rows ow and K = kh kw channels / groups: the patch under each output, ready for one matrix product.
 // UNIT is what a thread moves at a time: Pack (16 bytes) where channels / groups is a multiple of it, else T.
 
+#define PATCHES                                                                                                \
+  index_t positions, index_t rows, index_t ow, index_t first, index_t height, index_t width, index_t channels, \
+      index_t groups, index_t kh, index_t kw, index_t sh, index_t sw, index_t top, index_t left, index_t dh, index_t dw
+
 static constexpr index_t SPAN = sizeof(UNIT) / sizeof(T);
 
 struct Totals {
@@ -21,10 +25,7 @@ __device__ __forceinline__ bool divides(index_t t, index_t stride, index_t count
 // Patches of the output's rows first .. first + rows of each image. A block takes one row of outputs, threadIdx.x the
 // units of a patch (so that a warp writes neighbours), threadIdx.y the outputs: nothing is divided in the inner loop.
 // Floor: e (|x| + |columns|) bytes.
-extern "C" __global__ void im2col(const T* __restrict__ x, T* __restrict__ columns, index_t positions, index_t rows,
-                                  index_t ow, index_t first, index_t height, index_t width, index_t channels,
-                                  index_t groups, index_t kh, index_t kw, index_t sh, index_t sw, index_t top,
-                                  index_t left, index_t dh, index_t dw) {
+extern "C" __global__ void im2col(const T* __restrict__ x, T* __restrict__ columns, PATCHES) {
   const index_t depth = channels / groups / SPAN, patch = kh * kw * depth;
   const index_t image = blockIdx.x / rows, row = blockIdx.x % rows;
   for (index_t u = threadIdx.x; u < groups * patch; u += blockDim.x) {
@@ -45,10 +46,8 @@ extern "C" __global__ void im2col(const T* __restrict__ x, T* __restrict__ colum
 // The adjoint: each element of rows start .. start + lines of out (images, height, width, channels) gathers what the
 // patches hold for it, in a fixed order; rows before `seen` hold a sum already and are added to. A block takes one row
 // of inputs, threadIdx.x the channels, threadIdx.y the columns. Floor: e (|columns| + |out|) bytes.
-extern "C" __global__ void col2im(const T* __restrict__ columns, T* __restrict__ out, index_t positions, index_t rows,
-                                  index_t ow, index_t first, index_t start, index_t lines, index_t seen, index_t height,
-                                  index_t width, index_t channels, index_t groups, index_t kh, index_t kw, index_t sh,
-                                  index_t sw, index_t top, index_t left, index_t dh, index_t dw) {
+extern "C" __global__ void col2im(const T* __restrict__ columns, T* __restrict__ out, PATCHES, index_t start,
+                                  index_t lines, index_t seen) {
   const index_t depth = channels / groups / SPAN, patch = kh * kw * depth;
   const index_t image = blockIdx.x / lines, y = start + blockIdx.x % lines;
   for (index_t u = threadIdx.x; u < groups * depth; u += blockDim.x) {
