@@ -22,6 +22,7 @@ from .creation import (
     meshgrid,
     ones,
     ones_like,
+    send,
     tensor,
     zeros,
     zeros_like,
@@ -227,6 +228,7 @@ from .state import (
 )
 from .tensor import (
     Tensor,
+    as_device,
     bool_,
     float16,
     float32,

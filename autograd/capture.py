@@ -11,6 +11,9 @@ from .state import state
 from .tensor import Tensor, result
 
 
+_MOST = 32  # graphs of one step: each keeps memory of its own
+
+
 class capture:
     """Call a step as before, but from its third call with the same shapes on in one launch.
 
@@ -41,9 +44,16 @@ class capture:
 
     def __call__(self, *args, **kwargs):
         tensors: list[Tensor] = []
-        form = _form((args, kwargs), tensors)
+        try:
+            form = _form((args, kwargs), tensors)
+        except TypeError as error:
+            self.reason = str(error)
+            return self.step(*args, **kwargs)
         if not tensors or tensors[0].device == "cpu":
             self.reason = "its tensors are on the CPU, which has no graphs"
+            return self.step(*args, **kwargs)
+        if form not in self._known and len(self._known) == _MOST:
+            self.reason = f"its arguments have come in {_MOST} forms already; pad or bucket them to fewer"
             return self.step(*args, **kwargs)
         kernels = for_array(tensors[0].array)
         known = self._known.get(form)
@@ -105,14 +115,12 @@ def _shape_of(value, tensors):
         return type(value), *[_shape_of(v, tensors) for v in value]
     if isinstance(value, dict):
         return dict, *[(k, _shape_of(v, tensors)) for k, v in value.items()]
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(
-            f"a captured step received an argument of type {type(value).__name__}; it takes tensors, numbers, strings, "
-            "None, and lists, tuples and dicts of them; make a tensor of it"
-        ) from None
-    return value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"it received an argument of type {type(value).__name__}; graphs are told apart by tensors, numbers, strings, "
+        "None, and lists, tuples and dicts of them"
+    )
 
 
 def _filled(value, waiting):

@@ -44,6 +44,20 @@ def _place(data, device):
     return None if device is None and (on_gpu or isinstance(data, Tensor)) else as_device(device)
 
 
+def send(x, device):
+    """(x on a device, a function to call before it is used): the copy to a GPU runs beside the GPU's work.
+
+    >>> x, arrived = cr.autograd.send(cr.ones(2), "cpu")
+    >>> arrived(); x.tolist()
+    [1.0, 1.0]
+    """
+    device = as_device(device)
+    if device == x.device or device == "cpu":
+        return to(x, device=device), lambda: None
+    array, arrived = for_device(device).send(x.array)
+    return result(array), arrived
+
+
 def from_numpy(array) -> Tensor:
     """A tensor that shares the memory of a NumPy array (see `as_tensor`).
 

@@ -144,6 +144,22 @@ def vanishing(**options):
         click.echo(f"Wrote {vanishing.plot(**options)}.")
 
 
+@plot.command()
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("captions.png"),
+    show_default=True,
+    help="A .png, .svg or .pdf file.",
+)
+def captions(**options):
+    """Draw where a network looks as it describes scenes of coloured shapes, which it first learns."""
+    from .nn.examples import captions
+
+    with plain_errors():
+        click.echo(f"Wrote {captions.plot(**options)}.")
+
+
 @main.command()
 def info():
     """Say which versions, devices and threads chainrule uses here."""

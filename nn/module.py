@@ -330,6 +330,14 @@ class Module:
                 value.grad = value.grad.to(device=device, dtype=as_dtype)
         return self
 
+    def cuda(self: M) -> M:
+        """Move every parameter and buffer to the GPU."""
+        return self.to(device="cuda")
+
+    def cpu(self: M) -> M:
+        """Move every parameter and buffer to the CPU."""
+        return self.to(device="cpu")
+
     def float(self: M) -> M:
         """Turn every parameter and buffer of floating point into float32."""
         return self.to(dtype=np.float32)

@@ -6,13 +6,14 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ..autograd import Generator, Tensor, default_generator, kernels_of, no_grad
+from ..autograd import Generator, Tensor, capture as replayable, default_generator, kernels_of, no_grad
+from .data.loader import each_tensor
 from .figures import Means, accuracy, duration, line, table
 from .files import write_atomically
 from .optim import Optimizer, clip_grad_norm_
@@ -30,7 +31,8 @@ class Trainer:
     validation data). out: a folder for `log.csv`, `best.safetensors` (the state_dict of the lowest loss) and
     `last.safetensors` (all that `fit(…, resume=True)` needs to go on to the same numbers, bit for bit). generators:
     those that the data draw from, besides the default one and the training loader's; their states are kept too.
-    on_epoch: a function that is called with the figures of each epoch, once they are written.
+    on_epoch: a function that is called with the figures of each epoch, once they are written. capture: on a GPU, replay
+    the step as a CUDA graph (`cr.capture`) wherever it can be; say False for a model that counts or decides in Python.
 
     >>> from chainrule import data, optim
     >>> x = cr.randn(64, 2, generator=cr.Generator(0)); y = (x[:, 0] > 0).long()
@@ -56,6 +58,7 @@ class Trainer:
         out: str | os.PathLike | None = None,
         generators: Sequence[Generator] = (),
         on_epoch: Callable[[dict[str, float]], Any] | None = None,
+        capture: bool = True,
         verbose: bool = True,
     ):
         if schedule_every not in ("epoch", "batch"):
@@ -70,6 +73,8 @@ class Trainer:
         self.out = None if out is None else Path(out)
         self.generators = list(generators)
         self.on_epoch = on_epoch
+        self.capture = capture
+        self._replayed = replayable(self._work)
         self.verbose = verbose
         self.history: list[dict[str, float]] = []
         self.best = math.inf
@@ -125,7 +130,7 @@ class Trainer:
         self.model.eval()
         try:
             with no_grad():
-                for x, y in loader:
+                for x, y in self._batches(loader):
                     output = self.output(x)
                     means.add(len(y), self._figures(self.loss(output, y).item(), output, y))
         finally:  # each as it was: a layer may be frozen on purpose
@@ -142,7 +147,7 @@ class Trainer:
     def _epoch(self, train: Any, validation: Any, epochs: int, bar: tqdm) -> None:
         start, rate, means = time.perf_counter(), self._rate(), Means()
         self.model.train()
-        for step, (x, y) in enumerate(train):
+        for step, (x, y) in enumerate(self._batches(train)):
             means.add(len(y), self._step(step, x, y))
             bar.update()
             bar.set_postfix(epoch=f"{len(self.history) + 1}/{epochs}", lr=f"{self._rate():.2g}", **means.text())
@@ -158,25 +163,51 @@ class Trainer:
             self.on_epoch(self.history[-1])
 
     def _step(self, step: int, x: Any, y: Any) -> dict[str, float]:
-        output = self.output(x)
-        loss = self.loss(output, y)
+        if self.capture and self._device() != "cpu":
+            loss, output = self._replayed(x, y)
+            value = self._finite(loss, step, "this step has moved them: go on from the last checkpoint")
+        else:
+            output = self.output(x)
+            loss = self.loss(output, y)
+            value = self._finite(loss, step, "this step changed none")
+            self._move(loss)
+        if self.scheduler is not None and self.schedule_every == "batch":
+            self.scheduler.step()
+        with no_grad():
+            return self._figures(value, output, y)
+
+    def _finite(self, loss: Tensor, step: int, changed: str) -> float:
         value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"The loss became {value} in epoch {len(self.history) + 1}, step {step + 1}, at a learning rate of "
-                f"{self._rate():.3g}; no parameter can learn from it, and this step changed none. Run the step inside "
-                "`with cr.detect_anomaly():` to see where it arises; a lower rate or clip_norm=1.0 often helps."
-            )
+        if math.isfinite(value):
+            return value
+        raise FloatingPointError(
+            f"The loss became {value} in epoch {len(self.history) + 1}, step {step + 1}, at a learning rate of "
+            f"{self._rate():.3g}; no parameter can learn from it, and {changed}. Run the step inside "
+            "`with cr.detect_anomaly():` to see where it arises; a lower rate or clip_norm=1.0 often helps."
+        )
+
+    def _move(self, loss: Tensor) -> None:
         self.model.zero_grad()  # of the parameters that the optimiser leaves alone too: clipping sees them all
         self.optimizer.zero_grad()
         loss.backward()
         if self.clip_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
-        if self.scheduler is not None and self.schedule_every == "batch":
-            self.scheduler.step()
-        with no_grad():
-            return self._figures(value, output, y)
+
+    def _work(self, x: Any, y: Any) -> tuple[Tensor, Any]:
+        """A whole step, which a GPU replays."""
+        output = self.output(x)
+        loss = self.loss(output, y)
+        self._move(loss)
+        return loss, output
+
+    def _batches(self, loader: Any) -> Iterator[Any]:
+        """The loader's batches where the model is."""
+        device = self._device()
+        return (each_tensor(batch, lambda t: t.to(device)) for batch in loader)
+
+    def _device(self) -> str:
+        return next(iter(self.model.parameters())).device
 
     def _rate(self) -> float:
         return self.optimizer.param_groups[0]["lr"]
@@ -259,9 +290,8 @@ class Trainer:
         if not self.verbose or epochs <= 0:
             return
         p = self.optimizer.param_groups[0]["params"][0]
-        threads = kernels_of(p).workers.get_num_threads()
         count = sum(p.numel() for p in self.model.parameters())
-        self.say(f"{type(self.model).__name__}: {count:,} parameters, on {p.device} with {threads} threads.")
+        self.say(f"{type(self.model).__name__}: {count:,} parameters, on {kernels_of(p).describe()}.")
         # Validation does a third of a step's work, the forward pass.
         steps = epochs * (len(train) + (0 if validation is None else len(validation) / 3))
         self.say(f"{epochs} epochs of {len(train)} steps; about {duration(steps * self._seconds_per_step(train))}.")
@@ -271,7 +301,7 @@ class Trainer:
         states = [(g, g.get_state()) for g in self._sources(train)]
         self.model.eval()  # running statistics stay as they are
         start, seconds = time.perf_counter(), 0.0
-        for x, y in itertools.islice(train, 4):
+        for x, y in itertools.islice(self._batches(train), 4):
             self.loss(self.output(x), y).backward()
             self.model.zero_grad()
             self.optimizer.zero_grad()
@@ -302,6 +332,7 @@ class StatefulTrainer(Trainer):
     """
 
     state: Any = None
+    _carried: Any = None
 
     def output(self, x: Any) -> Any:
         """Return the model's output for one window, and keep the state it leaves."""
@@ -309,3 +340,20 @@ class StatefulTrainer(Trainer):
         output, state = self.model(x, None if fresh else self.state)
         self.state = detach_state(state)
         return output
+
+    def _work(self, x: Any, y: Any) -> tuple[Tensor, Any]:
+        """As a Trainer's, with the state in memory that stays: a replayed step reads and writes the same."""
+        self.state = self._carried
+        done = super()._work(x, y)
+        self._carried = _kept(self._carried, self.state)
+        return done
+
+
+def _kept(place: Any, state: Any) -> Any:
+    """`state` written to the tensors of `place`, or to new ones if they do not fit."""
+    if isinstance(state, tuple | list):
+        places = place if isinstance(place, tuple | list) and len(place) == len(state) else [None] * len(state)
+        return type(state)(map(_kept, places, state))
+    if isinstance(place, Tensor) and isinstance(state, Tensor) and place.shape == state.shape:
+        return place.copy_(state)
+    return state.clone() if isinstance(state, Tensor) else state

@@ -268,3 +268,17 @@ def gru_sequence(h0, x, w_ih, w_hh, b_ih=None, b_hh=None, *, batch_sizes, revers
         return [(1 - z) * n + z * h]
 
     return _scan(step, x, [h0], batch_sizes, reverse)
+
+
+def philox(n, draw):
+    """The first n words of Philox4x32-10 with the counters (0, draw), (1, draw), … and the key 0."""
+    words, low = [], 0xFFFFFFFF
+    for place in range(-(-n // 4)):
+        c = [place & low, place >> 32, draw & low, draw >> 32]
+        k = [0, 0]
+        for _ in range(10):
+            a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+            c = [(b >> 32) ^ c[1] ^ k[0], b & low, (a >> 32) ^ c[3] ^ k[1], a & low]
+            k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+        words += c
+    return np.array(words[:n], np.int64)

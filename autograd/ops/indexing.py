@@ -212,10 +212,8 @@ def _dim(who, dim, x) -> int:
 
 def _indices(who, index, x, dim) -> np.ndarray:
     n = x.shape[dim]
-    if isinstance(index, Tensor):
-        array = index.array
-    else:
-        array = to_device(index.copy() if is_array(index) else np.array(index), device_of(array_of(x)))  # as it is now
+    array = index.copy() if is_array(index) else np.array(index) if not isinstance(index, Tensor) else index.array
+    array = to_device(array, device_of(array_of(x)))  # as in PyTorch, indices of the CPU serve tensors of the GPU
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":

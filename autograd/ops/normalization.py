@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
+from ...kernels import for_array
 from ..primitive import primitive
 from ..random import default_generator
-from ..tensor import as_array, note_write, result
+from ..tensor import note_write, result
 from .elementwise import rsqrt
 from .reductions import mean_over, sum_over, var_over
 from .shape import reshape
@@ -191,6 +190,16 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 # ---- dropout ---------------------------------------------------------------------------------------------------------
 
 
+@primitive(name="dropout", floating=True, formula=r"\tfrac{m}{1 - p} \odot x", flops=20)
+def dropped(k, x, *, p, draw):
+    return k.dropout(x, p, draw=draw)
+
+
+@dropped.vjp("x", formula=r"\tfrac{m}{1 - p} \odot \bar o")
+def dropped_dx(g, *, p, draw):
+    return dropped(g, p=p, draw=draw)
+
+
 def dropout(input, p: float = 0.5, training: bool = True, *, generator=None):
     """Each element kept with probability 1 − p and scaled by 1/(1 − p), else 0 (Srivastava et al. 2014).
 
@@ -216,6 +225,8 @@ def _dropped(x, p, training, shape, generator):
         return x
     if p == 1:
         return x * 0
-    draws = (generator or default_generator).rng.random(shape, dtype=np.float32)
-    mask = (draws >= p).astype(x.dtype) * x.dtype.type(1 / (1 - p))
-    return x * result(as_array(mask, device=x.device))
+    rng, k = (generator or default_generator).rng, for_array(x.array)
+    draw = k.live(lambda: float(rng.integers(2**53)))
+    if shape == x.shape:
+        return dropped(x, p=p, draw=draw)
+    return x * result(k.dropout(k.ones(shape, x.dtype), p, draw=draw))

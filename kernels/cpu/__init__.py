@@ -20,9 +20,10 @@ from .pooling import (
     max_pool2d,
     scatter_planes,
 )
+from .random import dropout
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
 from .reduction import sum
-from .replay import each_time, live
+from .replay import describe, each_time, live
 from .softmax import (
     cross_entropy,
     cross_entropy_backward,

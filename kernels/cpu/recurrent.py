@@ -48,15 +48,17 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     """(out, last h, last local, record) of a cell of `kernels.cell` over packed rows; the record is for backward.
 
     x (N, I), h0 and local0 (B, H), w_ih (G H, I), w_hh (G H, H), biases (G H,), peephole (3, H) or None → out (N, H),
-    last ones (B, H), and the record's N H numbers for each value that the cell records, of no use without `keep`.
+    last ones (B, H), and the record's N H numbers for each value that the cell records, none without `keep`.
     """
     cell, dtype, (batch, size) = CELLS[kind], x.dtype, h0.shape
     starts, _, last = _rows_of(batch_sizes)
     w_ih, w_hh = compact(w_ih), compact(w_hh)
     record, out = np.empty(len(x) * size * cell.record if keep else 0, dtype), _padded(size, len(x), dtype)
-    hidden, local = _columns(h0, 2), _columns(local0)[0]
+    local = _columns(local0)
+    hidden = at_line(2 * local.size, local).reshape(2, *local.shape)
+    hidden[:, :, :batch] = h0.T
     if len(batch_sizes) == 1:  # not worth packing the weights
-        products = np.stack([matmul(w_ih, _columns(x)[0]), matmul(w_hh, hidden[0])])
+        products = np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
         across, x = False, np.empty((0, 0), dtype)
     else:
         across, x = _either_way(x)
@@ -77,15 +79,15 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
     if gh.any():
         g = np.array(g, order="K")
         g[first if reverse else last] += gh
-    w_ih, w_hh, initial = compact(w_ih), compact(w_hh), _columns(h0)[0]
-    local = np.zeros_like(initial) if glocal is None else _columns(glocal)[0]
+    w_ih, w_hh, initial = compact(w_ih), compact(w_hh), _columns(h0)
+    local = np.zeros_like(initial) if glocal is None else _columns(glocal)
     tall, many = -(-size // ROWS) * ROWS, vector.columns(dtype) if _compiled() else 1
     across, x = _either_way(x)
     dx = _padded(width, len(g), dtype) if across else np.empty((len(g), width), dtype)
     dw_ih, dw_hh = (np.zeros((cell.gates, tall, -(-n // many) * many), dtype) for n in (width, size))
     sums, dpeephole = np.zeros((cell.gradients, tall)), np.zeros((cell.peepholes, size))  # in double: they are long
     dh0 = np.zeros_like(initial)
-    operand = at_line(2 * cell.gradients * local.size, local).reshape(2, -1, local.shape[1])
+    operand = at_line(2 * cell.gradients * local.size, local).reshape(2, cell.gradients * size, local.shape[1])
     arguments = (
         starts, w_ih, w_hh, *_either_way(g), across, x, record, _base(out.T), initial, dx, dw_ih, dw_hh, sums, dh0,
         dpeephole, operand, local, _rows(peephole, size, dtype),
@@ -158,12 +160,12 @@ def _transpose(x, out, first, last):
                     out[i, j] = x[j, i]
 
 
-def _columns(state, copies=1):
-    """A (B, H) state feature-major, with columns of zeros up to whole vectors, at lines; as often as asked for."""
+def _columns(state):
+    """A (B, H) state feature-major, with columns of zeros up to whole vectors."""
     batch, size = state.shape
     count = vector.lanes(state.dtype) if _compiled() else 1
-    columns = at_line(copies * size * -(-batch // count) * count, state).reshape(copies, size, -1)
-    columns[:, :, :batch] = state.T
+    columns = np.zeros((size, -(-batch // count) * count), state.dtype)
+    columns[:, :batch] = state.T
     return columns
 
 
@@ -175,8 +177,8 @@ def _biases(cell, b_ih, b_hh, size, dtype):
     """What the cell adds, a row each; the GRU's reset gate scales the state's part of the third with its bias."""
     b_ih, b_hh = (np.zeros(cell.gates * size, dtype) if b is None else b for b in (b_ih, b_hh))
     if cell.biases == cell.gates:
-        return (b_ih + b_hh).reshape(-1, size)
-    ours, theirs = b_ih.reshape(-1, size), b_hh.reshape(-1, size)
+        return (b_ih + b_hh).reshape(cell.gates, size)
+    ours, theirs = b_ih.reshape(cell.gates, size), b_hh.reshape(cell.gates, size)
     return np.concatenate([(ours + theirs)[:2], ours[2:], theirs[2:]])
 
 

@@ -1,4 +1,15 @@
-"""What a captured step needs to know of the CPU: nothing is captured, so everything happens at once."""
+"""What is asked of every device, and simple on the CPU: nothing is captured, so everything happens at once."""
+
+from . import workers
+
+
+def describe():
+    """The device in words.
+
+    >>> cr.kernels.cpu.describe()[:8]
+    'cpu with'
+    """
+    return f"cpu with {workers.get_num_threads()} threads"
 
 
 def live(read):

@@ -106,7 +106,7 @@ class Vector:
 
 
 # Cephes' polynomials, Eigen's for tanh in single precision. By bits: 1.5 * 2**mantissa + the exponent's bias, the
-# mantissa's bits, below and above where results are limited (2**n overflows there), and ln 2 in two parts.
+# mantissa's bits, the limits of x (at the upper one 2**n has become infinite), and ln 2 in two parts.
 _EXP = {
     32: (12583039.0, 23, -87.0, 89.0, 0.693359375, -2.12194440e-4),
     64: (6755399441056767.0, 52, -708.0, 710.0, 6.93145751953125e-1, 1.42860682030941723212e-6),

@@ -3,7 +3,7 @@
 import cupy
 
 from .convolution import conv2d, conv2d_input, conv2d_weight
-from .graph import Graph, each_time, live
+from .graph import Graph, describe, each_time, live
 from .indexing import add_at, index_add, scatter_add
 from .matmul import add_product, matmul
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
@@ -43,6 +43,7 @@ from .softmax import (
     softmax,
     softmax_backward,
 )
+from .transfer import send
 
 
 def __getattr__(name):

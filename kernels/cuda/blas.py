@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from ctypes import byref, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import byref, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from math import prod
 
@@ -46,8 +46,8 @@ def get_float32_matmul_precision() -> str:
 def gemm(a, b, out, *, alpha=1.0, beta=0.0):
     """out = alpha a b + beta out, for matrices or equally long stacks of them; gives out.
 
-    a (…, M, K), b (…, K, N), out (…, M, N): each of a and b row-major or transposed (one of its last two strides is one
-    element), out row-major; strides between the matrices of a stack are free, 0 included.
+    a (…, M, K), b (…, K, N), out (…, M, N): a and b are read where they lie if each is row-major or transposed (one of
+    its last two strides is one element), else copied; out is row-major; the matrices of a stack may lie anywhere.
     Floor: e (MK + KN + MN) bytes, 2 MNK FLOPs each.
     """
     (m, n), k, count = out.shape[-2:], a.shape[-1], prod(out.shape[:-2])
@@ -56,7 +56,8 @@ def gemm(a, b, out, *, alpha=1.0, beta=0.0):
     if not k:
         out[...] = beta * out if beta else 0
         return out
-    (op_a, lda), (op_b, ldb), (_, ldc) = (_as_stored(x) for x in (a, b, out))
+    a, b = readable(a), readable(b)
+    (op_a, lda), (op_b, ldb), (_, ldc) = (_stored(x) for x in (a, b, out))
     kind, scale = out.dtype.name, _scalar(out.dtype.name)
     with _turn:
         status = _cublas().cublasGemmStridedBatchedEx(
@@ -73,15 +74,18 @@ def gemm(a, b, out, *, alpha=1.0, beta=0.0):
 def affine(x, weight, bias, out, *, relu=False):
     """out = x weightᵀ + bias, through max(·, 0) if `relu`, in one kernel; bias may be None. Gives out.
 
-    x (M, K), weight (N, K), bias (N), out (M, N), all row-major. Floor: e (MK + NK + MN) bytes, 2 MNK FLOPs.
+    x (M, K), weight (N, K), bias (N), out (M, N), row-major (x and weight are copied if they are not). Floor: e (MK + NK + MN) bytes, 2 MNK FLOPs.
     """
     if not out.size:
         return out
+    if bias is not None and bias.data.ptr % 16:
+        bias = bias.copy()  # cuBLASLt reads it in pieces of 16 bytes
+    x, weight = cupy.ascontiguousarray(x), cupy.ascontiguousarray(weight)
     (m, n), k, kind = out.shape, x.shape[1], out.dtype.name
     epilogue = (_BIAS if bias is not None else 0) + (_RELU if relu else 0) or 1
     scale = _scalar(kind)
     with _turn:
-        plan = _plan(m, n, k, kind, _compute(kind), epilogue)
+        plan = _plan(m, n, k, kind, _compute(kind), epilogue, _alignment(x, weight, out))
         if bias is not None:
             plan.set_bias(bias.data.ptr)
         status = _cublaslt().cublasLtMatmul(
@@ -96,27 +100,33 @@ def affine(x, weight, bias, out, *, relu=False):
 # ---- how arrays lie --------------------------------------------------------------------------------------------------
 
 
-def is_matrix(x) -> bool:
-    """Whether cuBLAS can read the last two axes of x where they lie."""
-    rows, columns = x.shape[-2:]
-    down, right = (stride // x.itemsize for stride in x.strides[-2:])
-    return (right == 1 or columns == 1) and down >= columns or (down == 1 or rows == 1) and right >= rows
+def readable(x):
+    """x, or a dense copy if cuBLAS cannot read the matrices of its last two axes where they lie."""
+    return x if _stored(x) else cupy.ascontiguousarray(x)
 
 
-def _as_stored(x):
-    """(cuBLAS's operation, leading dimension): cuBLAS sees the transposed of a row-major matrix."""
+def _stored(x):
+    """(cuBLAS's operation, leading dimension) or None: cuBLAS sees the transposed of a row-major matrix."""
     rows, columns = x.shape[-2:]
     down, right = (stride // x.itemsize for stride in x.strides[-2:])
     if (right == 1 or columns == 1) and (down >= columns or rows == 1):
         return 0, max(down if rows > 1 else 1, columns)
     if (down == 1 or rows == 1) and (right >= rows or columns == 1):
         return 1, max(right if columns > 1 else 1, rows)
-    raise ValueError(f"gemm: a matrix of shape {x.shape} has strides {x.strides}; copy it with ascontiguousarray")
+    return None
 
 
 def _apart(x):
     """Elements between one matrix of a stack and the next."""
     return x.strides[0] // x.itemsize if x.ndim == 3 else 0
+
+
+def _alignment(*arrays):
+    """The bytes, 256 at most, of which every array's address is a multiple."""
+    together = 256
+    for x in arrays:
+        together |= x.data.ptr
+    return together & -together
 
 
 def _scalar(kind):
@@ -236,7 +246,7 @@ class _Found(ctypes.Structure):
 class _Plan:
     """The descriptors of one shape of `affine` and the algorithm that cuBLASLt's heuristic proposes for it."""
 
-    def __init__(self, m, n, k, kind, compute, epilogue):
+    def __init__(self, m, n, k, kind, compute, epilogue, alignment):
         lt, data = _cublaslt(), KINDS[kind]
         scale = data if kind == "float64" else KINDS["float32"]
         self.operation = c_void_p()
@@ -244,7 +254,7 @@ class _Plan:
         self._set(3, c_int32(1))  # TRANSA: the weight (N, K), read as (K, N) by columns, is turned
         self._set(7, c_int32(epilogue))
         self.weight, self.x, self.out = (self._layout(data, *shape) for shape in ((k, n), (k, m), (n, m)))
-        self.algorithm = self._algorithm()
+        self.algorithm = self._algorithm(alignment)
 
     def set_bias(self, pointer):
         self._set(8, c_void_p(pointer))
@@ -263,13 +273,15 @@ class _Plan:
         )
         return made
 
-    def _algorithm(self):
-        lt, preference, room = _cublaslt(), c_void_p(), c_uint64(_WORKSPACE)
+    def _algorithm(self, alignment):
+        lt, preference = _cublaslt(), c_void_p()
         _check(lt.cublasLtMatmulPreferenceCreate(byref(preference)), "cublasLtMatmulPreferenceCreate")
-        _check(
-            lt.cublasLtMatmulPreferenceSetAttribute(preference, 1, byref(room), 8),
-            "cublasLtMatmulPreferenceSetAttribute",
-        )
+        settings = {1: c_uint64(_WORKSPACE)} | dict.fromkeys(range(5, 9), c_uint32(alignment))  # of weight, x, out, out
+        for attribute, value in settings.items():
+            _check(
+                lt.cublasLtMatmulPreferenceSetAttribute(preference, attribute, byref(value), ctypes.sizeof(value)),
+                "cublasLtMatmulPreferenceSetAttribute",
+            )
         found, count = _Found(), c_int32()
         _check(
             lt.cublasLtMatmulAlgoGetHeuristic(
@@ -282,5 +294,5 @@ class _Plan:
 
 
 @cache
-def _plan(m, n, k, kind, compute, epilogue):
-    return _Plan(m, n, k, kind, compute, epilogue)
+def _plan(m, n, k, kind, compute, epilogue, alignment):
+    return _Plan(m, n, k, kind, compute, epilogue, alignment)

@@ -65,7 +65,7 @@ def _in_cuda(name, source, target, grid, units, patches, numbers):
 
 
 def _in_numba(name, source, target, grid, units, patches, numbers):
-    numba_runtime.launch(name, target.dtype, grid, _block(units), (source, target, *numbers))
+    numba_runtime.launch("numba_kernels", name, target.dtype, grid, _block(units), (source, target, *numbers))
 
 
 def _block(units):

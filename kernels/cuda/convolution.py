@@ -45,10 +45,15 @@ def conv2d(x, w, b, *, stride, padding, dilation, groups):
     """Cross-correlation of x with w, plus b (O,) or None. Floor: e (|x| + |w| + |out|) bytes, 2 |out| K FLOPs."""
     x, w, b = floats(x, w, b)
     plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    bias = None if b is None else cupy.ascontiguousarray(b)
+    if plan.whole:
+        out = cupy.empty(plan.out_shape, x.dtype)
+        blas.affine(x.reshape(plan.n, plan.k), w.reshape(plan.o, plan.k), bias, out.reshape(plan.n, plan.o))
+        return out
     if plan.direct and x.flags.c_contiguous:
-        return direct.forward(plan, x, w, b)
+        return plan.direct.forward(x, w, bias)
     images, kernels, room = channels_last(x), plan.kernels(w), plan.room(x.dtype)
-    bias, (out, into) = None if b is None else cupy.ascontiguousarray(b), room_like(x, plan.out_shape)
+    out, into = room_like(x, plan.out_shape)
     for piece in plan.pieces():
         columns, part = plan.columns(images, piece, room), plan.part(into, piece)
         if groups == 1 and plan.k:
@@ -69,8 +74,12 @@ def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     g, w = floats(g, w)
     shape = (g.shape[0], w.shape[1] * groups, *input_size)
     plan = _plan(shape, w.shape, stride, padding, dilation, groups, g.itemsize)
-    if plan.direct and stride == (1, 1) and g.flags.c_contiguous:
-        return direct.backward(plan, g, w)
+    if plan.whole:
+        out = cupy.empty(shape, g.dtype)
+        blas.gemm(g.reshape(plan.n, plan.o), w.reshape(plan.o, plan.k), out.reshape(plan.n, plan.k))
+        return out
+    if plan.direct and plan.direct.back and g.flags.c_contiguous:
+        return plan.direct.backward(g, w)
     images, kernels, room = channels_last(g), plan.kernels(w), plan.room(g.dtype)
     out, into = room_like(g, shape)
     for piece in plan.pieces():
@@ -91,14 +100,19 @@ def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     g, x = floats(g, x)
     shape = (g.shape[1], x.shape[1] // groups, *kernel_size)
     plan = _plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
+    if plan.whole:
+        out = cupy.empty(shape, x.dtype)
+        blas.gemm(g.reshape(plan.n, plan.o).T, x.reshape(plan.n, plan.k), out.reshape(plan.o, plan.k))
+        return out
     if plan.direct and x.flags.c_contiguous and g.flags.c_contiguous:
-        return direct.weight(plan, g, x)
+        return plan.direct.weight(g, x)
     results, images, room, pieces = channels_last(g), channels_last(x), plan.room(x.dtype), list(plan.pieces())
     apart = len(pieces) if x.itemsize == 2 else 1  # sums in 16 bits would lose what each piece adds
-    totals = cupy.zeros((max(1, apart), groups, plan.o // groups, plan.k), x.dtype)
+    totals = (cupy.empty if pieces else cupy.zeros)((max(1, apart), groups, plan.o // groups, plan.k), x.dtype)
     for i, piece in enumerate(pieces):
         part = plan.grouped(plan.part(results, piece))
-        blas.gemm(part.swapaxes(1, 2), plan.columns(images, piece, room), totals[i % len(totals)], beta=1.0)
+        into, beta = totals[i % len(totals)], float(i >= len(totals))
+        blas.gemm(part.swapaxes(1, 2), plan.columns(images, piece, room), into, beta=beta)
     total = sum(totals, 0) if len(totals) > 1 else totals
     return total.reshape(plan.o, *plan.kernel, shape[1]).transpose(0, 3, 1, 2).copy()
 
@@ -124,11 +138,13 @@ class _Plan:
             self.size, kernel_size=self.kernel, stride=stride, padding=padding, dilation=dilation
         )
         self.out_shape = (self.n, self.o, oh, ow)
-        self.pointwise = self.kernel == [1, 1] == list(stride) and not any(map(any, padding))
+        padded = any(map(any, padding))
+        self.pointwise = self.kernel == [1, 1] == list(stride) and not padded
+        self.whole = self.kernel == self.size and self.k > 0 and groups == 1 and not padded  # one window: an affine map
         row_bytes = max(1, groups * self.k * ow * itemsize)
         self.rows = oh if self.pointwise else min(oh, max(1, _PIECE_BYTES // row_bytes))
         self.images = max(1, self.n if self.pointwise else _PIECE_BYTES // (row_bytes * oh))
-        self.direct = direct.suits(self, itemsize)
+        self.direct = direct.suited(self, itemsize)
 
     def pieces(self):
         for first in range(0, self.n, self.images):

@@ -22,6 +22,12 @@ _AT_ONCE = 4  # that one launch sets
 _capturing: Graph | None = None
 
 
+def describe() -> str:
+    """The device in words."""
+    name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"]
+    return f"cuda ({name.decode()})"
+
+
 def live(read: Callable[[], float]):
     """The number `read()`, or while a graph is captured where the graph finds it, read anew before each replay."""
     return read() if _capturing is None else _capturing.number(read)

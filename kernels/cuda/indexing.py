@@ -8,11 +8,18 @@ from math import prod
 import cupy
 import numpy as np
 
+from ..registry import implementation
 from . import runtime
 
 _SEARCH = 1 << 31  # comparisons up to which looking through the index costs less than sorting it
 
 
+def _floor(shape, axis, index, src):
+    """The index and what is added are read, the result is written."""
+    return index.nbytes + src.nbytes + prod(shape) * src.itemsize, src.size
+
+
+@implementation("index_add", "cuda", floor=_floor)
 def index_add(shape, axis, index, src):
     """zeros(shape) with slice i of src added at index[i] along axis: index (n,), src shaped as shape but n at axis.
 
@@ -33,6 +40,7 @@ def index_add(shape, axis, index, src):
     return out
 
 
+@implementation("scatter_add", "cuda", floor=_floor)
 def scatter_add(shape, axis, index, src):
     """zeros(shape) with out[…, index[…, i, …], …] += src[…, i, …]; index and src of one rank, index not the larger."""
     axis = axis % len(shape)
@@ -48,6 +56,7 @@ def scatter_add(shape, axis, index, src):
     return whole
 
 
+@implementation("add_at", "cuda", floor=lambda out, index, src: (3 * src.nbytes, src.size))
 def add_at(out, index, src):
     """out[index] += src for any index; what is added to one place adds up."""
     places = cupy.arange(out.size).reshape(out.shape)[index]

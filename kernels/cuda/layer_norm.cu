@@ -30,17 +30,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   }
 }
 
-// parts (teams, 2, n): of the rows of each team, the sums of g (x - mean) rstd and of g.
+// parts (teams, 2, n): of the rows team, team + teams, … of each, the sums of g (x - mean) rstd and of g.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     layer_norm_backward(const T* __restrict__ slope, const T* __restrict__ in, const T* __restrict__ weight,
                         T* __restrict__ out, A* __restrict__ parts, const T* __restrict__ mean,
-                        const T* __restrict__ rstd, index_t rows, index_t n, index_t inner) {
+                        const T* __restrict__ rstd, index_t rows, index_t n, index_t inner, index_t teams) {
   __shared__ A room[33];
   const index_t team = (static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x) / TEAM;
-  if (team >= rows) return;
+  if (team >= teams) return;
   Row<A> along(parts + 2 * team * n, n), whole(parts + (2 * team + 1) * n, n);
   each_place(n, [&](Place at) { along.put(at, 0), whole.put(at, 0); });
-  EACH_ROW(r) {
+  for (index_t r = team; r < rows; r += teams) {
     Row<T> g(slope + r * n, n), x(in + r * n, n), w(weight, n), result(out + r * n, n);
     g.read(), x.read();
     if (weight) w.read();

@@ -5,7 +5,7 @@
 // A block of 32 x 8 threads takes one tile. Floor: 2 e |x| bytes.
 extern "C" __global__ void transposed(const T* __restrict__ x, T* __restrict__ out, index_t rows, index_t columns,
                                       index_t across, index_t down) {
-  __shared__ char room[32 * 33 * sizeof(T)];
+  __align__(16) __shared__ char room[32 * 33 * sizeof(T)];
   T* tile = reinterpret_cast<T*>(room);
   const index_t matrix = blockIdx.x / (across * down) * rows * columns;
   const index_t left = blockIdx.x % across * 32, top = blockIdx.x / across % down * 32;

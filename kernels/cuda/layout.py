@@ -1,16 +1,17 @@
 """Images with the channels last in memory, as products want them, and first, as everybody has them."""
 
 import cupy
+import numpy as np
 
 from . import runtime
-from .blas import KINDS
 
 
 def floats(*arrays):
     """The arrays in one common floating dtype, integers as float32; None stays None."""
-    dtype = cupy.result_type(*(x for x in arrays if x is not None))
-    dtype = dtype if dtype.name in KINDS else cupy.dtype("float32")
-    return [None if x is None else x.astype(dtype, copy=False) for x in arrays]
+    dtypes = {x.dtype for x in arrays if x is not None}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+    dtype = np.dtype(np.float32) if dtype.kind in "iub" else dtype
+    return [x if x is None or x.dtype == dtype else x.astype(dtype) for x in arrays]
 
 
 def channels_last(x):

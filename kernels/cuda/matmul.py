@@ -4,9 +4,17 @@ from math import prod
 
 import cupy
 
+from ..registry import implementation
 from . import blas
 
 
+def _floor(a, b):
+    columns = b.shape[-1] if b.ndim > 1 else 1
+    size = prod(cupy.broadcast_shapes(a.shape[:-2], b.shape[:-2])) * prod(a.shape[-2:-1]) * columns
+    return a.nbytes + b.nbytes + size * a.itemsize, 2 * size * a.shape[-1]
+
+
+@implementation("matmul", "cuda", floor=_floor)
 def matmul(a, b):
     """Matrix product by np.matmul's rules for every rank; integers and booleans are CuPy's affair."""
     if a.dtype != b.dtype or a.dtype.name not in blas.KINDS:
@@ -31,15 +39,16 @@ def _product(a, b):
 
 
 def _stacked(x, batch):
-    """x as one matrix or one stack of them, in a layout that cuBLAS reads; copied only if it must be."""
-    if batch:
-        x = cupy.broadcast_to(x, batch + x.shape[-2:]).reshape(prod(batch), *x.shape[-2:])
-    return x if blas.is_matrix(x) else cupy.ascontiguousarray(x)
+    """x as one matrix, or one stack of them."""
+    return cupy.broadcast_to(x, batch + x.shape[-2:]).reshape(prod(batch), *x.shape[-2:]) if batch else x
 
 
+@implementation(
+    "add_product", "cuda", floor=lambda into, x, y: (x.nbytes + y.nbytes + 2 * into.nbytes, 2 * len(x) * into.size)
+)
 def add_product(into, x, y):
     """into += xᵀ y, for matrices x and y of equally many rows."""
     if into.flags.c_contiguous and into.dtype == x.dtype == y.dtype and into.dtype.name in blas.KINDS:
-        blas.gemm(_stacked(x.T, ()), _stacked(y, ()), into, beta=1.0)
+        blas.gemm(x.T, y, into, beta=1.0)
     else:
         into += matmul(x.T, y)

@@ -1,81 +1,128 @@
 #include "common.cuh"
 
-// Batch normalisation of x (batch, channels, plane). Statistics are those of (x - the first element), added in double
-// (float for 16 bits): one reading of x gives mean and variance without cancellation.
+// Batch normalisation of x (batch, channels, plane). A block of 256 threads takes a chunk of LANES channels: of one, whose
+// neighbouring elements neighbouring threads read, or of 32 where a plane is one element and the neighbours are channels.
+// With WIDE a piece is 16 bytes of a plane, otherwise an element; counts are of pieces.
 // Floor: forward x read twice (once where it stays in the cache), the result written; backward g and x twice.
+constexpr int WIDTH = WIDE ? Pack::size : 1, STEP = 256 / LANES;
+
+// Sums are of (x - the channel's first element), in double (float for 16 bits): one reading gives mean and variance.
 #ifdef HALF_HEADERS
 typedef float Wide;
 #else
 typedef double Wide;
 #endif
+struct Two { Wide one, two; };
+struct alignas(WIDTH * sizeof(T)) Piece { T item[WIDTH]; };
 
-__device__ __forceinline__ Wide warp_total(Wide x) {
-  for (int d = 16; d; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
-  return x;
+__device__ __forceinline__ index_t own_channel() { return static_cast<index_t>(blockIdx.x) * LANES + threadIdx.x % LANES; }
+
+// Whether the thread is the one that writes down what its channel has in common.
+__device__ __forceinline__ bool is_first_of(index_t channels) {
+  return blockIdx.y == 0 && threadIdx.x < LANES && own_channel() < channels;
 }
 
-// parts (channels, chunks, 2): of each chunk of a channel, the sums of x - origin and its square, or (with g) of g and
-// g (x - mean). A warp each. Chunks are of a channel's batch · plane elements.
-extern "C" __global__ void batch_norm_parts(const T* __restrict__ g, const T* __restrict__ x,
-                                            const T* __restrict__ mean, Wide* __restrict__ parts, index_t batch,
-                                            index_t channels, index_t plane, index_t chunk) {
-  const index_t count = batch * plane, chunks = (count + chunk - 1) / chunk, lane = threadIdx.x % 32;
-  const index_t warps = static_cast<index_t>(gridDim.x) * blockDim.x / 32;
-  for (index_t w = (static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32; w < channels * chunks; w += warps) {
-    const index_t c = w / chunks, first = w % chunks * chunk, last = min(count, first + chunk);
-    const Wide origin = widened(g ? mean[c] : x[c * plane]);
-    Wide one = 0, two = 0;
-    for (index_t i = first + lane; i < last; i += 32) {
-      const index_t at = (i / plane * channels + c) * plane + i % plane;
-      const Wide v = widened(x[at]) - origin, slope = g ? Wide(widened(g[at])) : v;
-      one += slope, two += slope * v;
+// f(where) for this thread's pieces among those of its chunk.
+template <class F>
+__device__ __forceinline__ void each_piece(index_t count, index_t channels, index_t plane, index_t chunk, F f) {
+  const index_t c = own_channel(), first = static_cast<index_t>(blockIdx.y) * chunk;
+  const index_t last = c < channels ? min(count, first + chunk) : first, images = STEP / plane, along = STEP % plane;
+  index_t k = first + threadIdx.x / LANES, n = k / plane, j = k % plane;
+  for (; k < last; k += STEP) {
+    f((n * channels + c) * plane + j);
+    n += images, j += along;
+    if (j >= plane) n++, j -= plane;
+  }
+}
+
+// parts (channels, chunks) of the block's channels: the sums over its threads, in a fixed order.
+__device__ void note(Two x, Two* parts, index_t channels) {
+  __shared__ Wide room[2][256];
+  const int t = threadIdx.x;
+  room[0][t] = x.one, room[1][t] = x.two;
+  for (int half = 128; half >= LANES; half /= 2) {
+    __syncthreads();
+    if (t < half) room[0][t] += room[0][t + half], room[1][t] += room[1][t + half];
+  }
+  if (t < LANES && own_channel() < channels) parts[own_channel() * gridDim.y + blockIdx.y] = {room[0][t], room[1][t]};
+}
+
+__device__ Two whole(const Two* parts, index_t c) {
+  Two sum = {0, 0};
+  for (index_t k = c * gridDim.y; k < (c + 1) * gridDim.y; k++) sum.one += parts[k].one, sum.two += parts[k].two;
+  return sum;
+}
+
+__device__ __forceinline__ A or_one(const T* weight, index_t c) { return weight ? to_A(weight[c]) : A(1); }
+
+extern "C" __global__ void moments(const T* __restrict__ x, Two* __restrict__ parts, index_t count, index_t channels,
+                                   index_t plane, index_t chunk) {
+  const index_t c = min(own_channel(), channels - 1);
+  const Wide origin = widened(x[c * plane * WIDTH]);
+  Two sum = {0, 0};
+  each_piece(count, channels, plane, chunk, [&](index_t at) {
+    const Piece p = reinterpret_cast<const Piece*>(x)[at];
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) {
+      const Wide v = widened(p.item[i]) - origin;
+      sum.one += v, sum.two += v * v;
     }
-    one = warp_total(one), two = warp_total(two);
-    if (lane == 0) parts[2 * w] = one, parts[2 * w + 1] = two;
-  }
-}
-
-extern "C" __global__ void batch_norm_finish(const T* __restrict__ x, const Wide* __restrict__ parts,
-                                             T* __restrict__ mean, T* __restrict__ var, T* __restrict__ rstd,
-                                             index_t channels, index_t plane, index_t chunks, A count, A eps) {
-  EACH(c, channels) {
-    Wide sum = 0, square = 0;
-    for (index_t k = 0; k < chunks; k++) sum += parts[2 * (c * chunks + k)], square += parts[2 * (c * chunks + k) + 1];
-    sum /= count, square /= count;
-    const Wide variance = square - sum * sum, positive = variance < 0 ? Wide(0) : variance;
-    mean[c] = to_T(widened(x[c * plane]) + sum), var[c] = to_T(positive), rstd[c] = to_T(1 / sqrt(positive + Wide(eps)));
-  }
+  });
+  note(sum, parts, channels);
 }
 
 extern "C" __global__ void batch_norm(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                                      const T* __restrict__ mean, const T* __restrict__ rstd, T* __restrict__ out,
-                                      index_t n, index_t channels, index_t plane) {
-  EACH(i, n) {
-    const index_t c = i / plane % channels;
-    const A scale = to_A(rstd[c]) * (weight ? to_A(weight[c]) : A(1));
-    out[i] = to_T((to_A(x[i]) - to_A(mean[c])) * scale + (bias ? to_A(bias[c]) : A(0)));
-  }
+                                      const Two* __restrict__ parts, T* __restrict__ mean, T* __restrict__ var,
+                                      T* __restrict__ rstd, T* __restrict__ out, index_t count, index_t channels,
+                                      index_t plane, index_t chunk, double eps) {
+  const index_t c = min(own_channel(), channels - 1);
+  const Two sum = whole(parts, c);
+  const Wide elements = static_cast<Wide>(count) * WIDTH, shift = sum.one / elements;
+  const Wide spread = sum.two / elements - shift * shift, square = spread < 0 ? Wide(0) : spread;
+  const A origin = widened(x[c * plane * WIDTH]), centre = shift, root = 1 / sqrt(square + static_cast<Wide>(eps));
+  if (is_first_of(channels)) mean[c] = to_T(origin + shift), var[c] = to_T(square), rstd[c] = to_T(root);
+  const A scale = root * or_one(weight, c), added = bias ? to_A(bias[c]) : A(0);
+  each_piece(count, channels, plane, chunk, [&](index_t at) {
+    Piece p = reinterpret_cast<const Piece*>(x)[at];
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) p.item[i] = to_T(((to_A(p.item[i]) - origin) - centre) * scale + added);
+    reinterpret_cast<Piece*>(out)[at] = p;
+  });
 }
 
-extern "C" __global__ void batch_norm_gradients(const Wide* __restrict__ parts, const T* __restrict__ rstd,
-                                                T* __restrict__ gweight, T* __restrict__ gbias, index_t channels,
-                                                index_t chunks) {
-  EACH(c, channels) {
-    Wide total = 0, along = 0;
-    for (index_t k = 0; k < chunks; k++) total += parts[2 * (c * chunks + k)], along += parts[2 * (c * chunks + k) + 1];
-    gweight[c] = to_T(along * widened(rstd[c])), gbias[c] = to_T(total);
-  }
+extern "C" __global__ void slopes(const T* __restrict__ g, const T* __restrict__ x, const T* __restrict__ mean,
+                                  Two* __restrict__ parts, index_t count, index_t channels, index_t plane,
+                                  index_t chunk) {
+  const Wide centre = widened(mean[min(own_channel(), channels - 1)]);
+  Two sum = {0, 0};
+  each_piece(count, channels, plane, chunk, [&](index_t at) {
+    const Piece d = reinterpret_cast<const Piece*>(g)[at], p = reinterpret_cast<const Piece*>(x)[at];
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) {
+      const Wide slope = widened(d.item[i]);
+      sum.one += slope, sum.two += slope * (widened(p.item[i]) - centre);
+    }
+  });
+  note(sum, parts, channels);
 }
 
 extern "C" __global__ void batch_norm_backward(const T* __restrict__ g, const T* __restrict__ x,
                                                const T* __restrict__ weight, const T* __restrict__ mean,
-                                               const T* __restrict__ rstd, const T* __restrict__ gweight,
-                                               const T* __restrict__ gbias, T* __restrict__ gx, index_t n,
-                                               index_t channels, index_t plane, A count) {
-  EACH(i, n) {
-    const index_t c = i / plane % channels;
-    const A scale = to_A(rstd[c]), normal = (to_A(x[i]) - to_A(mean[c])) * scale;
-    const A slope = to_A(g[i]) - (to_A(gbias[c]) + normal * to_A(gweight[c])) / count;
-    gx[i] = to_T(slope * scale * (weight ? to_A(weight[c]) : A(1)));
-  }
+                                               const T* __restrict__ rstd, const Two* __restrict__ parts,
+                                               T* __restrict__ gweight, T* __restrict__ gbias, T* __restrict__ gx,
+                                               index_t count, index_t channels, index_t plane, index_t chunk) {
+  const index_t c = min(own_channel(), channels - 1);
+  const Two sum = whole(parts, c);
+  const Wide elements = static_cast<Wide>(count) * WIDTH, root = widened(rstd[c]);
+  if (is_first_of(channels)) gweight[c] = to_T(sum.two * root), gbias[c] = to_T(sum.one);
+  const A centre = to_A(mean[c]), shift = sum.one / elements, tilt = sum.two * root * root / elements;
+  const A scale = root * or_one(weight, c);
+  each_piece(count, channels, plane, chunk, [&](index_t at) {
+    Piece d = reinterpret_cast<const Piece*>(g)[at];
+    const Piece p = reinterpret_cast<const Piece*>(x)[at];
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++)
+      d.item[i] = to_T((to_A(d.item[i]) - shift - (to_A(p.item[i]) - centre) * tilt) * scale);
+    reinterpret_cast<Piece*>(gx)[at] = d;
+  });
 }

@@ -10,7 +10,8 @@ from . import rows, runtime
 from .reduction import sum
 
 _TEAMS = 1 << 12  # that share the rows of a backward pass: each has its part of the weight's gradient
-_CHUNK = 8192  # elements of a channel that one warp adds
+_BLOCK, _BLOCKS = 256, 1 << 10  # threads of a block, and blocks that keep a GPU busy
+_PIECES, _CHUNKS = 8, 128  # that a thread takes at least, and into which a channel is cut at most
 
 
 @implementation("batch_norm", "cuda", floor=lambda x, *rest, **settings: (3 * x.nbytes, 8 * x.size))
@@ -21,16 +22,11 @@ def batch_norm(x, weight, bias, *, eps):
     Floor: 3 e N C |d| bytes (2 where x stays in the cache).
     """
     x, weight, bias = _dense(x.dtype, x, weight, bias)
-    batch, channels, plane, count = _planes(x)
-    out, (mean, var, rstd) = cupy.empty(x.shape, x.dtype), (cupy.empty(channels, x.dtype) for _ in range(3))
-    if not count:
-        mean[...] = var[...] = rstd[...] = np.nan
-        return out, mean, var, rstd
-    parts, chunks = _parts(None, x, None)
-    _each(
-        channels, "batch_norm_finish", x, (x, parts, mean, var, rstd, channels, plane, chunks, float(count), float(eps))
-    )
-    _each(x.size, "batch_norm", x, (x, weight, bias, mean, rstd, out, x.size, channels, plane))
+    out, (mean, var, rstd) = cupy.empty(x.shape, x.dtype), (cupy.full(x.shape[1], np.nan, x.dtype) for _ in range(3))
+    if x.size:
+        share = _Channels(x, out)
+        share.launch("moments", x, share.parts)
+        share.launch("batch_norm", x, weight, bias, share.parts, mean, var, rstd, out, numbers=(np.float64(eps),))
     return out, mean, var, rstd
 
 
@@ -38,14 +34,31 @@ def batch_norm(x, weight, bias, *, eps):
 def batch_norm_backward(g, x, weight, mean, rstd):
     """The adjoint of `batch_norm`: (gx, gweight, gbias). Floor: 5 e N C |d| bytes."""
     g, x, weight, mean, rstd = _dense(x.dtype, g, x, weight, mean, rstd)
-    _, channels, plane, count = _planes(x)
-    gx, gweight, gbias = cupy.empty(x.shape, x.dtype), cupy.zeros(channels, x.dtype), cupy.zeros(channels, x.dtype)
-    if count:
-        parts, chunks = _parts(g, x, mean)
-        _each(channels, "batch_norm_gradients", x, (parts, rstd, gweight, gbias, channels, chunks))
-        arguments = (g, x, weight, mean, rstd, gweight, gbias, gx, x.size, channels, plane, float(count))
-        _each(x.size, "batch_norm_backward", x, arguments)
+    gx, gweight, gbias = cupy.empty(x.shape, x.dtype), cupy.zeros(x.shape[1], x.dtype), cupy.zeros(x.shape[1], x.dtype)
+    if x.size:
+        share = _Channels(x, g, gx)
+        share.launch("slopes", g, x, mean, share.parts)
+        share.launch("batch_norm_backward", g, x, weight, mean, rstd, share.parts, gweight, gbias, gx)
     return gx, gweight, gbias
+
+
+class _Channels:
+    """How the channels of x (N, C, *d) and arrays of its shape are shared out among blocks."""
+
+    def __init__(self, x, *others):
+        channels, plane, width = x.shape[1], prod(x.shape[2:]), 16 // x.itemsize
+        wide = not (plane % width or any(a.data.ptr % 16 for a in (x, *others)))
+        lanes, plane = 32 if plane == 1 else 1, plane // (width if wide else 1)
+        count, groups = x.shape[0] * plane, -(-channels // lanes)
+        chunks = max(1, min(_BLOCKS // groups, count * lanes // (_BLOCK * _PIECES), _CHUNKS))
+        chunk = -(-count // chunks)
+        self.dtype, self.grid, self.sizes = x.dtype, (groups, -(-count // chunk)), (count, channels, plane, chunk)
+        self.macros = {"LANES": lanes, "WIDE": int(wide)}
+        self.parts = cupy.empty((channels, self.grid[1], 2), np.float32 if x.itemsize == 2 else np.float64)
+
+    def launch(self, name, *arrays, numbers=()):
+        arguments = (*arrays, *self.sizes, *numbers)
+        runtime.launch("normalization", name, self.dtype, self.grid, _BLOCK, arguments, **self.macros)
 
 
 @implementation("layer_norm", "cuda", floor=lambda x, *rest, **settings: (2 * x.nbytes, 8 * x.size))
@@ -59,7 +72,7 @@ def layer_norm(x, weight, bias, *, axes, eps):
     out, mean, rstd = (cupy.empty(shape, x.dtype) for shape in (x.shape, kept, kept))
     if x.size:
         arrays = x, weight, bias, out
-        rows.launch("layer_norm", "layer_norm", x.dtype, sizes, arrays, (mean, rstd), (float(eps),), alone=False)
+        rows.launch("layer_norm", "layer_norm", x.dtype, sizes, arrays, (mean, rstd), (float(eps),), teams=sizes[0])
     return out, mean, rstd
 
 
@@ -68,12 +81,11 @@ def layer_norm_backward(g, x, weight, mean, rstd, *, axes):
     """The adjoint of `layer_norm`: (gx, gweight, gbias). Floor: 3 e |x| bytes."""
     g, x, weight, mean, rstd = _dense(x.dtype, g, x, weight, mean, rstd)
     sizes, over = _rows(x, axes)[0], x.shape[x.ndim - axes :]
-    gx = cupy.empty(x.shape, x.dtype)
-    parts = cupy.zeros((0, 2, *over), np.float64 if x.dtype == np.float64 else np.float32)
+    gx, teams = cupy.empty(x.shape, x.dtype), min(sizes[0], _TEAMS)
+    parts = cupy.empty((teams, 2, *over), np.float64 if x.dtype == np.float64 else np.float32)
     if x.size:
-        parts = cupy.empty((min(sizes[0], _TEAMS), 2, *over), parts.dtype)
         arrays, others = (g, x, weight, gx, parts), (mean, rstd)
-        rows.launch("layer_norm", "layer_norm_backward", x.dtype, sizes, arrays, others, most_teams=_TEAMS, alone=False)
+        rows.launch("layer_norm", "layer_norm_backward", x.dtype, sizes, arrays, others, (teams,), teams=teams)
     gweight, gbias = sum(parts, 0).astype(x.dtype)
     return gx, gweight, gbias
 
@@ -82,29 +94,6 @@ def _dense(dtype, *arrays):
     return [None if a is None else cupy.ascontiguousarray(a, dtype) for a in arrays]
 
 
-def _wide(x):
-    """What the kernels add statistics in."""
-    return np.float32 if x.dtype.itemsize == 2 else np.float64
-
-
-def _planes(x):
-    """(batch, channels, plane, elements of a channel)."""
-    plane = prod(x.shape[2:])
-    return x.shape[0], x.shape[1], plane, x.shape[0] * plane
-
-
 def _rows(x, axes):
     """((rows, their length, 1), the shape of what is one number per row)."""
     return (prod(x.shape[:-axes]), prod(x.shape[-axes:]), 1), (*x.shape[:-axes], *(1,) * axes)
-
-
-def _parts(g, x, mean):
-    batch, channels, plane, count = _planes(x)
-    chunks = -(-count // _CHUNK)
-    parts = cupy.empty((channels, chunks, 2), _wide(x))
-    _each(channels * chunks * 32, "batch_norm_parts", x, (g, x, mean, parts, batch, channels, plane, _CHUNK))
-    return parts, chunks
-
-
-def _each(threads, name, x, arguments):
-    runtime.launch("normalization", name, x.dtype, runtime.blocks(threads), 256, arguments)

@@ -49,7 +49,7 @@ def kernel(function):
 
 
 @kernel
-def lstm_cell(record, b_ih, b_hh, local, hidden, out, first, n, size, values, keep):
+def lstm_cell(record, b_ih, b_hh, local, out, first, n, size, values, keep):
     """One step of an LSTM of n sequences and `size` units: thread x is a unit, blocks y take the sequences in turn."""
     unit = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if unit >= size:  # the last block has threads to spare
@@ -70,7 +70,6 @@ def lstm_cell(record, b_ih, b_hh, local, hidden, out, first, n, size, values, ke
             record[gate + 3 * size] = so
             record[gate + 4 * size] = c
         local[state] = new
-        hidden[state] = h
         out[row * size + unit] = h
 
 

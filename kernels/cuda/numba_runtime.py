@@ -1,4 +1,4 @@
-"""Compiling the kernels of numba_kernels.py, once per types of arguments, and launching them on CuPy's current stream.
+"""Compiling kernels in Python, once per types of arguments, and launching them on CuPy's current stream.
 
 Numba compiles to PTX and nvJitLink to machine code; CuPy loads and launches that, since Numba's own launch takes ten
 times as long on the host and hides the arrays' stream.
@@ -13,13 +13,13 @@ import numpy as np
 _MOST = (1 << 31) - 1  # what int32 counts
 
 
-def launch(name, dtype, grid, block, args):
-    """Launch kernel `name` for `dtype`; args as of `runtime.launch`: arrays, ints (int32), floats (of that dtype)."""
+def launch(file, name, dtype, grid, block, args):
+    """Launch kernel `name` of `file`.py. args as of `runtime.launch`: arrays, ints (int32), floats (dtype)."""
     grid, block = ((size, 1, 1) if isinstance(size, int) else (*size, 1, 1)[:3] for size in (grid, block))
     if 0 in grid:
         return
     values = tuple(_argument(name, a, dtype) for a in args)
-    kernel(name, tuple(_type(v) for v in values), cupy.cuda.runtime.getDevice())(grid, block, values)
+    kernel(file, name, tuple(_type(v) for v in values), cupy.cuda.Device().id)(grid, block, values)
 
 
 def _argument(name, a, dtype):
@@ -39,10 +39,10 @@ def _type(value):
 
 
 @cache
-def kernel(name, types, device):
+def kernel(file, name, types, device):
     """The compiled kernel for arguments of these types, loaded on the present device."""
-    module, major, minor = import_module(f"{__package__}.numba_kernels"), *cupy.cuda.Device().compute_capability
-    code, entry = compiled(getattr(module, name), types, (int(major), int(minor)))
+    function = getattr(import_module(f"{__package__}.{file}"), name)
+    code, entry = compiled(function, types, divmod(int(cupy.cuda.Device().compute_capability), 10))
     loaded = cupy.cuda.Module()
     loaded.load(code)
     return loaded.get_function(entry)

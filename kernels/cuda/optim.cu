@@ -160,7 +160,7 @@ __device__ double total_of_block(double x) {
     __syncthreads();
     if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
   }
-  return room[0];
+  return threadIdx.x == 0 ? room[0] : 0;
 }
 
 // parts[block] = the sum of the squares of the block's elements.

@@ -20,7 +20,7 @@ def _forward_floor(x, w, b=None, *_):
 
 
 def _product_floor(x, w, places):
-    return (places.size + w.shape[0]) * w[0].size * x.itemsize, 2 * len(x) * w.size
+    return (places.size + w.shape[0]) * w.shape[1] * w.shape[2] * x.itemsize, 2 * len(x) * w.size
 
 
 def _input_floor(g, w, places, *, length):

@@ -2,6 +2,7 @@
 
 import cupy
 
+from ..registry import implementation
 from . import runtime
 
 
@@ -18,16 +19,20 @@ def _one(name, text):
     def function(x):
         return _launch(name, x, numbers=(0.0, 0.0))
 
-    function.__name__, function.__doc__ = name, text
-    return function
+    return _noted(function, name, text, 2)
 
 
 def _two(name, text):
     def function(g, out):
         return _launch(name, g, out)
 
+    return _noted(function, name, text, 3)
+
+
+def _noted(function, name, text, passes):
+    """`function` under its name; `passes` arrays go through memory once each."""
     function.__name__, function.__doc__ = name, text
-    return function
+    return implementation(name, "cuda", floor=lambda x, *others, **numbers: (passes * x.nbytes, x.size))(function)
 
 
 erf = _one("erf", "2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.")
@@ -38,9 +43,15 @@ gelu = _one("gelu", "x Phi(x), Phi the normal distribution function.")
 relu_backward = _two("relu_backward", "The adjoint of max(x, 0) from its result: g where out > 0, else 0.")
 tanh_backward = _two("tanh_backward", "The adjoint of tanh from its result: g (1 - out^2).")
 sigmoid_backward = _two("sigmoid_backward", "The adjoint of the logistic function from its result: g out (1 - out).")
-gelu_backward = _two("gelu_backward", "The adjoint of `gelu` at x: g (Phi(x) + x phi(x)), phi the normal density.")
 
 
+@implementation("gelu_backward", "cuda", floor=lambda g, x: (3 * x.nbytes, x.size))
+def gelu_backward(g, x):
+    """The adjoint of `gelu` at x: g (Phi(x) + x phi(x)), phi the normal density."""
+    return _launch("gelu_backward", g, x)
+
+
+@implementation("softplus", "cuda", floor=lambda x, *others, **numbers: (2 * x.nbytes, x.size))
 def softplus(x, beta=1.0, threshold=20.0):
     """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
     return _launch("softplus", x, numbers=(float(beta), float(threshold)))

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from functools import lru_cache, partial
+from math import prod
 
 import cupy
 import numpy as np
@@ -10,6 +11,35 @@ from ..geometry import adaptive_windows, pool_windows
 from ..registry import chosen, implementation
 from . import numba_runtime, runtime
 from .indexing import scatter_add
+
+# What each kernel cannot do without, (bytes, FLOPs): its arrays moved once.
+
+
+def _gather_floor(x, indices):
+    return indices.size * (2 * x.itemsize + 8), 0
+
+
+def _scatter_floor(g, indices, *, plane, windows=None):
+    return g.size * (g.itemsize + 8) + len(g) * g.shape[1] * prod(plane) * g.itemsize, 0
+
+
+def _max_floor(x, windows):
+    return x.nbytes + _count(x, windows) * (x.itemsize + 8), 0
+
+
+def _mean_floor(x, windows, *_):
+    return x.nbytes + _count(x, windows) * x.itemsize, x.size
+
+
+def _spread_floor(g, windows, input_size, *_):
+    return g.nbytes + len(g) * g.shape[1] * prod(input_size) * g.itemsize, g.size
+
+
+def _count(x, windows):
+    return len(x) * x.shape[1] * len(windows[0].starts) * len(windows[1].starts)
+
+
+# ---- what the engine calls -------------------------------------------------------------------------------------------
 
 
 def max_pool2d(x, *, kernel_size, stride, padding, dilation, ceil_mode):
@@ -52,6 +82,7 @@ def adaptive_avg_pool2d_backward(g, *, input_size):
     return _mean_backward(g, adaptive_windows(input_size, output_size=g.shape[2:]), input_size, False, None)
 
 
+@implementation("scatter_planes", "cuda", layout="NCHW", floor=_scatter_floor)
 def scatter_planes(g, indices, *, plane, windows=None):
     """g (N, C, oh, ow) summed into zeros (N, C, *plane) at the flat indices of each plane.
 
@@ -69,6 +100,7 @@ def scatter_planes(g, indices, *, plane, windows=None):
     return out
 
 
+@implementation("gather_planes", "cuda", layout="NCHW", floor=_gather_floor)
 def gather_planes(x, indices):
     """The elements of x (N, C, H, W) at the flat indices (N, C, oh, ow) of each plane."""
     x, indices = cupy.ascontiguousarray(x), cupy.ascontiguousarray(indices, np.int64)
@@ -91,6 +123,7 @@ def _max_of_windows(launch, x, windows):
     return out, places
 
 
+@implementation("mean_of_windows", "cuda", layout="NCHW", floor=_mean_floor)
 def _mean(x, windows, count_include_pad, divisor):
     x = cupy.ascontiguousarray(x)
     size = tuple(len(axis.starts) for axis in windows)
@@ -100,6 +133,7 @@ def _mean(x, windows, count_include_pad, divisor):
     return out
 
 
+@implementation("mean_of_windows_backward", "cuda", layout="NCHW", floor=_spread_floor)
 def _mean_backward(g, windows, input_size, count_include_pad, divisor):
     g = cupy.ascontiguousarray(g)
     out = cupy.empty((*g.shape[:2], *input_size), g.dtype)
@@ -121,7 +155,7 @@ def _launch(name, out, arrays, *numbers):
 
 def _launch_numba(name, out, arrays, *numbers):
     grid, block = _lines(out)
-    numba_runtime.launch(name, out.dtype, grid, block, (*arrays, *numbers))
+    numba_runtime.launch("numba_kernels", name, out.dtype, grid, block, (*arrays, *numbers))
 
 
 def _lines(out):
@@ -129,11 +163,6 @@ def _lines(out):
     planes, channels, height, width = out.shape
     across = min(256, 1 << max(0, width - 1).bit_length())
     return runtime.blocks(planes * channels * height * (width > 0), 256 // across), (across, 256 // across)
-
-
-def _max_floor(x, windows):
-    places = len(x) * x.shape[1] * len(windows[0].starts) * len(windows[1].starts)
-    return x.nbytes + places * (x.itemsize + 8), 0
 
 
 for _name, _launcher, _dtypes in ("cuda", _launch, "f2 bf16 f4 f8"), ("numba", _launch_numba, "f4 f8"):

@@ -1,11 +1,11 @@
 #include "common.cuh"
 
 // Random bits by Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"): four
-// words are a function of a counter and a key, so that each thread makes its own, and the same ones again later.
+// words are a function of a counter (and of a key, 0 here), so that each thread makes its own, and the same ones again.
 struct Words { unsigned word[4]; };
 
-__device__ __forceinline__ Words philox(unsigned long long low, unsigned long long high, unsigned long long key) {
-  unsigned c0 = low, c1 = low >> 32, c2 = high, c3 = high >> 32, k0 = key, k1 = key >> 32;
+__device__ __forceinline__ Words philox(unsigned long long low, unsigned long long high) {
+  unsigned c0 = low, c1 = low >> 32, c2 = high, c3 = high >> 32, k0 = 0, k1 = 0;
 #pragma unroll
   for (int round = 0; round < 10; round++) {
     const unsigned long long a = 0xD2511F53ull * c0, b = 0xCD9E8D57ull * c2;
@@ -19,16 +19,16 @@ __device__ __forceinline__ Words philox(unsigned long long low, unsigned long lo
 }
 
 // out = x · scale where the element's word is at least `least`, else 0. Elements 4 k … 4 k + 3 take the words of the
-// counter (k, offset) under the key `seed`. A thread each, 16 bytes (8 of 16 bits, twice 16 in double) at a time.
+// counter (k, draw). A thread each, 16 bytes (8 of 16 bits, twice 16 in double) at a time.
 // Floor: x read, out written; no mask.
 struct alignas(sizeof(T) > 4 ? 16 : 4 * sizeof(T)) Four { T item[4]; };
 
-extern "C" __global__ void dropout(const T* __restrict__ x, T* __restrict__ out, index_t n, unsigned long long seed,
-                                   double offset, const double* __restrict__ offset_at, unsigned least, A scale) {
-  const unsigned long long high = number(offset, offset_at);
+extern "C" __global__ void dropout(const T* __restrict__ x, T* __restrict__ out, index_t n, double draw,
+                                   const double* __restrict__ draw_at, unsigned least, A scale) {
+  const unsigned long long high = number(draw, draw_at);
   const bool wide = aligned(x) && aligned(out);
   EACH(k, (n + 3) / 4) {
-    const Words bits = philox(k, high, seed);
+    const Words bits = philox(k, high);
     if (wide && 4 * k + 4 <= n) {
       Four v = reinterpret_cast<const Four*>(x)[k];
 #pragma unroll

@@ -9,7 +9,7 @@
 // stored. PULLED: whether the product with the state lies apart. CARRIES: whether a unit has numbers of its own.
 //
 // Floor of the LSTM, e being an element's bytes and a those of A, for each unit:
-//   forward: 11 e + 2 a bytes (read the gates and c; write the record, c, and h twice), about 30 FLOPs,
+//   forward: 10 e + 2 a bytes (read the gates and c; write the record, c and h), about 30 FLOPs,
 //   backward: 11 e + 2 a bytes (read the record, both gradients of h, that of c; write the gates' and c's), about 40.
 
 template <class E> struct alignas(sizeof(E) * UNITS) Group { E item[UNITS]; };
@@ -28,12 +28,12 @@ __device__ __forceinline__ Group<T> loaded_or_zeros(const T* from, index_t offse
 }
 
 // record (N, values, size): its first GATES values hold the input's parts of the gates (and the state's, unless they are
-// `pulled`, (n, GATES, size)); with `keep` all are overwritten by what backward needs. local, hidden (B, size): from the
-// step before, overwritten. Biases, peephole: null where there are none.
+// `pulled`, (n, GATES, size)); with `keep` all are overwritten by what backward needs. local (B, size): from the step
+// before, overwritten. Biases, peephole: null where there are none.
 extern "C" __global__ void forward(T* __restrict__ record, const T* __restrict__ pulled, const T* __restrict__ b_ih,
                                    const T* __restrict__ b_hh, const T* __restrict__ peephole, A* __restrict__ local,
-                                   T* __restrict__ hidden, T* __restrict__ out, index_t first, index_t n, index_t size,
-                                   index_t values, index_t keep) {
+                                   T* __restrict__ out, index_t first, index_t n, index_t size, index_t values,
+                                   index_t keep) {
   const index_t groups = size / UNITS;
   EACH(k, n * groups) {
     const index_t b = k / groups, unit = k % groups * UNITS, at = b * size + unit;
@@ -66,7 +66,6 @@ extern "C" __global__ void forward(T* __restrict__ record, const T* __restrict__
     if (keep)
       for (int j = 0; j < RECORD; j++) store(kept[j], own + j * size);
     if (CARRIES) store(carried, local + at);
-    store(states, hidden + at);
     store(states, out + (first + b) * size + unit);
   }
 }

@@ -13,11 +13,12 @@ import numpy as np
 from ..cell import CELLS
 from ..registry import chosen, implementation
 from ..scalar import CUDA, Formula
-from . import blas, runtime
+from . import blas, numba_runtime, runtime
 from .matmul import matmul
 from .reduction import sum as total
 
 _BLOCK = 128
+_MOST_BLOCKS = 65535  # of a grid's second dimension
 
 
 # ---- what the engine calls -------------------------------------------------------------------------------------------
@@ -43,20 +44,23 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     cell, dtype, (batch, size), count = CELLS[kind], x.dtype, h0.shape, len(x)
     step, apart, carries = chosen(f"{kind}_cell", dtype), _apart(cell), _carries(kind)
     record = cupy.empty((count, cell.record if keep else cell.gates, size), dtype)
-    out, hidden = cupy.empty((count, size), dtype), cupy.array(h0, order="C")
+    out, states = cupy.empty((count, size), dtype), _dense(h0)
     local = cupy.array(local0, _wide(dtype), order="C") if carries else None
     gates = record.reshape(count, -1)[:, : len(w_ih)]
     pulled = cupy.empty((batch, len(w_hh)), dtype) if apart else None
     b_ih, b_hh, peephole = map(_dense, (b_ih, b_hh, peephole))
-    blas.gemm(_readable(x), _readable(w_ih).T, gates)
-    turned = _readable(w_hh).T
+    blas.gemm(blas.readable(x), blas.readable(w_ih).T, gates)
+    turned = blas.readable(w_hh).T
     for start, n in _steps(batch_sizes, reverse):
+        states = _with_new_sequences(states, h0, n)
         if apart:
-            blas.gemm(hidden[:n], turned, pulled[:n])
+            blas.gemm(states, turned, pulled[:n])
         else:
-            blas.gemm(hidden[:n], turned, gates[start : start + n], beta=1.0)
-        step(record, pulled, b_ih, b_hh, peephole, local, hidden, out, start, n, keep)
-    return out, hidden, local.astype(dtype, copy=False) if carries else local0, record
+            blas.gemm(states, turned, gates[start : start + n], beta=1.0)
+        step(record, pulled, b_ih, b_hh, peephole, local, out, start, n, keep)
+        states = out[start : start + n]
+    h = _last_states(out, batch_sizes, reverse)
+    return out, h, local.astype(dtype, copy=False) if carries else local0, record
 
 
 @implementation("recurrent_sequence_backward", "cuda", floor=_backward_floor)
@@ -67,7 +71,7 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
     grads, dh = cupy.empty((count, _stored(cell), size), dtype), cupy.array(gh, order="C")
     wide = _wide(dtype)
     dlocal = cupy.zeros((batch, size), wide) if glocal is None else cupy.array(glocal, wide, order="C")
-    g, peephole, w_hh = _dense(g), _dense(peephole), _readable(w_hh)
+    g, peephole, w_hh = _dense(g), _dense(peephole), blas.readable(w_hh)
     flat = grads.reshape(count, -1)
     to_input, to_state = flat[:, :height], flat[:, height : 2 * height] if _apart(cell) else flat[:, :height]
     for start, n in _steps(batch_sizes, not reverse):
@@ -84,10 +88,10 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
 # ---- one step --------------------------------------------------------------------------------------------------------
 
 
-def _cell(kind, record, pulled, b_ih, b_hh, peephole, local, hidden, out, first, n, keep):
+def _cell(kind, record, pulled, b_ih, b_hh, peephole, local, out, first, n, keep):
     """The step whose n rows begin at `first`: see recurrent.cu."""
     _, values, size = record.shape
-    arrays = (record, pulled, b_ih, b_hh, peephole, local, hidden, out)
+    arrays = (record, pulled, b_ih, b_hh, peephole, local, out)
     _launch("forward", kind, arrays, n, size, (first, n, size, values, keep))
 
 
@@ -97,9 +101,9 @@ def _cell_backward(kind, g, dh, dlocal, record, peephole, grads, first, n):
     _launch("backward", kind, (g, dh, dlocal, record, peephole, grads), n, size, (first, n, size))
 
 
-def _cell_floor(kind, record, pulled, b_ih, b_hh, peephole, local, hidden, out, first, n, keep):
+def _cell_floor(kind, record, pulled, b_ih, b_hh, peephole, local, out, first, n, keep):
     cell, units = CELLS[kind], n * out.shape[1]
-    read, written = cell.gates * (2 if _apart(cell) else 1), (cell.record if keep else 0) + 2
+    read, written = cell.gates * (2 if _apart(cell) else 1), (cell.record if keep else 0) + 1
     return units * ((read + written) * out.itemsize + _carried(kind, out)), 30 * units
 
 
@@ -119,6 +123,24 @@ for _kind in CELLS:
         ("cell_backward", _cell_backward, _cell_backward_floor),
     ):
         implementation(f"{_kind}_{_op}", "cuda", floor=partial(_floor, _kind))(partial(_function, _kind))
+
+
+@implementation("lstm_cell", "numba", dtypes="f4 f8", floor=partial(_cell_floor, "lstm"))
+def _lstm_by_numba(record, pulled, b_ih, b_hh, peephole, local, out, first, n, keep):
+    _, values, size = record.shape
+    biases = [cupy.zeros(4 * size, out.dtype) if b is None else b for b in (b_ih, b_hh)]
+    _launch_numba("lstm_cell", (record, *biases, local, out), n, size, (first, n, size, values, keep))
+
+
+@implementation("lstm_cell_backward", "numba", dtypes="f4 f8", floor=partial(_cell_backward_floor, "lstm"))
+def _lstm_backward_by_numba(g, dh, dlocal, record, peephole, grads, first, n):
+    size = g.shape[1]
+    _launch_numba("lstm_cell_backward", (g, dh, dlocal, record, grads), n, size, (first, n, size))
+
+
+def _launch_numba(name, arrays, n, size, numbers):
+    grid = -(-size // _BLOCK), min(n, _MOST_BLOCKS)
+    numba_runtime.launch("numba_cells", name, arrays[0].dtype, grid, _BLOCK, (*arrays, *map(int, numbers)))
 
 
 def _launch(name, kind, arrays, n, size, numbers):
@@ -208,10 +230,6 @@ def _dense(x):
     return None if x is None else cupy.ascontiguousarray(x)
 
 
-def _readable(x):
-    return x if blas.is_matrix(x) else cupy.ascontiguousarray(x)
-
-
 def _steps(batch_sizes, reverse):
     """(first row, rows) of each step in the order of computation."""
     steps = list(zip(accumulate(batch_sizes, initial=0), batch_sizes))
@@ -239,6 +257,24 @@ def _extend(moves, first, there, here, rows):
             return
     if rows:
         moves.append([first, there, here, rows])
+
+
+def _with_new_sequences(states, h0, n):
+    """The first n states; sequences beyond those that have begun have their first ones."""
+    if n <= len(states):
+        return states[:n]
+    joined = cupy.empty((n, h0.shape[1]), h0.dtype)
+    joined[: len(states)], joined[len(states) :] = states, h0[len(states) : n]
+    return joined
+
+
+def _last_states(out, batch_sizes, reverse):
+    """The state of each sequence after its last step, (B, H)."""
+    last, known = cupy.empty((batch_sizes[0], out.shape[1]), out.dtype), 0
+    for start, n in _steps(batch_sizes, not reverse):
+        if n > known:
+            last[known:n], known = out[start + known : start + n], n
+    return last
 
 
 def _states_before(out, h0, batch_sizes, reverse):

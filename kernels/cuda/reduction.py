@@ -5,12 +5,14 @@ from math import prod
 import cupy
 import numpy as np
 
+from ..registry import implementation
 from . import runtime
 
 _ROW_CHUNK = 8192  # elements that one warp sums: 256 by each lane
 _COLUMN_CHUNK = 256  # elements that one thread sums
 
 
+@implementation("sum", "cuda", dtypes="f2 bf16 f4 f8 i8", floor=lambda x, *axis, **shape: (x.nbytes, x.size))
 def sum(x, axis=None, keepdims=False):
     """Sum over axis (an int, a tuple, or None for all): floats keep their dtype, integers and booleans give int64.
 

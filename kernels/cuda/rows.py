@@ -10,21 +10,21 @@ _TEAMS = (32, 256, 512)  # threads that share a row
 _HELD = {True: 64, False: 32}  # bytes of a row that each can hold, in pieces of 16 or singly; in half precision half
 
 
-def launch(file, name, dtype, sizes, arrays, others=(), numbers=(), *, most_teams=None, alone=True):
+def launch(file, name, dtype, sizes, arrays, others=(), numbers=(), *, teams=None):
     """Launch a kernel of rows with the arguments arrays (n elements to a row), others, rows, n, inner, numbers.
 
-    sizes: (outer, n, inner). most_teams: more rows than that are taken in turns. alone: a thread may take a row.
+    sizes: (outer, n, inner). teams: so many, of a warp or more; otherwise one for each row, of any size.
     """
     outer, n, inner = sizes
     rows = outer * inner
-    macros = plan(rows, n, inner, dtype.itemsize, arrays, alone)
-    threads, block = min(rows, most_teams or rows) * macros["TEAM"], max(macros["TEAM"], _BLOCK)
-    arguments = (*arrays, *others, rows, n, inner, *numbers)
-    runtime.launch(file, name, dtype, runtime.blocks(threads, block), block, arguments, **macros)
+    macros = plan(rows, n, inner, dtype.itemsize, arrays, alone=teams is None)
+    team, block = macros["TEAM"], max(macros["TEAM"], _BLOCK)
+    grid = runtime.blocks((teams or rows) * team, block)
+    runtime.launch(file, name, dtype, grid, block, (*arrays, *others, rows, n, inner, *numbers), **macros)
 
 
 def plan(rows, n, inner, itemsize, arrays, alone=True) -> dict[str, int]:
-    """The macros for rows of n elements that lie `inner` apart."""
+    """The macros for rows of n elements that lie `inner` apart. alone: whether a thread may take a whole row."""
     if inner > 1 or (alone and n <= _FEW and rows > _MANY):
         return {"TEAM": 1, "WIDE": 0, "HELD": 0}
     width = 16 // itemsize

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import math
 import os
 import textwrap
@@ -15,7 +14,6 @@ from typing import Any
 
 from ...autograd import Generator, Tensor, cross_entropy, manual_seed
 from ..data import Streams, Vocabulary, language_reference, read_text
-from ..files import write_atomically
 from ..models import CharLM, generate
 from ..models.language import check_temperature
 from ..optim import Adam
@@ -23,10 +21,11 @@ from ..optim.lr_scheduler import OneCycleLR
 from ..serialization import load
 from ..trainer import StatefulTrainer
 from .plotting import draw_bits, require_matplotlib
+from .settings import begin, must_match, read
 
 STREAMS, WINDOW, RATE = 32, 64, 6e-3
 STEPS = 3000  # of the default training, in whole epochs
-FILE = "settings.json"  # beside the weights: what they are weights of
+COMMAND = "charlm"
 MODEL = ("hidden_size", "num_layers", "cell", "dropout")
 SETTINGS = ("text", "vocabulary", "prompt", *MODEL, "epochs", "seed")
 
@@ -130,7 +129,7 @@ def sample(
     there is no trained model, ValueError for characters that it does not know, temperatures below 0 and damaged files.
     """
     run = Path(run)
-    settings, weights = _settings(run), run / "best.safetensors"
+    settings, weights = read(run, SETTINGS, COMMAND), run / "best.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(
             f"{weights} is not there: the first epoch of this training has not ended. Wait for it, or, if it was "
@@ -205,33 +204,9 @@ def _model(settings: dict[str, Any]) -> CharLM:
 
 def _prepare(out: Path, settings: dict[str, Any], resume: bool) -> None:
     """Write the settings of a new run, or see that they are those of the run resumed."""
-    if resume:
-        saved = _settings(out)
-        changed = [name for name in SETTINGS if saved[name] != settings[name]]
-        if "text" in changed:
-            raise ValueError(f"train received resume=True for {out}, which learns another text. Pass that (--data).")
-        for name in changed:
-            raise ValueError(
-                f"train received resume=True with {name}={settings[name]!r}, but the run in {out} has {saved[name]!r}. "
-                "Pass what it was begun with, or begin another: --out."
-            )
+    if not resume:
+        begin(out, settings)
+    elif read(out, SETTINGS, COMMAND)["text"] != settings["text"]:
+        raise ValueError(f"train received resume=True for {out}, which learns another text. Pass that (--data).")
     else:
-        for weights in ("best", "last"):  # an earlier run's, which these settings would not describe
-            (out / f"{weights}.safetensors").unlink(missing_ok=True)
-        write_atomically(out / FILE, [json.dumps(settings, ensure_ascii=False, indent=1).encode()])
-
-
-def _settings(run: Path) -> dict[str, Any]:
-    file = run / FILE
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{run} is no run of charlm: there is no {FILE} in it. Train one: chainrule train charlm --out {run}"
-        )
-    try:
-        settings = json.loads(file.read_bytes())
-        missing = [name for name in SETTINGS if name not in settings]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged: it is no JSON ({error}). Train anew.") from error
-    if missing:
-        raise ValueError(f"{file} is damaged: {', '.join(missing)} missing. Train anew.")
-    return settings
+        must_match(out, settings, COMMAND)

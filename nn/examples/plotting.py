@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+FORMATS = (".pdf", ".png", ".svg")
 _TRAIN, _TEST = "#1f5fa8", "#c8501e"
 
 
@@ -21,6 +23,17 @@ def require_matplotlib() -> None:
             "The pictures of a training are drawn by Matplotlib, which is not installed. "
             "Install it with: pip install 'chainrule[examples]'"
         ) from error
+
+
+def picture_path(out: str | os.PathLike) -> Path:
+    """Return the path of a picture that can be written there, or raise ValueError or ImportError before the work."""
+    require_matplotlib()
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise ValueError(
+            f"plot received out={str(out)!r}, whose ending is no format that it writes. End it in {', '.join(FORMATS)}."
+        )
+    return out
 
 
 def blank(width: float, height: float) -> Any:

@@ -18,6 +18,7 @@ from ..optim.lr_scheduler import OneCycleLR
 from ..trainer import Trainer
 from ..utils.rnn import pad_sequence
 from .plotting import blank, draw_training, require_matplotlib
+from .settings import begin, must_match
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -166,12 +167,17 @@ def train(
     numbers. samples: how many sentences to learn from; a quarter as many, all different from these, are translated in
     the end. verbose: say on standard output what happens.
     Returns accuracy (share of the sentences translated without a mistake), mistakes, tested, epochs, seconds and out.
-    Raises ValueError for `epochs` unlike those of the run resumed, ImportError (naming the extra) without Matplotlib.
+    Raises ValueError for settings unlike those of the run resumed, FileNotFoundError where none has begun, ImportError
+    (naming the extra) without Matplotlib.
     """
     began = time.perf_counter()
     require_matplotlib()  # before the work, not after it
     epochs, out = epochs or 6, Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    settings = {"epochs": epochs, "seed": seed, "samples": samples}
+    if resume:
+        must_match(out, settings, "translate")
+    else:
+        begin(out, settings)
 
     manual_seed(seed)
     sentences = draw_sentences(samples + max(samples // 4, 1), np.random.default_rng(0))

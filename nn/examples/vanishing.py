@@ -11,9 +11,7 @@ import numpy as np
 
 from ...autograd import Tensor, cat, chunk, eye, float64, grad, log, manual_seed, no_grad, rand, randn, zeros
 from ..layers import GRUCell, LSTMCell, RNNCell
-from .plotting import blank, require_matplotlib
-
-FORMATS = (".pdf", ".png", ".svg")
+from .plotting import blank, picture_path
 
 
 def rnn(size: int, steps: int) -> RNNCell:
@@ -161,12 +159,7 @@ def plot(out: str | os.PathLike, steps: int = 100, size: int = 64, seeds: int = 
     Raises ValueError for another ending, for fewer than 3 steps, and for no unit or no seed; ImportError (naming the
     extra) without Matplotlib.
     """
-    require_matplotlib()  # before the work, not after it
-    out = Path(out)
-    if out.suffix not in FORMATS:
-        raise ValueError(
-            f"plot received out={str(out)!r}, whose ending is no format that it writes. End it in {', '.join(FORMATS)}."
-        )
+    out = picture_path(out)  # before the work, not after it
     for name, value, least in (("steps", steps, 3), ("size", size, 1), ("seeds", seeds, 1)):
         if value < least:
             raise ValueError(f"plot received {name}={value}, too few for a curve. Pass {name} >= {least}.")

@@ -68,6 +68,22 @@ def refuse(layer: Any, instead: str, **settings: Any) -> None:
             )
 
 
+def given(layer: Any, input: Any) -> None:
+    """Raise TypeError unless an input is a tensor or an array.
+
+    >>> from chainrule.nn.layers.checks import given
+    >>> given(cr.nn.Identity(), [1.0])
+    Traceback (most recent call last):
+    TypeError: Identity: received a list as its input, ...
+    """
+    if not hasattr(input, "shape"):
+        raise TypeError(
+            f"{type(layer).__name__}: received a {type(input).__name__} as its input, which has no shape; pass a "
+            "tensor: cr.tensor(…) of numbers, cr.stack(…) of tensors, nn.utils.rnn.pack_sequence(…) of sequences of "
+            "different lengths"
+        )
+
+
 def ndim(layer: Any, shape: tuple, allowed: tuple[int, ...], letters: str) -> None:
     """Raise unless an input of this shape has one of the allowed numbers of axes."""
     if len(shape) not in allowed:

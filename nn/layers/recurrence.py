@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from ...autograd import Tensor, cat, index_select, linear, sigmoid, split, tanh
 from ..module import Module
 from ..utils.rnn import PackedSequence, reversal
-from .checks import one_of
+from .checks import given, one_of
 from .normalization import LayerNorm
 from .recurrent import ELMAN, GATED, LONG_SHORT, Cell
 
@@ -59,6 +59,7 @@ class Recurrence(Module):
         """Return the outputs, and the last state."""
         if isinstance(input, PackedSequence):
             return self._packed(input, state)
+        given(self, input)
         if input.ndim < 2 or not input.numel():
             raise ValueError(
                 f"Recurrence: received an input of shape {input.shape}, but scans one step of one sequence or more; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any, ClassVar, NamedTuple
@@ -17,11 +17,11 @@ from ...autograd import (
     dropout,
     empty,
     gru_sequence,
+    index_add,
     index_select,
     linear,
     lstm_sequence,
     rnn_sequence,
-    spread_at,
     stack,
     unbind,
     zeros,
@@ -30,7 +30,7 @@ from .. import init
 from ..module import Module
 from ..parameter import Parameter
 from ..utils.rnn import PackedSequence, reversal
-from .checks import at_least, axis_size, ndim, one_of, probability
+from .checks import at_least, axis_size, given, ndim, one_of, probability
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -148,7 +148,7 @@ def _projected(scan: Any, w_hr: Tensor, h: Tensor, x: Tensor, c: Tensor, w_ih: T
     """
     sizes, (count, width) = scan.keywords["batch_sizes"], h.shape
     first = reversal(sizes)[:count] if scan.keywords["reverse"] else np.arange(count)
-    x = cat([x, spread_at(h, index=(first,), shape=(len(x), width))], 1)
+    x = cat([x, index_add(zeros(len(x), width, dtype=h.dtype, device=h.device), 0, first, h)], 1)
     start = zeros(c.shape, dtype=c.dtype, device=c.device)
     out, last, c = scan(start, x, c, cat([w_ih, w_hh], 1), w_hh @ w_hr, *others)
     return linear(out, w_hr), linear(last, w_hr), c
@@ -171,6 +171,7 @@ class Cell(_Recurrent):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Return the next state; hx None stands for zeros."""
+        given(self, input)
         ndim(self, input.shape, (1, 2), "(B, I) or (I,)")
         axis_size(self, input.shape, -1, self.input_size, "input_size")
         if not len(input):
@@ -337,6 +338,7 @@ class _Layer(_Recurrent):
         """Return the last layer's outputs, and the last states of every layer and direction."""
         if isinstance(input, PackedSequence):
             return self._packed(input, hx)
+        given(self, input)
         ndim(self, input.shape, (2, 3), "(T, B, I), (B, T, I) with batch_first=True, or (T, I)")
         if input.ndim == 2:
             rows, states = self._run(input, (1,) * len(input), hx, ())
@@ -357,18 +359,7 @@ class _Layer(_Recurrent):
     def _run(self, x: Tensor, sizes: tuple[int, ...], hx: Any, batch: tuple[int, ...], order: Any = None) -> tuple:
         """Scan packed rows (N, I) layer after layer; batch () means that hx has no batch axis."""
         self._check_rows(x)
-        count = sum(map(len, self._suffixes))
-        widths = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self.kind.states)]
-        if hx is None:
-            first = repeat(self._states(None, self.weight_ih_l0, [(sizes[0], width) for width in widths]))
-        else:
-            states = self._states(hx, self.weight_ih_l0, [(count, *batch, width) for width in widths])
-            if not batch:
-                states = [state.unsqueeze(1) for state in states]
-            if order is not None:
-                states = [index_select(state, 1, order) for state in states]
-            first = zip(*map(unbind, states))
-        last = []  # of each layer and direction, the tensors of its state
+        first, last = self._first(hx, sizes, batch, order), []  # of each layer and direction, the tensors of its state
         for layer, suffixes in enumerate(self._suffixes):
             if layer and self.dropout:
                 x = dropout(x, self.dropout, self.training)
@@ -379,6 +370,19 @@ class _Layer(_Recurrent):
                 last.append(ended)
             x = outputs[0] if len(outputs) == 1 else cat(outputs, 1)
         return x, [stack(part) for part in zip(*last)]
+
+    def _first(self, hx: Any, sizes: tuple[int, ...], batch: tuple[int, ...], order: Any) -> Iterator[Any]:
+        """Of each layer and direction, the tensors (B, width) of its first state."""
+        widths = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self.kind.states)]
+        if hx is None:
+            return repeat(self._states(None, self.weight_ih_l0, [(sizes[0], width) for width in widths]))
+        count = sum(map(len, self._suffixes))
+        states = self._states(hx, self.weight_ih_l0, [(count, *batch, width) for width in widths])
+        if not batch:
+            states = [state.unsqueeze(1) for state in states]
+        if order is not None:
+            states = [index_select(state, 1, order) for state in states]
+        return zip(*map(unbind, states))
 
     def _check_rows(self, x: Tensor) -> None:
         if not len(x):

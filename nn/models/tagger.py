@@ -18,7 +18,8 @@ class BiLSTMCRF(Module):
     words. Words (N, L) and characters (N, L, C) as numbers, 0 is padding at the end of each; with num_characters=0
     words alone count, and `characters` is left out. Calling it returns the emissions (N, L, num_tags).
 
-    Errors: ValueError for shapes that do not fit, a sentence without words, a word without characters.
+    Errors: ValueError for shapes that do not fit, a sentence without words, a word without characters, and padding
+    before either's end.
 
     >>> tagger = cr.nn.models.BiLSTMCRF(num_words=50, num_tags=3, num_characters=30)
     >>> words, characters = cr.tensor([[4, 7], [5, 0]]), cr.ones(2, 2, 6, dtype=cr.int64)
@@ -60,7 +61,7 @@ class BiLSTMCRF(Module):
                 f"BiLSTMCRF: received words of shape {words.shape} and characters of shape {spelt}, but was built with "
                 f"num_characters={self.num_characters}; pass words (N, L), and characters (N, L, C) if it is not 0"
             )
-        lengths = (words != 0).sum(1)
+        lengths = self._lengths("words", words)
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         seen = [self.words(packed.data)]
         if characters is not None:
@@ -81,6 +82,18 @@ class BiLSTMCRF(Module):
 
     def _spelling(self, characters: Tensor) -> Tensor:
         """Return the vectors (R, 2·character_dim) of the spelling of words (R, C)."""
-        packed = pack_padded_sequence(characters, (characters != 0).sum(1), batch_first=True, enforce_sorted=False)
+        lengths = self._lengths("characters", characters)
+        packed = pack_padded_sequence(characters, lengths, batch_first=True, enforce_sorted=False)
         _, (last, _) = self.spelling(packed._replace(data=self.characters(packed.data)))
         return last.transpose(0, 1).flatten(1)
+
+    def _lengths(self, name: str, numbers: Tensor) -> Tensor:
+        """Return the lengths of rows that end with padding."""
+        on = numbers != 0
+        broken = (on[:, 1:] & ~on[:, :-1]).any(1)
+        if broken.any():
+            raise ValueError(
+                f"BiLSTMCRF: received {name} {numbers[broken][0].tolist()}, but 0 is padding and stands at the end "
+                f"alone; give every {name[:-1]} a number above 0"
+            )
+        return on.sum(1)

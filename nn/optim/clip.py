@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...autograd import Tensor, clamp, float16, no_grad, stack, tensor
+from ...autograd import Tensor, as_tensor, clamp, float16, kernels_of, no_grad, note_write, stack, tensor
 
 
 def clip_grad_norm_(
@@ -33,17 +33,19 @@ def clip_grad_norm_(
         gradients = _gradients(parameters)
         if not gradients:
             return tensor(0.0)
-        # In float16 the squares of a few hundred overflow.
-        wide = [g.float() if g.dtype == float16 else g for g in gradients]
-        total = stack([g.norm(norm_type) for g in wide]).norm(norm_type)
+        kernels, arrays = kernels_of(gradients[0]), [g.array for g in gradients]
+        if norm_type == 2:
+            total = as_tensor(kernels.gradient_norm(arrays))
+        else:  # in float16 the powers of a few hundred overflow
+            total = stack([(g.float() if g.dtype == float16 else g).norm(norm_type) for g in gradients]).norm(norm_type)
         if error_if_nonfinite and not abs(total.item()) < float("inf"):
             raise RuntimeError(
                 f"clip_grad_norm_ found a total norm of {total.item()}, which cannot be scaled to {max_norm}. No "
                 "gradient was changed. Look for its origin with cr.detect_anomaly(), or lower the learning rate."
             )
-        scale = min(1.0, max_norm / (total.item() + 1e-6)) if total.item() == total.item() else total.item()
+        kernels.clip_(arrays, total.array, float(max_norm))
         for g in gradients:
-            g.mul_(scale)
+            note_write(g)
     return total
 
 

@@ -211,10 +211,11 @@ class Optimizer:
                     "parameter was changed. Assign to .grad a tensor like the parameter, or let backward() fill it."
                 )
             state = self.state[p]
-            if any(name != "step" and (s.shape != p.shape or s.dtype != p.dtype) for name, s in state.items()):
+            kind = (p.shape, p.dtype, p.device)
+            if any(name != "step" and (s.shape, s.dtype, s.device) != kind for name, s in state.items()):
                 raise ValueError(
-                    f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)}; they "
-                    "must agree. No parameter was changed. After model.to(dtype), call "
+                    f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)} on "
+                    f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "
                     "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
                 )
             missing = [name for name in self._slots(group) if name not in state]

@@ -42,7 +42,8 @@ class PackedSequence(_Fields):
     sequences that came sorted. Made by `pack_padded_sequence` and `pack_sequence`; a map over all steps is
     `packed._replace(data=layer(packed.data))`.
 
-    Errors: ValueError for batch sizes that grow, are below 1, or do not sum to N.
+    Errors: ValueError for batch sizes that grow, are below 1, or do not sum to N, and for indices that are no
+    permutation of the sequences or not each other's inverse.
 
     >>> from chainrule.nn.utils.rnn import pack_sequence
     >>> packed = pack_sequence([cr.tensor([1, 2, 3]), cr.tensor([4])])
@@ -67,8 +68,16 @@ class PackedSequence(_Fields):
                 "still run are counted step by step: at least 1, never growing, their sum the number of rows; use "
                 "pack_padded_sequence or pack_sequence"
             )
-        if sorted_indices is not None and unsorted_indices is None:
-            unsorted_indices = tensor(np.argsort(sorted_indices.numpy()))
+        if unsorted_indices is not None and sorted_indices is None:
+            sorted_indices = _inverse("unsorted_indices", unsorted_indices, sizes[0])
+        if sorted_indices is not None:
+            inverse = _inverse("sorted_indices", sorted_indices, sizes[0])
+            if unsorted_indices is not None and unsorted_indices.tolist() != inverse.tolist():
+                raise ValueError(
+                    f"PackedSequence: received unsorted_indices={unsorted_indices.tolist()} with sorted_indices="
+                    f"{sorted_indices.tolist()}, but they are each other's inverse; leave one of the two out"
+                )
+            unsorted_indices = inverse
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
@@ -278,6 +287,18 @@ def _padded(data, step, place, size, batch_first, padding_value):
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _inverse(name: str, indices: Tensor, batch: int) -> Tensor:
+    """Return the inverse of a permutation of the sequences of a batch."""
+    order = indices.numpy()
+    if order.dtype.kind not in "iu" or sorted(order.flatten().tolist()) != list(range(batch)) or order.ndim != 1:
+        raise ValueError(
+            f"PackedSequence: received {name}={order.tolist()} for a batch of {batch} sequences, but each sequence has "
+            f"one place among them; pass a permutation of the numbers from 0 to {batch - 1}, or use "
+            "pack_padded_sequence or pack_sequence"
+        )
+    return tensor(np.argsort(order))
 
 
 def _steps_and_batch(who: str, input: Tensor, batch_first: bool) -> tuple[int, int]:

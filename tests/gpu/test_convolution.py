@@ -3,6 +3,7 @@
 import numpy as np
 import oracles
 import pytest
+from hostsim import on_host
 
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 GEOMETRIES = {  # x, w, what differs from PLAIN
@@ -76,23 +77,45 @@ def few(monkeypatch):
     convolution._plan.cache_clear()
 
 
-@pytest.mark.parametrize("channels", [0, 32], ids=["columns", "direct"])
+PATHS = pytest.mark.parametrize("channels", [0, 32], ids=["columns", "direct"])
+
+
+@PATHS
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", GEOMETRIES)
-def test_against_loops(cuda, cupy, rng, order, few, name, dtype, channels):
+@pytest.mark.parametrize("name", GEOMETRIES | MORE)
+def test_against_loops(cuda, cupy, rng, few, name, dtype, channels):
     few(channels)
     check(cuda, cupy, rng, name, dtype)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", MORE)
-def test_few_channels(cuda, cupy, rng, order, name, dtype):
-    check(cuda, cupy, rng, name, dtype)
+@PATHS
+@pytest.mark.parametrize("name", ["whole packs", "groups of packs", "all at once", "nine filters"])
+def test_every_order_of_threads(cuda, cupy, rng, order, few, name, channels):
+    few(channels)
+    check(cuda, cupy, rng, name, "float32")
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_channels_last_stay_last(cuda, cupy, rng, name):
     check(cuda, cupy, rng, name, "float32", last=True)
+
+
+@pytest.mark.parametrize("name", ["whole packs", "one by one", "nine filters"])
+@PATHS
+def test_addresses_of_no_alignment(cuda, cupy, rng, few, name, channels):
+    few(channels)
+
+    def shifted(a):
+        room = cupy.empty(a.size + 1, a.dtype)
+        room[1:] = cupy.asarray(a.ravel())
+        return room[1:].reshape(a.shape)
+
+    x_shape, w_shape, differs = (GEOMETRIES | MORE)[name]
+    x, w, b = (rng.normal(size=shape).astype("f4") for shape in (x_shape, w_shape, w_shape[:1]))
+    last = shifted(np.ascontiguousarray(x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
+    for given in (shifted(x), last):
+        out = cuda.conv2d(given, shifted(w), shifted(b), **PLAIN | differs)
+        np.testing.assert_allclose(out.get(), oracles.conv2d(x, w, b, **PLAIN | differs), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 600, 3000])
@@ -101,3 +124,58 @@ def test_pieces_of_rows_and_of_images_agree(cuda, cupy, rng, few, piece_bytes, d
     few(0, piece_bytes)
     for name in GEOMETRIES:
         check(cuda, cupy, rng, name, dtype)
+
+
+FAULTS = {  # up to how many channels columns are avoided, the kernel file, its text, what is put there
+    "no barrier before the products": (32, "direct", "__syncthreads();\n  for (index_t start", "for (index_t start"),
+    "no barrier before the next image": (32, "direct", "__syncthreads();\n  }\n  for", "}\n  for"),
+    "a filter too many": (32, "direct", "if (first + f < count)\n            out", "out"),
+    "no barrier in the tile": (0, "layout", "__syncthreads();", ""),
+    "one element beyond the row": (0, "columns", "at < width)", "at <= width)"),
+    "padding not counted": (0, "columns", "y + top - i", "y - i"),
+    "sums begun anew": (0, "columns", "if (y < seen)", "if (false)"),
+}
+
+
+@pytest.mark.skipif(not on_host(), reason="on a GPU faults would spoil what follows")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_seen(cuda, cupy, rng, few, monkeypatch, fault):
+    from chainrule.kernels.cuda import direct, runtime
+
+    channels, faulty, right, wrong = FAULTS[fault]
+    source = runtime.source
+    assert right in source(faulty)
+    few(channels, 1)
+    monkeypatch.setattr(direct, "_BLOCKS", 1)
+    monkeypatch.setattr(
+        runtime, "source", lambda file: source(file).replace(right, wrong) if file == faulty else source(file)
+    )
+    runtime._module.cache_clear(), runtime._kernel.cache_clear()
+    try:
+        with pytest.raises((AssertionError, RuntimeError)):
+            for name in ("asymmetric padding", "nine filters"):
+                check(cuda, cupy, rng, name, "float32")
+    finally:
+        runtime._module.cache_clear(), runtime._kernel.cache_clear()
+
+
+def test_whole_numbers_count_as_float32(cuda, cupy):
+    out = cuda.conv2d(cupy.ones((1, 1, 4, 4), np.int64), cupy.ones((1, 1, 3, 3), np.int64), None, **PLAIN)
+    assert out.dtype == np.float32 and out.get().tolist() == [[[[9, 9], [9, 9]]]]
+    wide = cuda.conv2d(cupy.ones((1, 1, 4, 4), np.float32), cupy.ones((1, 1, 3, 3), np.float64), None, **PLAIN)
+    assert wide.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "x_shape, w_shape", [((0, 2, 5, 5), (3, 2, 3, 3)), ((2, 0, 5, 5), (3, 0, 3, 3)), ((2, 2, 5, 5), (0, 2, 3, 3))]
+)
+@PATHS
+def test_nothing_in_nothing_out(cuda, cupy, rng, few, x_shape, w_shape, channels):
+    few(channels)
+    x, w, b = (cupy.asarray(rng.normal(size=shape)) for shape in (x_shape, w_shape, w_shape[:1]))
+    out = cuda.conv2d(x, w, b, **PLAIN)
+    assert out.shape == (x_shape[0], w_shape[0], 3, 3)
+    np.testing.assert_array_equal(out.get(), np.broadcast_to(b.get()[:, None, None], out.shape))
+    assert not cuda.conv2d_input(out, w, input_size=(5, 5), **PLAIN).get().any()
+    gw = cuda.conv2d_weight(out, x, kernel_size=(3, 3), **PLAIN)
+    assert gw.shape == w_shape and not gw.get().any()

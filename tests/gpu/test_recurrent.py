@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hostsim import on_host
 
+import chainrule as cr
+from chainrule import nn, optim
 from chainrule.kernels import cpu
 from chainrule.kernels.cell import CELLS
 
@@ -175,3 +177,55 @@ def test_a_wrong_index_is_caught(cuda, cupy, rng, monkeypatch, wrong, right):
             expected,
             "float32",
         )
+
+
+@pytest.mark.parametrize("kind", ["lstm_current", "gru", "rnn_tanh"])
+def test_bfloat16(cuda, cupy, rng, kind):
+    """8 bits of each number: as near to the CPU's as steps of 1/256 allow."""
+    dtype = pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes").bfloat16
+    sizes = (4, 4, 3)
+    arrays, seeds = drawn(kind, sizes, 5, 8, rng)
+    expected = both(cpu, kind, arrays, seeds, sizes, False)
+    got = both(cuda, kind, on(cupy, arrays, dtype), on(cupy, seeds, dtype), sizes, False)
+    for name, want in expected.items():
+        if want is not None:
+            assert got[name].dtype == dtype, name
+            scale = 1 + np.abs(want).max()
+            np.testing.assert_allclose(got[name].get().astype("f8") / scale, want / scale, atol=0.04, err_msg=name)
+
+
+def test_floors(cuda, cupy):
+    """An LSTM's unit moves 10 e + 2 a bytes forward, 11 e + 2 a backward; without the record 5 e less."""
+    from chainrule.kernels.registry import implementations
+
+    rows, size = 6, 4
+    for dtype, e, a in (("f4", 4, 4), ("f2", 2, 4), ("f8", 8, 8)):
+        record, x, grads = (cupy.empty((rows, n, size), dtype) for n in (5, 1, 4))
+        x = x.reshape(rows, size)
+        forward, backward = (implementations(f"lstm_cell{way}")[0].floor for way in ("", "_backward"))
+        assert forward(record, None, None, None, None, x, x, 0, rows, True)[0] == rows * size * (10 * e + 2 * a)
+        assert forward(record, None, None, None, None, x, x, 0, rows, False)[0] == rows * size * (5 * e + 2 * a)
+        assert backward(x, x, x, record, None, grads, 0, rows)[0] == rows * size * (11 * e + 2 * a)
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU", "RNN"])
+def test_captured_training_replays_as_eager(cuda, rng, layer):
+    data = [cr.tensor(rng.standard_normal((5, 3, 4)).astype("f4"), device="cuda") for _ in range(5)]
+    losses = []
+    for wrap in (lambda step: step, cr.capture):
+        cr.manual_seed(0)
+        model = getattr(nn, layer)(4, 6, num_layers=2, bidirectional=True).to("cuda")
+        optimizer = optim.SGD(model.parameters(), lr=0.5)
+
+        def train(x, model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (model(x)[0] ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = wrap(train)
+        losses.append([step(x).item() for x in data])
+    assert step.reason == ""
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]

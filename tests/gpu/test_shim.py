@@ -132,10 +132,6 @@ def test_reductions_of_a_block(launch, cupy, rng, order):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_16_bit_types(launch, cupy, dtype):
-    from hostsim import raw
-
-    if raw.cuda_headers() is None:
-        pytest.skip("needs NVIDIA's cuda_fp16.h (CUDA toolkit)")
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes").bfloat16
     out = cupy.empty(3, dtype)
@@ -209,3 +205,22 @@ def test_a_graph_is_replayed(launch, cupy, cuda, rng):
     for n in (1, 2):
         graph.launch(stream)
         assert z.get().tolist() == [18 * n * n] * 3 and x.get()[0, 0] == n + 1
+
+
+def test_index_arrays_wrap_around_as_cupys(cupy):
+    x, at = cupy.arange(12).reshape(3, 4), cupy.asarray([2, 3, -4])
+    assert x[at].get().tolist() == x.get()[[2, 0, 2]].tolist()
+    assert x[..., at].get().tolist() == x.get()[:, [2, 3, 0]].tolist()
+    assert x[None, 1, at].get().tolist() == [[6, 7, 4]]
+    assert cupy.take(x, at, axis=0).get().tolist() == x.get()[[2, 0, 2]].tolist()
+    assert cupy.take_along_axis(x, at[:, None], axis=1).get().tolist() == [[2], [7], [8]]
+    with pytest.raises(IndexError):
+        x[3]
+    y, stream = cupy.zeros(3, "i8"), cupy.cuda.Stream(non_blocking=True)
+    with cupy.cuda.using_allocator(cupy.cuda.MemoryPool().malloc), stream:
+        stream.begin_capture()
+        y[...] = x[0, at]
+        graph = stream.end_capture()
+    at[...] = 1
+    graph.launch(stream)
+    assert y.get().tolist() == [1, 1, 1]

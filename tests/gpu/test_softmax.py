@@ -18,6 +18,20 @@ SHAPES = [
 ]
 
 
+# (rows, n, inner): of every way in which rows.py shares rows out, whatever the dtype
+WAYS = [
+    (9000, 3, 1),
+    (3, 7, 5),
+    (3, 31, 1),
+    (3, 64, 1),
+    (2, 511, 1),
+    (2, 3000, 1),
+    (2, 3001, 1),
+    (2, 8192, 1),
+    (2, 9001, 1),
+]
+
+
 def close(got, expected, dtype):
     assert got.dtype == dtype and got.shape == expected.shape
     np.testing.assert_allclose(got.get(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
@@ -42,6 +56,26 @@ def test_schedule_orders(cuda, cupy, rng, order):
     for shape in ((3, 70), (2, 3000)):
         x = rng.standard_normal(shape).astype("f4")
         close(cuda.softmax(cupy.asarray(x), 1), cpu.softmax(x.astype("f8"), 1), "f4")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_every_way_of_sharing_rows(cuda, cupy, rng, way, dtype):
+    outer, n, inner = way
+    x, target = rng.standard_normal((outer, n, inner)).astype(dtype), rng.integers(0, n, (outer, inner))
+    close(cuda.softmax(cupy.asarray(x), 1), cpu.softmax(x.astype("f8"), 1), dtype)
+    loss, p = cuda.cross_entropy(cupy.asarray(x), cupy.asarray(target), None, -100, 0.1)
+    expected, log_p = cpu.cross_entropy(x.astype("f8"), target, None, -100, 0.1)
+    np.testing.assert_allclose(loss.get(), expected, rtol=TOLERANCE[dtype] * 4)
+    got = cuda.cross_entropy_backward(cupy.ones((outer, inner), dtype), p, cupy.asarray(target), None, -100, 0.1)
+    expected = cpu.cross_entropy_backward(np.ones((outer, inner)), log_p, target, None, -100, 0.1)
+    np.testing.assert_allclose(got.get(), expected, rtol=2e-2, atol=TOLERANCE[dtype])
+
+
+def test_rows_that_are_not_aligned(cuda, cupy, rng):
+    x = rng.standard_normal(1 + 3 * 64).astype("f4")
+    on = cupy.asarray(x)[1:].reshape(3, 64)
+    close(cuda.softmax(on, 1), cpu.softmax(x[1:].reshape(3, 64).astype("f8"), 1), "f4")
 
 
 def test_extremes(cuda, cupy):

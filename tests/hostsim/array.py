@@ -2,6 +2,7 @@
 
 import operator
 import types
+from math import prod
 
 import numpy as np
 
@@ -23,8 +24,9 @@ class ndarray:
         made = object.__new__(cls)
         dtype = np.dtype(dtype)
         shape = (shape,) if np.ndim(shape) == 0 and not isinstance(shape, tuple) else tuple(shape)
-        refuse_in_capture_if_new_memory(dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
-        made.memory = Memory(dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
+        size = dtype.itemsize * int(prod(shape))
+        refuse_in_capture_if_new_memory(size)
+        made.memory = Memory(size)
         made.inner = made.memory.array(shape, dtype, strides)
         made.base = None
         return made
@@ -103,13 +105,14 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
-        index = _index(index)
-        return look(self, lambda inner=self.inner: inner[index])
+        _check_index(index)
+        return look(self, lambda inner=self.inner: inner[_index(index, inner.shape)])
 
     def __setitem__(self, index, value):
         _refuse_numpy(value)
-        inner, index, value = self.inner, _index(index), unwrap(value)
-        do(lambda: operator.setitem(inner, index, value))
+        _check_index(index)
+        inner, value = self.inner, unwrap(value)
+        do(lambda: operator.setitem(inner, _index(index, inner.shape), value))
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         if not copy and self.dtype == np.dtype(dtype):
@@ -191,9 +194,9 @@ def refuse_in_capture_if_new_memory(size):
         refuse_in_capture("new memory outside the graph's pool")
 
 
-def fresh(compute):
+def fresh(compute, first=None):
     """A new array of what `compute()` gives, computed anew at each replay of a graph that is captured."""
-    made = own(compute())
+    made = own(compute() if first is None else first)
     record(lambda: made.inner.__setitem__(..., compute()))
     return made
 
@@ -210,13 +213,16 @@ def own(result):
 def look(parent, compute):
     """A result that may look at its parent's memory, or has its own."""
     result = compute()
-    if not isinstance(result, np.ndarray) or not np.may_share_memory(result, parent.inner):
-        if not (isinstance(result, np.ndarray) and result.size == 0 and result.base is not None):
-            return fresh(compute)
+    if not (isinstance(result, np.ndarray) and (np.may_share_memory(result, parent.inner) or _empty_view(result))):
+        return fresh(compute, result)
     made = object.__new__(ndarray)
     made.inner, made.memory = result, parent.memory
     made.base = parent if parent.base is None else parent.base
     return made
+
+
+def _empty_view(result):
+    return result.size == 0 and result.base is not None
 
 
 def unwrap(value):
@@ -232,15 +238,34 @@ def _refuse_numpy(value):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
 
 
-def _index(index):
+def _check_index(index):
     """As CuPy: slices, integers, None, Ellipsis, arrays of the GPU, lists; NumPy arrays would be copied there."""
-    if isinstance(index, tuple):
-        return tuple(map(_index, index))
-    if isinstance(index, (np.ndarray, list)):
-        refuse_in_capture("an index array of the CPU")
-    if isinstance(index, ndarray) and index.dtype == bool:
-        refuse_in_capture("a mask as an index")
-    return unwrap(index)
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, (np.ndarray, list)):
+            refuse_in_capture("an index array of the CPU")
+        if isinstance(part, ndarray) and part.dtype == bool:
+            refuse_in_capture("a mask as an index")
+
+
+def _index(index, shape):
+    """An index as NumPy's: CuPy takes the elements of index arrays modulo the axis, where NumPy raises IndexError."""
+    parts = index if isinstance(index, tuple) else (index,)
+    axes = [_axes(part) for part in parts]
+    made, axis = [], 0
+    for part, used in zip(parts, axes, strict=True):
+        inner = unwrap(part)
+        if isinstance(inner, np.ndarray) and inner.dtype.kind in "iu" and axis < len(shape) and shape[axis]:
+            inner = inner % shape[axis]
+        made.append(inner)
+        axis += len(shape) - sum(axes) if part is Ellipsis else used
+    return tuple(made) if isinstance(index, tuple) else made[0]
+
+
+def _axes(part):
+    """How many axes a part of an index takes."""
+    if part is None or part is Ellipsis or isinstance(part, bool):
+        return 0
+    return part.ndim if isinstance(part, (ndarray, np.ndarray)) and part.dtype == bool else 1
 
 
 # ---- operators and methods that are functions ------------------------------------------------------------------------
@@ -299,7 +324,6 @@ for _short, _long in dict(
     setattr(ndarray, f"__{_short}__", _operator(_long))
 for _short, _long in dict(neg="negative", abs="absolute", invert="invert").items():
     setattr(ndarray, f"__{_short}__", lambda self, _long=_long: _call(_long, self))
-for (
-    _name
-) in "all any argmax argmin argsort clip cumprod cumsum dot max mean min prod repeat round std sum take var".split():
+METHODS = "all any argmax argmin argsort clip cumprod cumsum dot max mean min prod repeat round std sum take var"
+for _name in METHODS.split():
     setattr(ndarray, _name, lambda self, *args, _name=_name, **kwargs: _call(_name, self, *args, **kwargs))

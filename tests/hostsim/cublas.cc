@@ -1,24 +1,44 @@
 // The part of cuBLAS and cuBLASLt that kernels/cuda/blas.py calls, as plain loops on host memory, under NVIDIA's
 // signatures: what the Python side passes (widths, order, layouts) is what is tested.
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <vector>
-#include "cuda_bf16.h"
-#include "cuda_fp16.h"
 
 namespace {
 
 enum { R_32F = 0, R_64F = 1, R_16F = 2, R_16BF = 14 };
-enum { OK = 0, NOT_INITIALIZED = 1, INVALID = 7 };
+enum { OK = 0, NOT_INITIALIZED = 1, INVALID = 7, MISALIGNED = 13 };
+
+// 16 bits by their definition (a sign, an exponent, and 10 or 7 bits), so that NVIDIA's headers are not needed.
+struct Format { int bits, least, most; };  // of the fraction; exponents of the smallest and largest normal number
+const Format HALF = {10, -14, 15}, BRAIN = {7, -126, 127};
+
+double widened(uint16_t x, Format f) {
+  const int exponent = (x & 0x7fff) >> f.bits, fraction = x & ((1 << f.bits) - 1);
+  const double sign = x & 0x8000 ? -1 : 1;
+  if (exponent == f.most - f.least + 2) return fraction ? NAN : sign * INFINITY;
+  if (!exponent) return sign * std::ldexp(fraction, f.least - f.bits);
+  return sign * std::ldexp(fraction + (1 << f.bits), exponent - 1 + f.least - f.bits);
+}
+
+uint16_t narrowed(double x, Format f) {
+  const uint16_t sign = std::signbit(x) ? 0x8000 : 0, infinite = (f.most - f.least + 2) << f.bits;
+  if (std::isnan(x)) return infinite | 1 << (f.bits - 1);
+  const int exponent = x && std::isfinite(x) ? std::max(std::ilogb(x), f.least) : f.least;
+  const double scaled = std::nearbyint(std::ldexp(std::fabs(x), f.bits - exponent));  // to even
+  const double bits = std::ldexp(exponent - f.least, f.bits) + scaled;  // a carry raises the exponent by itself
+  return sign | (bits < infinite ? uint16_t(bits) : infinite);
+}
 
 double read(const void* p, int type, int64_t i) {
   switch (type) {
     case R_32F: return static_cast<const float*>(p)[i];
     case R_64F: return static_cast<const double*>(p)[i];
-    case R_16F: return __half2float(static_cast<const __half*>(p)[i]);
-    default: return __bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]);
+    default: return widened(static_cast<const uint16_t*>(p)[i], type == R_16F ? HALF : BRAIN);
   }
 }
 
@@ -26,8 +46,7 @@ void write(void* p, int type, int64_t i, double v) {
   switch (type) {
     case R_32F: static_cast<float*>(p)[i] = static_cast<float>(v); break;
     case R_64F: static_cast<double*>(p)[i] = v; break;
-    case R_16F: static_cast<__half*>(p)[i] = __float2half(static_cast<float>(v)); break;
-    default: static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16(static_cast<float>(v));
+    default: static_cast<uint16_t*>(p)[i] = narrowed(static_cast<float>(v), type == R_16F ? HALF : BRAIN);
   }
 }
 
@@ -60,6 +79,7 @@ void product(int ta, int tb, int m, int n, int k, double alpha, const void* A, i
 struct Handle { uint32_t alive = 0xC0B1A5; void* stream = nullptr; void* workspace = nullptr; size_t size = 0; };
 struct Operation { int compute, scale, ta = 0, tb = 0, epilogue = 1; const void* bias = nullptr; };
 struct Layout { int type; uint64_t rows, columns; int64_t ld; };
+struct Preference { uint32_t alignment[4] = {256, 256, 256, 256}; };  // of A, B, C, D
 struct Found { uint64_t algorithm[8]; size_t workspace; int32_t status; float waves; int32_t reserved[4]; };
 
 // Calls noted while a graph is captured, to be made again when it is replayed.
@@ -126,17 +146,19 @@ int cublasLtMatrixLayoutCreate(Layout** made, int type, uint64_t rows, uint64_t 
   *made = new Layout{type, rows, columns, ld};
   return OK;
 }
-int cublasLtMatmulPreferenceCreate(size_t** made) { *made = new size_t(0); return OK; }
-int cublasLtMatmulPreferenceSetAttribute(size_t* preference, int attribute, const void* value, size_t size) {
-  if (attribute != 1 || size != 8) return INVALID;
-  std::memcpy(preference, value, 8);
+int cublasLtMatmulPreferenceCreate(Preference** made) { *made = new Preference; return OK; }
+int cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribute, const void* value, size_t size) {
+  if (attribute == 1 && size == 8) return OK;
+  if (attribute < 5 || attribute > 8 || size != 4) return INVALID;
+  std::memcpy(&preference->alignment[attribute - 5], value, 4);
   return OK;
 }
-int cublasLtMatmulAlgoGetHeuristic(Handle* h, Operation*, Layout*, Layout*, Layout*, Layout*, size_t*, int count,
+int cublasLtMatmulAlgoGetHeuristic(Handle* h, Operation*, Layout*, Layout*, Layout*, Layout*, Preference* wanted, int count,
                                    Found* found, int* returned) {
   if (!h || h->alive != 0xC0B1A5 || count != 1) return INVALID;
   *found = Found{};
   found->algorithm[0] = 0xA190;
+  for (int i = 0; i < 4; i++) found->algorithm[1 + i] = wanted->alignment[i];
   *returned = 1;
   return OK;
 }
@@ -145,6 +167,10 @@ int cublasLtMatmul(Handle* h, Operation* op, const void* alpha, const void* A, L
                    void* workspace, size_t size, void* stream) {
   if (!h || h->alive != 0xC0B1A5 || algorithm[0] != 0xA190 || !workspace || size < (4u << 20)) return NOT_INITIALIZED;
   if (C != D || c != d || !known(a->type, op->compute) || op->scale != (a->type == R_64F ? R_64F : R_32F)) return INVALID;
+  const void* operands[] = {A, B, C, D};
+  for (int i = 0; i < 4; i++)
+    if (reinterpret_cast<uintptr_t>(operands[i]) % algorithm[1 + i]) return MISALIGNED;  // a GPU would crash
+  if (op->epilogue & 4 && reinterpret_cast<uintptr_t>(op->bias) % 16) return MISALIGNED;
   int m = d->rows, n = d->columns, k = op->ta ? a->rows : a->columns;
   uint64_t a_rows = op->ta ? a->columns : a->rows, b_rows = op->tb ? b->columns : b->rows;
   if (a_rows != uint64_t(m) || b_rows != uint64_t(k) || (op->tb ? b->rows : b->columns) != uint64_t(n)) return INVALID;

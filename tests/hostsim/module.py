@@ -50,11 +50,24 @@ def _wrapped(compute, sources):
                 return source
             if result.base is not None and np.may_share_memory(result, source.inner):
                 return look(source, compute)
-    return fresh(compute) if isinstance(result, (np.ndarray, np.generic)) else result
+    return fresh(compute, result) if isinstance(result, (np.ndarray, np.generic)) else result
+
+
+def _take(a, indices, axis=None, out=None):
+    return np.take(a, indices, axis, out, mode="wrap" if a.size else "raise")
+
+
+def _take_along_axis(a, indices, axis=-1):
+    size = a.size if axis is None else a.shape[axis]
+    return np.take_along_axis(a, indices % size if size else indices, axis)
+
+
+#: what does otherwise than NumPy: indices count modulo the axis
+_OTHERWISE = {"take": _take, "take_along_axis": _take_along_axis}
 
 
 def _function(name, spec):
-    inner = getattr(np, name)
+    inner = _OTHERWISE.get(name) or getattr(np, name)
     host = name in _HOST_TOO
 
     def function(*args, **kwargs):
@@ -213,7 +226,7 @@ class MemoryPointer:
 
     def __init__(self, size):
         self.inner = memory.Memory(size)
-        self.ptr = self.inner.bytes.ctypes.data + self.inner.start
+        self.ptr = self.inner.address
 
 
 class MemoryPool:
@@ -232,6 +245,10 @@ def using_allocator(allocator=None):
         memory.in_pool = before
 
 
+def alloc_pinned_memory(size):
+    return bytearray(size)
+
+
 class OutOfMemoryError(MemoryError):
     pass
 
@@ -241,9 +258,14 @@ def _cuda():
     cuda.Stream, cuda.Event = Stream, Event
     cuda.get_current_stream = lambda: _streams[-1]
     cuda.alloc = MemoryPointer
+    cuda.alloc_pinned_memory = alloc_pinned_memory
     cuda.MemoryPool, cuda.using_allocator = MemoryPool, using_allocator
     cuda.is_available = lambda: True
-    cuda.runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
+    cuda.runtime = types.SimpleNamespace(
+        getDeviceCount=lambda: 1,
+        CUDARuntimeError=RuntimeError,
+        getDeviceProperties=lambda i: {"name": b"stand-in"},
+    )
     cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cuda.Device = lambda i=0: types.SimpleNamespace(id=i, synchronize=lambda: None, compute_capability="90")
     return cuda
@@ -313,7 +335,7 @@ def _cublas():
 
 @contextmanager
 def capturing(in_pool=True):
-    """As while a CUDA graph is captured: whatever would wait for the GPU or take memory from outside its pool raises."""
+    """As while a CUDA graph is captured: what would wait for the GPU or take memory from outside its pool raises."""
     memory.capturing, memory.in_pool = True, in_pool
     try:
         yield

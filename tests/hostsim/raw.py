@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import tempfile
 from functools import cache
+from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from .array import ndarray
 from .memory import do, live
@@ -33,12 +36,15 @@ def cache_folder() -> Path:
 
 @cache
 def cuda_headers() -> str | None:
-    """Where cuda_fp16.h and what it includes lie, for kernels in 16 bits."""
+    """Where cuda_fp16.h and what it includes lie, for kernels in 16 bits: in a toolkit, or in what pip installs."""
     homes = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
     homes += sorted(map(str, Path("/usr/local").glob("cuda-*")), reverse=True)
-    for home in filter(None, homes):
-        if (Path(home) / "include" / "cuda_fp16.h").is_file():
-            return str(Path(home) / "include")
+    packages = find_spec("nvidia")
+    for folder in packages.submodule_search_locations if packages else ():
+        homes += sorted(map(str, Path(folder).glob("cu[0-9]*")), reverse=True)
+    for include in (Path(home) / "include" for home in homes if home):
+        if (include / "cuda_fp16.h").is_file() and (include / "crt" / "host_defines.h").is_file():
+            return str(include)
     return None
 
 
@@ -89,6 +95,8 @@ class RawModule:
     """As cupy.RawModule(code=, options=): kernels by name, called with (grid, block, args, shared_mem=)."""
 
     def __init__(self, *, code, options=(), backend="nvrtc", enable_cooperative_groups=False):
+        if "-DHALF_HEADERS" in options and cuda_headers() is None:
+            pytest.skip("kernels in 16 bits need NVIDIA's cuda_fp16.h: pip install 'chainrule[gpu-check]'")
         names = kernel_names(code, tuple(options))
         entries = "".join(
             f'extern "C" int launch_{n}(const host::Launch* launch, void** arguments)'
@@ -130,7 +138,7 @@ class Function:
             )
         grid, block = ((*size, 1, 1)[:3] for size in (grid, block))
         most = min(self.max_dynamic_shared_size_bytes, 227 << 10)
-        if not 0 < np.prod(block) <= 1024 or 0 in grid or max(grid[1:]) > 65535 or shared_mem > most:
+        if not 0 < prod(block) <= 1024 or 0 in grid or max(grid[1:]) > 65535 or shared_mem > most:
             raise RuntimeError(
                 f"kernel {self.name}: a GPU refuses the grid {grid}, block {block}, {shared_mem} bytes of dynamic "
                 f"shared memory (at most {most} for this kernel)"

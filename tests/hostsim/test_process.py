@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.skipif(on_host(), reason="this is that process")
 @pytest.mark.skipif(bool(raw.missing()), reason=raw.missing())
-@pytest.mark.parametrize("tests", ["tests/gpu"])
+@pytest.mark.parametrize("tests", ["tests/gpu", "tests/ops/test_table.py"])
 def test_on_the_stand_in(tests, request):
     command = [sys.executable, "-P", "-m", "pytest", "--hostsim", "-q", "--no-header", "-p", "no:cacheprovider"]
     command += ["--seed", str(request.config.option.seed), tests]

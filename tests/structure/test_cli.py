@@ -168,7 +168,7 @@ def test_train_translate_cannot_resume_what_never_began(tmp_path):
     pytest.importorskip("matplotlib", reason="Matplotlib is absent: pip install 'chainrule[examples]'")
     result = say("train", "translate", "--resume", "--out", str(tmp_path))
     assert (result.exit_code, "Traceback" in result.output) == (1, False)
-    assert f"Error: fit received resume=True, but there is no checkpoint {tmp_path}" in result.output
+    assert f"Error: {tmp_path} is no run of translate: there is no settings.json in it. Train one: " in result.output
 
 
 def test_what_a_run_of_charlm_says_when_it_cannot(tmp_path):
@@ -212,6 +212,14 @@ def test_what_a_run_of_sentiment_says_when_it_cannot(tmp_path):
         result = say("train", "sentiment", "--data", str(tmp_path / data), "--out", str(tmp_path / "out"))
         assert (result.exit_code, message in result.output, "Traceback" in result.output) == (1, True, False)
     assert not (tmp_path / "out").exists()
+
+
+def test_plot_captions_says_what_it_wrote(monkeypatch, tmp_path):
+    from chainrule.nn.examples import captions
+
+    monkeypatch.setattr(captions, "plot", lambda out: out)
+    result = say("plot", "captions", "--out", str(tmp_path / "a.png"))
+    assert (result.exit_code, result.output) == (0, f"Wrote {tmp_path / 'a.png'}.\n")
 
 
 def test_plot_vanishing_says_what_it_wrote(monkeypatch, tmp_path):

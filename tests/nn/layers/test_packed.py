@@ -104,6 +104,8 @@ def test_a_map_over_all_steps():
 def test_the_inverse_order_is_filled_in():
     sequence = rnn.PackedSequence(cr.ones(3), cr.tensor([3]), cr.tensor([2, 0, 1]))
     assert sequence.unsorted_indices.tolist() == [1, 2, 0]
+    other = rnn.PackedSequence(cr.ones(3), cr.tensor([3]), unsorted_indices=cr.tensor([1, 2, 0]))
+    assert other.sorted_indices.tolist() == [2, 0, 1]
 
 
 def test_states_are_detached_in_any_nesting():
@@ -118,6 +120,13 @@ def test_states_are_detached_in_any_nesting():
 
 
 PADDED = cr.zeros(5, 3, 2)
+
+
+def ordered(*indices):
+    """Two packed sequences with the indices given."""
+    return rnn.PackedSequence(cr.zeros(3, 2), cr.tensor([2, 1]), *[i if i is None else cr.tensor(i) for i in indices])
+
+
 MISUSE = [
     (lambda: rnn.pack_padded_sequence(PADDED, [6, 2, 1]), r"lengths=\[6, 2, 1\].*padded to 5 steps.*from 1 to 5"),
     (lambda: rnn.pack_padded_sequence(PADDED, [3, 2, 0]), r"lengths=\[3, 2, 0\].*from 1 to 5"),
@@ -147,6 +156,13 @@ MISUSE = [
     (lambda: rnn.PackedSequence(cr.zeros(3, 2), cr.tensor([2.0, 1.0])), r"batch_sizes=\[2.0, 1.0\] for 3 rows"),
     (lambda: rnn.PackedSequence(cr.zeros(3, 2), cr.tensor([[2, 1]])), r"batch_sizes=\[\[2, 1\]\] for 3 rows"),
     (lambda: rnn.PackedSequence(cr.zeros(2, 2), cr.tensor([2, 0])), r"batch_sizes=\[2, 0\] for 2 rows.*at least 1"),
+    (lambda: ordered([0, 0]), r"sorted_indices=\[0, 0\] for a batch of 2 .* a permutation of the numbers from 0 to 1"),
+    (lambda: ordered([1, 0, 2]), r"sorted_indices=\[1, 0, 2\] for a batch of 2"),
+    (lambda: ordered([-1, 0]), r"sorted_indices=\[-1, 0\]"),
+    (lambda: ordered([1.0, 0.0]), r"sorted_indices=\[1.0, 0.0\]"),
+    (lambda: ordered([[1, 0]]), r"sorted_indices=\[\[1, 0\]\]"),
+    (lambda: ordered(None, [1, 1]), r"unsorted_indices=\[1, 1\] for a batch of 2"),
+    (lambda: ordered([1, 0], [0, 1]), r"unsorted_indices=\[0, 1\] with sorted_indices=\[1, 0\].*inverse; leave one of"),
 ]
 
 

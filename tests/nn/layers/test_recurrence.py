@@ -200,6 +200,7 @@ BOTH = nn.Recurrence(nn.RNNCell(I, H), backward_cell=nn.RNNCell(I, H))
 MISUSE = [
     (lambda: nn.Recurrence(nn.RNNCell(3, 4), True, nn.RNNCell(3, 4)), ValueError, "reverse=True and a backward_cell"),
     (lambda: nn.Recurrence(nn.RNNCell(3, 4), reverse="yes"), ValueError, "received reverse='yes'"),
+    (lambda: SCAN([cr.ones(2, 3)]), TypeError, r"Recurrence: received a list as its input.*cr\.stack\(…\) of tensors"),
     (lambda: SCAN(cr.ones(3)), ValueError, r"Recurrence: received an input of shape \(3,\).*\(T, B, …\)"),
     (lambda: SCAN(cr.ones(0, 2, 3)), ValueError, r"shape \(0, 2, 3\), but scans one step of one sequence or more"),
     (lambda: SCAN(cr.ones(2, 5, 7)), ValueError, "RNNCell: received an input of shape.*input_size=3"),

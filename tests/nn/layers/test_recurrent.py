@@ -375,6 +375,13 @@ MISUSE = [
     (lambda: nn.LSTM(3, 4, peephole="next"), ValueError, "received peephole='next'.*'current', 'previous'"),
     (lambda: nn.GRU(3, 4, reset_after="no"), ValueError, "GRU: received reset_after='no'.*True, False"),
     (lambda: nn.GRUCell(3, 4, reset_after=None), ValueError, "GRUCell: received reset_after=None.*True, False"),
+    (
+        lambda: nn.GRU(3, 4)([cr.ones(3)]),
+        TypeError,
+        "GRU: received a list as its input.*pass a tensor: .*pack_sequence",
+    ),
+    (lambda: nn.LSTM(3, 4)(([[1.0]],)), TypeError, "LSTM: received a tuple as its input, which has no shape"),
+    (lambda: nn.RNNCell(3, 4)([1.0, 2.0, 3.0]), TypeError, r"RNNCell: received a list as its input.*cr\.tensor\(…\)"),
     (lambda: nn.GRU(3, 4)(cr.ones(3)), ValueError, r"GRU: received an input of shape \(3,\).*\(T, B, I\)"),
     (lambda: nn.GRU(3, 4)(cr.ones(1, 2, 3, 3)), ValueError, "GRU: received an input of shape.*4 axes"),
     (lambda: nn.GRU(3, 4)(cr.ones(5, 2, 7)), ValueError, r"steps have shape \(7,\).*input_size=3"),

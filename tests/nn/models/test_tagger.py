@@ -9,6 +9,7 @@ from chainrule.nn.models import BiLSTMCRF
 
 WORDS = cr.tensor([[4, 7, 5], [5, 9, 0]])
 CHARACTERS = cr.tensor([[[1, 2, 3], [4, 5, 0], [6, 0, 0]], [[7, 0, 0], [8, 9, 0], [0, 0, 0]]])
+GAP = cr.tensor([[4, 7, 5], [5, 0, 9]])
 TAGS = cr.tensor([[0, 1, 2], [2, 2, 0]])
 
 
@@ -95,6 +96,10 @@ def test_it_learns_names_from_spelling_and_context(rng):
         (lambda: tagger()(WORDS[0], CHARACTERS[0]), r"words of shape \(3,\)"),
         (lambda: tagger()(WORDS * 0, CHARACTERS), r"lengths=\[0, 0\].*lengths from 1 to 3"),
         (lambda: tagger()(WORDS, CHARACTERS * 0), r"lengths=\[0, 0, 0, 0, 0\].*lengths from 1 to 3"),
+        (lambda: tagger()(GAP, CHARACTERS), r"received words \[5, 0, 9\], but 0 is padding.*give every word a number"),
+        (lambda: tagger().loss(GAP, CHARACTERS, TAGS), r"received words \[5, 0, 9\]"),
+        (lambda: tagger().decode(GAP, CHARACTERS), r"received words \[5, 0, 9\]"),
+        (lambda: tagger()(WORDS, CHARACTERS.flip(-1)), r"received characters \[0, 0, 7\].*every character a number"),
         (lambda: tagger().loss(WORDS, CHARACTERS, TAGS + 1), r"CRF: received the tag 3.*num_tags=3"),
         (lambda: tagger(num_characters=-1), r"BiLSTMCRF: received num_characters=-1"),
     ],

@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib", reason="Matplotlib is absent: pip install 'cha
 from chainrule.nn.examples import translate  # noqa: E402
 from chainrule.nn.examples.translate import NounPhrase, Sentence, draw_sentences  # noqa: E402
 
-FILES = "alignment.png, best.safetensors, last.safetensors, log.csv, training.png"
+FILES = "alignment.png, best.safetensors, last.safetensors, log.csv, settings.json, training.png"
 
 
 def english(tavo):
@@ -90,8 +90,11 @@ def test_equal_seeds_give_equal_weights_and_resuming_changes_nothing(tmp_path):
         run("c")
     assert run("c", resume=True)["epochs"] == 3
     assert weights(tmp_path / "c") == weights(tmp_path / "a")
-    with pytest.raises(ValueError, match="epochs=5 of 2 batches.*laid out for 6 steps. Pass epochs=3"):
-        translate.train(out=tmp_path / "c", samples=40, epochs=5, verbose=False, resume=True)
+    for change in ({"epochs": 5}, {"seed": 1}, {"samples": 50}):
+        ((name, value),) = change.items()
+        with pytest.raises(ValueError, match=f"resume=True with {name}={value}, but the run in .*c has .* Pass what"):
+            translate.train(out=tmp_path / "c", verbose=False, resume=True, **{"samples": 40, "epochs": 3, **change})
+    assert weights(tmp_path / "c") == weights(tmp_path / "a")
 
 
 def test_without_matplotlib_nothing_begins(tmp_path, monkeypatch):

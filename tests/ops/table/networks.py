@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from oracles import philox
 
 import chainrule as cr
 
@@ -234,20 +235,21 @@ def binary_samples(low, high, positive=False):
     return make
 
 
-def dropped(x, *, p, seed):
-    """What Bernoulli draws of the same generator keep, scaled."""
-    kept = np.random.default_rng(seed).random(x.shape, dtype=np.float32) >= p
-    return np.where(kept, x / (1 - p), 0) if p < 1 else np.zeros(x.shape)
-
-
-def dropped_channels(x, *, p, seed):
-    kept = np.random.default_rng(seed).random((*x.shape[:2], *[1] * (x.ndim - 2)), dtype=np.float32) >= p
+def dropped(x, *, p, draw):
+    """What Philox's words keep, scaled."""
+    kept = philox(x.size, draw).reshape(x.shape) >= round(p * 2**32)
     return np.where(kept, x / (1 - p), 0)
 
 
-def drops(*shapes):
+def drawn(x, p, seed, shape):
+    """`dropped` with what a generator draws."""
+    mask = dropped(np.ones(shape), p=p, draw=int(np.random.default_rng(seed).integers(2**53)))
+    return x * mask
+
+
+def drops(*shapes, name="seed"):
     return lambda rng: [
-        Sample((normal(rng, *s),), {"p": p, "seed": int(rng.integers(99))}) for s in shapes for p in (0.3, 0.5)
+        Sample((normal(rng, *s),), {"p": p, name: int(rng.integers(1 << 40))}) for s in shapes for p in (0.3, 0.5)
     ]
 
 
@@ -280,15 +282,16 @@ ROWS = [
         function=lambda x, weight=None, bias=None: cr.layer_norm(x, x.shape[-two(x.shape) :], weight, bias),
         loose=5e-3,
     ),
+    of_primitive("dropped", dropped, drops((4, 5), (), (0, 3), name="draw")),
     public(
         "dropout",
-        dropped,
+        lambda x, p, seed: drawn(x, p, seed, x.shape),
         drops((4, 5), (), (0, 3)),
         function=lambda x, p, seed: cr.dropout(x, p, generator=cr.Generator(seed)),
     ),
     public(
         "feature_dropout",
-        dropped_channels,
+        lambda x, p, seed: drawn(x, p, seed, (*x.shape[:2], *[1] * (x.ndim - 2))),
         drops((3, 4, 2), (2, 3, 2, 2)),
         function=lambda x, p, seed: cr.feature_dropout(x, p, generator=cr.Generator(seed)),
     ),
