@@ -67,7 +67,9 @@ class autocast(StateContext):
     def __enter__(self):
         current = state.get()
         low = {**(current.low or {}), self.device: self.changes["low"]}
-        state.set(current._replace(low={d: t for d, t in low.items() if t is not None} or None, entered=(self, current)))
+        state.set(
+            current._replace(low={d: t for d, t in low.items() if t is not None} or None, entered=(self, current))
+        )
         return self
 
     def _again(self):

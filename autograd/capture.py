@@ -10,23 +10,22 @@ from ..kernels import for_array
 from .state import state
 from .tensor import Tensor, result
 
-
 _MOST = 32  # graphs of one step: each keeps memory of its own
 
 
 class capture:
     """Call a step as before, but from its third call with the same shapes on in one launch.
 
-    The first call runs the ordinary step, which compiles kernels and makes the optimiser's state; the second is captured
-    as a CUDA graph; later ones copy the tensors among the arguments into the graph's memory and replay it. Each call does
-    the step's work exactly once. Graphs are kept apart by the shapes, dtypes and devices of tensors, by the other
+    The first call runs the ordinary step, which compiles kernels and makes the optimiser's state; the second captures
+    it as a CUDA graph; later ones copy the tensors among the arguments into the graph's memory and replay it. Each call
+    does the step's work exactly once. Graphs are kept apart by the shapes, dtypes and devices of tensors, by the other
     arguments, and by recording and autocast.
 
     A step is a function of tensors (and numbers, strings, None) that trains: forward, backward, optimiser. Results are
     tensors without history that the next call overwrites; `clone()` what you keep. Inside, nothing may wait for the GPU
     (`item()`, `print`, a condition on values) and Python's own counting happens once: call schedules outside. Learning
-    rates, step counts and random numbers do change from replay to replay. Where a step cannot be captured, or runs on the
-    CPU, it runs as it is: `step.reason` says why, and a warning does once.
+    rates, step counts and random numbers do change from replay to replay. Where a step cannot be captured, or runs on
+    the CPU, it runs as it is: `step.reason` says why, and a warning does once.
 
     >>> w = cr.ones(2, requires_grad=True)
     >>> @cr.capture

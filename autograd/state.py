@@ -15,8 +15,8 @@ from typing import NamedTuple
 class State(NamedTuple):
     """`record` the graph? `anomaly`: check every value? `inference`: bar results from graphs? `scope`: the module path.
 
-    `low`: the 16-bit dtype of each device under `autocast`.  `entered`: the context manager that made this state and the state to return to, so that one manager may serve many
-    threads and tasks at once.
+    `low`: the 16-bit dtype of each device under `autocast`. `entered`: the context manager that made this state and the
+    state to return to, so that one manager may serve many threads and tasks at once.
     """
 
     record: bool = True

@@ -131,9 +131,7 @@ def linear_rows(k, x, weight, bias=None):
             f"linear: the input has shape {x.shape} and the weight {weight.shape}: the input's last size must be "
             f"{weight.shape[1]}; check in_features or flatten the input"
         )
-    out = k.matmul(_flat(x), weight.T)
-    if bias is not None:
-        out += bias
+    out = k.affine(_flat(x), weight, bias)
     return out if x.ndim == 2 else out.reshape(*x.shape[:-1], weight.shape[0])
 
 

@@ -49,6 +49,14 @@ def _run(work, n, product, out):
     return out
 
 
+def affine(x, weight, bias):
+    """x weightᵀ + bias, for a matrix x (M, K), weight (N, K) and bias (N,) or None."""
+    out = matmul(x, weight.T)
+    if bias is not None:
+        out += bias
+    return out
+
+
 def add_product(into, x, y):
     """into += xᵀ y, for matrices x and y of equally many rows."""
     dtype = into.dtype

@@ -26,7 +26,7 @@ _turn = threading.Lock()  # a handle, and the bias of a plan, serve one call at 
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """'highest': float32 products on the GPU are IEEE float32. 'high': tensor cores round the factors to TF32 (10 bits).
+    """'highest': float32 products on the GPU are IEEE float32. 'high': tensor cores round factors to TF32 (10 bits).
 
     The name is PyTorch's. TF32 is several times faster and off by default. Raises ValueError for other words.
     """
@@ -74,7 +74,8 @@ def gemm(a, b, out, *, alpha=1.0, beta=0.0):
 def affine(x, weight, bias, out, *, relu=False):
     """out = x weightᵀ + bias, through max(·, 0) if `relu`, in one kernel; bias may be None. Gives out.
 
-    x (M, K), weight (N, K), bias (N), out (M, N), row-major (x and weight are copied if they are not). Floor: e (MK + NK + MN) bytes, 2 MNK FLOPs.
+    x (M, K), weight (N, K), bias (N), out (M, N), row-major (x and weight are copied if they are not).
+    Floor: e (MK + NK + MN) bytes, 2 MNK FLOPs.
     """
     if not out.size:
         return out

@@ -85,7 +85,9 @@ class Graph:
 
     def number(self, read):
         if len(self.reads) == _NUMBERS:
-            raise RuntimeError(f"a captured step reads more than {_NUMBERS} changing numbers; use fewer parameter groups")
+            raise RuntimeError(
+                f"a captured step reads more than {_NUMBERS} changing numbers; use fewer parameter groups"
+            )
         self.reads.append(read)
         return self.numbers[len(self.reads) - 1]
 

@@ -43,6 +43,22 @@ def _stacked(x, batch):
     return cupy.broadcast_to(x, batch + x.shape[-2:]).reshape(prod(batch), *x.shape[-2:]) if batch else x
 
 
+def _affine_floor(x, weight, bias):
+    return _floor(x, weight.T)
+
+
+@implementation("affine", "cuda", floor=_affine_floor)
+def affine(x, weight, bias):
+    """x weightᵀ + bias, for a matrix x (M, K), weight (N, K) and bias (N,) or None."""
+    alike = {a.dtype for a in (x, weight, bias) if a is not None} == {x.dtype} and x.dtype.name in blas.KINDS
+    if bias is not None and alike and x.size and weight.size:
+        return blas.affine(x, weight, bias, cupy.empty((len(x), len(weight)), x.dtype))
+    out = matmul(x, weight.T)
+    if bias is not None:
+        out += bias
+    return out
+
+
 @implementation(
     "add_product", "cuda", floor=lambda into, x, y: (x.nbytes + y.nbytes + 2 * into.nbytes, 2 * len(x) * into.size)
 )

@@ -26,6 +26,10 @@ def sum(x, axis=None, keepdims=False):
     shape = [1 if i in over else n for i, n in enumerate(x.shape)] if keepdims else [x.shape[i] for i in kept]
     if not over:
         return x.copy()
+    tail = next(i for i in range(x.ndim, -1, -1) if i - 1 not in over)  # from here on all axes are summed
+    if over[0] < tail < x.ndim and x.flags.c_contiguous and x.itemsize > 2:  # in two steps, without a copy
+        out = sum(sum(x, tuple(range(tail, x.ndim))), tuple(i for i in over if i < tail))
+        return out.reshape(shape) if keepdims else out
     if over == list(range(over[0], over[-1] + 1)) and x.flags.c_contiguous:
         first, last = over[0], over[-1] + 1
     else:
@@ -47,9 +51,8 @@ def _in_chunks(x, length, form, others, most, shape):
         out = cupy.empty(shape if done else count * chunks, dtype if done else wide)
         work = count * chunks * (32 if form == "row" else 1)
         sizes = (others[0], length, *others[1:], most)
-        runtime.launch(
-            "reduction", f"{partial}_to_{'sums' if done else 'parts'}", dtype, runtime.blocks(work), 256, (x, out, *sizes)
-        )
+        kernel = f"{partial}_to_{'sums' if done else 'parts'}"
+        runtime.launch("reduction", kernel, dtype, runtime.blocks(work), 256, (x, out, *sizes))
         if done:
             return out
         x, length, partial = out, chunks, f"{form}_parts"

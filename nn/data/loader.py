@@ -22,7 +22,8 @@ class DataLoader:
     default generator if None): equal seeds give equal orders. drop_last: leave out an incomplete last batch.
     collate_fn: makes a batch from a list of samples. prefetch: how many batches a thread prepares ahead (0: none, no
     thread); worth it when samples are read or transformed, not for tensors in memory. The thread ends when the loop
-    does. device: where batches are given; to a GPU they are copied one ahead, from pinned memory, beside its work. An exception in the dataset reaches the loop with a note that says at which index.
+    does. device: where batches are given; to a GPU they are copied one ahead, from pinned memory, beside its work. An
+    exception in the dataset reaches the loop with a note that says at which index.
 
     >>> from chainrule import data
     >>> loader = data.DataLoader(data.TensorDataset(cr.arange(5)), batch_size=2)

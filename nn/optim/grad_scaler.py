@@ -14,7 +14,8 @@ class GradScaler:
     float16 holds nothing below $6 \cdot 10^{-8}$: gradients of s · loss are s times larger and stay above it. A step
     whose gradients overflow to infinity or NaN is left out and s is multiplied by `backoff_factor`; after
     `growth_interval` steps without overflow, by `growth_factor`. Arguments and names are those of
-    `torch.amp.GradScaler`; the gradients are divided wherever they are, whatever `device` says. Raises ValueError for factors on the wrong side of 1.
+    `torch.amp.GradScaler`; the gradients are divided wherever they are, whatever `device` says. Raises ValueError for
+    factors on the wrong side of 1.
     Source: Micikevicius et al. 2018, "Mixed precision training".
 
     >>> w = cr.tensor([2.0], requires_grad=True)
@@ -38,8 +39,8 @@ class GradScaler:
         if not (growth_factor > 1 and 0 < backoff_factor < 1 and init_scale > 0):
             raise ValueError(
                 f"GradScaler received init_scale={init_scale}, growth_factor={growth_factor}, "
-                f"backoff_factor={backoff_factor}; the scale is above 0, grows by a factor above 1 and backs off by one "
-                "between 0 and 1. Pass GradScaler() for the usual values."
+                f"backoff_factor={backoff_factor}; the scale is above 0, grows by a factor above 1 and backs off by "
+                "one between 0 and 1. Pass GradScaler() for the usual values."
             )
         self.growth_factor, self.backoff_factor, self.growth_interval = growth_factor, backoff_factor, growth_interval
         self.device, self.enabled, self._scale, self._good = device, enabled, float(init_scale), 0

@@ -69,3 +69,26 @@ def simulated(file, name, types, device):
     return lambda grid, block, values: kernel[grid, block](
         *(v.inner.reshape(-1) if array else v for v, (_, array) in zip(values, types, strict=True))
     )
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """plant(file, right, wrong): a fault in a kernel file, for the stand-in alone: on a GPU it would spoil the rest."""
+    from chainrule.kernels.cuda import runtime
+
+    if not on_host():
+        pytest.skip("faults are planted in the stand-in alone")
+    source = runtime.source
+
+    def forget():
+        runtime._module.cache_clear()
+        runtime._kernel.cache_clear()
+
+    def put(file, right, wrong):
+        assert right in source(file)
+        changed = source(file).replace(right, wrong)
+        monkeypatch.setattr(runtime, "source", lambda name: changed if name == file else source(name))
+        forget()
+
+    yield put
+    forget()

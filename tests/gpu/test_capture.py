@@ -149,7 +149,7 @@ def test_running_statistics_move_at_each_replay(rng):
     data = [cr.tensor(rng.standard_normal((6, 3)), device="cuda") for _ in range(5)]
     for wrap in (lambda step: step, cr.capture):
         layer = nn.BatchNorm1d(3).double().to("cuda")
-        step = wrap(lambda x: layer(x).sum())
+        step = wrap(lambda x, layer=layer: layer(x).sum())
         for x in data:
             step(x)
         ends.append((layer.running_mean.tolist(), layer.running_var.tolist(), layer.num_batches_tracked.item()))

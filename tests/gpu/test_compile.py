@@ -3,14 +3,17 @@
 Needs CuPy and NVRTC but no GPU and no driver: pip install 'chainrule[gpu-check]'.
 """
 
+import inspect
+import json
 import re
 import subprocess
 from functools import cache
 from itertools import product
 from pathlib import Path
 
+import hostsim
 import pytest
-from hostsim import on_host
+from hostsim import array, on_host
 
 if on_host():
     pytest.skip("NVIDIA's compiler stands beside the real CuPy alone", allow_module_level=True)
@@ -34,12 +37,12 @@ ROWS = ((5, 2), (255, 1), (512, 1), (4095, 1), (1 << 17, 1), (8192, 1), (4096, 1
 # Registers of a thread: with 64, an SM of 65,536 holds four blocks of 256; twice as many in float64. More where a
 # kernel says why.
 REGISTERS = 64
-SOFTMAX = "softmax log_softmax logsumexp softmax_backward log_softmax_backward cross_entropy cross_entropy_backward".split()
+SOFTMAX = "softmax log_softmax cross_entropy softmax_backward log_softmax_backward cross_entropy_backward logsumexp"
 BUDGETS = {
     ("recurrent", "forward"): 96,  # holds 16 bytes of each gate and of both of its biases
     ("recurrent", "backward"): 72,  # of each recorded value, and of each gradient
     ("direct", "forward"): 80,  # holds 16 sums
-    **{("softmax", name): 112 for name in SOFTMAX},  # hold 16 elements of two rows
+    **{("softmax", name): 112 for name in SOFTMAX.split()},  # hold 16 elements of two rows
     ("layer_norm", "layer_norm"): 128,  # and of four here: x, weight, bias, the result
     ("layer_norm", "layer_norm_backward"): 168,  # g, x, weight, and 16 sums of each of two gradients
 }
@@ -78,11 +81,12 @@ NAMES = [" ".join([file, *(f"{k}={v}" for k, v in defines if "{" not in str(v))]
 
 
 @cache
-def built(file, defines, dtype, architecture):
+def built(file, defines, dtype, architecture, wide=False):
     """(the cubin, what ptxas says of each kernel) by the options with which CuPy compiles."""
     if defines and defines[0][0] == "ROW":
-        defines = tuple(rows.plan(100, *defines[0][1], 8 if dtype == "float64" else 4 if dtype == "float32" else 2, ()).items())
-    code, options = runtime.program(file, dtype, defines=defines)
+        itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
+        defines = tuple(rows.plan(100, *defines[0][1], itemsize, ()).items())
+    code, options = runtime.program(file, dtype, wide, defines)
     made = nvrtc.createProgram(code, f"{file}.cu", (), ())
     options += (f"-arch={architecture}", "-ftz=true", f"-I{HOME}/include", "--ptxas-options=-v")
     try:
@@ -125,11 +129,10 @@ def test_machine_code_holds(file, kernel, tmp_path):
     assert INSTRUCTIONS[file, kernel] in code
 
 
-def test_long_indices_compile():
-    code, options = runtime.program("reduction", "float32", wide=True)
-    made = nvrtc.createProgram(code, "reduction.cu", (), ())
-    nvrtc.compileProgram(made, (*options, "-arch=sm_90"))
-    nvrtc.destroyProgram(made)
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+def test_long_indices_compile(file):
+    assert built(file, variants(file)[-1], "float32", "sm_90", wide=True)[1]
 
 
 def test_spills_are_seen():
@@ -143,8 +146,16 @@ ptxas info    : Used 8 registers"""
     assert report(log) == {"f": (255, 16, 12), "g": (8, 0, 0)}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_stand_in_offers_what_cupy_does():
-    import json
-
-    names = json.loads((Path(__file__).parents[1] / "hostsim" / "cupy_names.json").read_text())
+    names = json.loads((Path(hostsim.__file__).parent / "cupy_names.json").read_text())
     assert [name for name in names if not hasattr(cupy, name)] == []
+    for name, spec in names.items():
+        if isinstance(spec, list) and spec:
+            theirs = inspect.signature(getattr(cupy, name)).parameters.values()
+            assert spec == ["**" if p.kind is p.VAR_KEYWORD else p.name for p in theirs], name
+
+
+def test_the_stand_ins_arrays_offer_what_cupys_do():
+    extra = {name for name in dir(array.ndarray) if not name.startswith("_")} - set(dir(cupy.ndarray))
+    assert extra == {"inner", "memory"}

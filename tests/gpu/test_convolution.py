@@ -3,7 +3,8 @@
 import numpy as np
 import oracles
 import pytest
-from hostsim import on_host
+
+import chainrule as cr
 
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 GEOMETRIES = {  # x, w, what differs from PLAIN
@@ -137,26 +138,17 @@ FAULTS = {  # up to how many channels columns are avoided, the kernel file, its 
 }
 
 
-@pytest.mark.skipif(not on_host(), reason="on a GPU faults would spoil what follows")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_planted_faults_are_seen(cuda, cupy, rng, few, monkeypatch, fault):
-    from chainrule.kernels.cuda import direct, runtime
+def test_planted_faults_are_seen(cuda, cupy, rng, few, plant, monkeypatch, fault):
+    from chainrule.kernels.cuda import direct
 
-    channels, faulty, right, wrong = FAULTS[fault]
-    source = runtime.source
-    assert right in source(faulty)
+    channels, *change = FAULTS[fault]
+    plant(*change)
     few(channels, 1)
     monkeypatch.setattr(direct, "_BLOCKS", 1)
-    monkeypatch.setattr(
-        runtime, "source", lambda file: source(file).replace(right, wrong) if file == faulty else source(file)
-    )
-    runtime._module.cache_clear(), runtime._kernel.cache_clear()
-    try:
-        with pytest.raises((AssertionError, RuntimeError)):
-            for name in ("asymmetric padding", "nine filters"):
-                check(cuda, cupy, rng, name, "float32")
-    finally:
-        runtime._module.cache_clear(), runtime._kernel.cache_clear()
+    with pytest.raises((AssertionError, RuntimeError)):
+        for name in ("asymmetric padding", "nine filters"):
+            check(cuda, cupy, rng, name, "float32")
 
 
 def test_whole_numbers_count_as_float32(cuda, cupy):
@@ -179,3 +171,47 @@ def test_nothing_in_nothing_out(cuda, cupy, rng, few, x_shape, w_shape, channels
     assert not cuda.conv2d_input(out, w, input_size=(5, 5), **PLAIN).get().any()
     gw = cuda.conv2d_weight(out, x, kernel_size=(3, 3), **PLAIN)
     assert gw.shape == w_shape and not gw.get().any()
+
+
+@PATHS
+@pytest.mark.parametrize("name", ["whole packs", "groups of packs", "one by one", "nine filters"])
+def test_bfloat16(cuda, cupy, rng, few, name, channels):
+    few(channels, 600)  # several pieces: the weights' gradient is summed in float32
+    bfloat16 = pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes").bfloat16
+    x_shape, w_shape, differs = (GEOMETRIES | MORE)[name]
+    x, w, b = (rng.integers(-2, 3, shape).astype(bfloat16) for shape in (x_shape, w_shape, w_shape[:1]))
+    wide, geometry = (lambda a: a.astype("f8")), PLAIN | differs
+    out = cuda.conv2d(cupy.asarray(x), cupy.asarray(w), cupy.asarray(b), **geometry)
+    assert out.dtype == bfloat16
+    np.testing.assert_allclose(wide(out.get()), oracles.conv2d(wide(x), wide(w), wide(b), **geometry), rtol=1e-2)
+    g = rng.integers(-2, 3, out.shape).astype(bfloat16)
+    got = cuda.conv2d_input(cupy.asarray(g), cupy.asarray(w), input_size=x_shape[2:], **geometry)
+    expected = oracles.conv2d_input(wide(g), wide(w), input_size=x_shape[2:], **geometry)
+    np.testing.assert_allclose(wide(got.get()), expected, rtol=1e-2)
+    got = cuda.conv2d_weight(cupy.asarray(g), cupy.asarray(x), kernel_size=w_shape[2:], **geometry)
+    expected = oracles.conv2d_weight(wide(g), wide(x), kernel_size=w_shape[2:], **geometry)
+    np.testing.assert_allclose(wide(got.get()), expected, rtol=1e-2)
+
+
+@PATHS
+@pytest.mark.parametrize("pool", [cr.nn.AvgPool2d, cr.nn.MaxPool2d])
+def test_a_training_step_can_be_captured(rng, few, channels, pool):
+    few(channels)
+    x, y = cr.tensor(rng.normal(size=(2, 1, 32, 32)), dtype=cr.float32), cr.tensor([1, 3])
+    results = []
+    for wrap in (lambda step: step, cr.capture):
+        cr.manual_seed(0)
+        net = cr.nn.models.LeNet5(pool=pool).to("cuda")
+        optimizer = cr.optim.SGD(net.parameters(), lr=0.1)
+
+        @wrap
+        def step(x, y, net=net, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = cr.cross_entropy(net(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        results.append([step(x.to("cuda"), y.to("cuda")).item() for _ in range(4)])
+    assert step.reason == ""
+    assert results[0] == results[1]

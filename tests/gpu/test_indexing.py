@@ -7,7 +7,9 @@ from chainrule.kernels import cpu
 
 
 @pytest.mark.parametrize("path", ["search", "sort"])
-@pytest.mark.parametrize("shape, axis, n", [((5, 3), 0, 9), ((2, 4, 130), 1, 70), ((3,), 0, 1), ((4, 2), 0, 0), ((2, 3), -1, 40)])
+@pytest.mark.parametrize(
+    "shape, axis, n", [((5, 3), 0, 9), ((2, 4, 130), 1, 70), ((3,), 0, 1), ((4, 2), 0, 0), ((2, 3), -1, 40)]
+)
 def test_index_add(cuda, cupy, rng, monkeypatch, path, shape, axis, n):
     if path == "sort":
         monkeypatch.setattr("chainrule.kernels.cuda.indexing._SEARCH", -1)
@@ -31,7 +33,9 @@ def test_the_order_of_the_gpus_threads_does_not_matter(cuda, cupy, rng, order):
     np.testing.assert_array_equal(got, in_order)
 
 
-@pytest.mark.parametrize("shape, given, axis", [((4, 3), (6, 3), 0), ((2, 5, 3), (2, 2, 2), 1), ((3, 4), (2, 4), 1), ((3,), (0,), 0)])
+@pytest.mark.parametrize(
+    "shape, given, axis", [((4, 3), (6, 3), 0), ((2, 5, 3), (2, 2, 2), 1), ((3, 4), (2, 4), 1), ((3,), (0,), 0)]
+)
 def test_scatter_add(cuda, cupy, rng, shape, given, axis):
     index, src = rng.integers(0, shape[axis], given), rng.standard_normal([n + 1 for n in given])
     got = cuda.scatter_add(shape, axis, cupy.asarray(index), cupy.asarray(src))

@@ -127,13 +127,19 @@ def test_a_trainer_trains_where_the_model_is(tmp_path, capsys, capture):
         train = data.DataLoader(data.TensorDataset(x, (x.sum(1) > 0).long()), batch_size=8, shuffle=True)
         model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).to(device)
         trainer = nn.Trainer(
-            model, nn.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=0.05), out=tmp_path / device, capture=capture
+            model,
+            nn.CrossEntropyLoss(),
+            optim.Adam(model.parameters(), lr=0.05),
+            out=tmp_path / device,
+            capture=capture,
         )
         histories.append(trainer.fit(train, validation=train, epochs=3))
     said = capsys.readouterr()
     assert "on cuda (" in said.out + said.err
     for a, b in zip(*histories, strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4) and b["val_loss"] == pytest.approx(a["val_loss"], rel=1e-4)
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4) and b["val_loss"] == pytest.approx(
+            a["val_loss"], rel=1e-4
+        )
     assert nn.load(tmp_path / "cuda" / "best.safetensors").keys() == model.state_dict().keys()
 
 

@@ -68,3 +68,9 @@ def test_places_outside_give_nan_or_nothing(cuda, cupy, place):
     assert np.isnan(cuda.windows_product(x, w, places).get()).all()
     assert not cuda.windows_input(g, w, places, length=5).get().any()
     assert not cuda.windows_weight(g, x, places, width=2).get().any()
+
+
+def test_a_missing_barrier_is_seen(cuda, cupy, rng, plant, order):
+    plant("peaks", "__syncthreads();", "")
+    with pytest.raises(RuntimeError, match="kernel largest: .* a race"):
+        cuda.conv1d_max(cupy.asarray(whole(rng, 2, 3, 20)), cupy.asarray(whole(rng, 4, 3, 2)), None)

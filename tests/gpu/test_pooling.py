@@ -72,3 +72,13 @@ def test_adaptive(cuda, cupy, rng, size):
 def test_nothing_to_pool(cuda, cupy):
     window = dict(WINDOWS[0], dilation=pair(1))
     assert cuda.max_pool2d(cupy.zeros((0, 2, 4, 4)), **window)[0].shape == (0, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "right, wrong",
+    [("y < end; y", "y <= end; y"), ("v > top ||", "v >= top ||"), ("r < row_reach[height + y]", "r < row_reach[y]")],
+)
+def test_planted_faults_are_seen(cuda, cupy, rng, order, plant, right, wrong):
+    plant("pooling", right, wrong)
+    with pytest.raises((AssertionError, RuntimeError)):
+        test_max(cuda, cupy, rng, order, WINDOWS[1], 1, "f4")

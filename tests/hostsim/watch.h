@@ -6,7 +6,6 @@
 
 #include <cstdio>
 
-#define UNWATCHED __attribute__((no_sanitize_thread))
 
 namespace host {
 

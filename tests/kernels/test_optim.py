@@ -136,3 +136,30 @@ def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
         adam(param, grad, state, 1, **COMMON)
         runs.add(param.tobytes())
     assert len(runs) == 1
+
+
+def test_lists_of_parameters_move_one_by_one(rng):
+    params, grads, bufs = ([rng.standard_normal(s) for s in ((3, 2), (1,), (0,), (5,))] for _ in range(3))
+    options = dict(COMMON, momentum=0.9, dampening=0.0, nesterov=False, first=False)
+    expected = [p.copy() for p in params]
+    for p, g, b in zip(expected, grads, bufs, strict=True):
+        cpu.sgd_(p, g, b.copy(), **options)
+    cpu.sgd_(params, grads, bufs, **options)
+    assert all(np.array_equal(p, q) for p, q in zip(params, expected, strict=True))
+    cpu.sgd_(params, grads, None, **{**options, "momentum": 0})
+    assert all(np.allclose(p, q - 0.1 * g, rtol=1e-14) for p, q, g in zip(params, expected, grads, strict=True))
+
+
+@pytest.mark.parametrize("dtypes, kind", [(["f4"], "f4"), (["f2"], "f4"), (["f4", "f8"], "f8")])
+def test_norm_of_all_gradients_and_clipping(rng, dtypes, kind):
+    grads = [(300 * rng.standard_normal(s)).astype(d) for s in ((7, 5), (1,), (0,), (200,)) for d in dtypes]
+    exact = np.sqrt(sum((g.astype("f8") ** 2).sum() for g in grads))
+    norm, before = cpu.gradient_norm(grads), [g.copy() for g in grads]
+    assert norm.shape == () and norm.dtype == kind and float(norm) == pytest.approx(exact, rel=1e-7)
+    cpu.clip_(grads, norm, 2 * exact)
+    assert all(np.array_equal(g, b) for g, b in zip(grads, before, strict=True))
+    cpu.clip_(grads, norm, exact / 4)
+    for g, b in zip(grads, before, strict=True):
+        np.testing.assert_allclose(g, b / 4, rtol=2e-3 if g.dtype == "f2" else 1e-6)
+    cpu.clip_(grads, np.float32(np.nan), 1.0)
+    assert all(np.isnan(g).all() for g in grads)
