@@ -5,12 +5,13 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench kernels clean
 help:
 	@echo "make demo    train LeNet-5 on real handwritten digits and draw what it learnt (runs/lenet5)"
 	@echo "make test    run every test and every documented example"
 	@echo "make lint    ruff, and mypy on the built wheel"
 	@echo "make bench   measure chainrule beside PyTorch"
+	@echo "make kernels compile every CUDA kernel with NVIDIA's compiler (no GPU needed)"
 	@echo "make clean   remove .venv and everything built"
 
 demo: .venv/with-viz,examples
@@ -31,6 +32,17 @@ lint: .venv/with-dev,viz,examples
 bench: .venv/with-compare
 	@echo "== bench: chainrule beside PyTorch, in alternating runs; a ratio above 1 means chainrule is faster"
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+# CuPy has an environment of its own: the tests of the CPU say what a machine without it is told.
+kernels: .venv/kernels/installed
+	@echo "== kernels: every CUDA kernel compiled for three generations of GPUs, registers and machine code checked"
+	.venv/kernels/bin/pytest -q tests/gpu/test_compile.py tests/gpu/test_compile_numba.py $(ARGS)
+
+.venv/kernels/installed: pyproject.toml | .venv/created
+	@echo "== installing chainrule[gpu-check] into .venv/kernels (1 GB, some minutes the first time)"
+	$(PYTHON) -m venv .venv/kernels
+	.venv/kernels/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[gpu-check]' pytest hypothesis
+	@touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -225,8 +225,8 @@ class Primitive:
         forward = np.errstate(all="ignore")(self.forward) if anomaly else self.forward  # its error says more
         try:
             out = forward(for_array(arrays[0]), *arrays, **params)
-        except (ValueError, TypeError, IndexError) as error:
-            _complain(self, error, arrays)
+        except (ValueError, TypeError, IndexError, MemoryError) as error:
+            _complain(self.name, self.elementwise, error, arrays)
         scratch = node = None
         if self.scratch:
             out, scratch = out
@@ -267,8 +267,8 @@ class Primitive:
         """Arrays in, arrays out: what rules do when the backward pass is not recorded."""
         try:
             out = self.forward(for_array(arrays[0]), *arrays, **params)
-        except (ValueError, TypeError, IndexError) as error:
-            _complain(self, error, arrays)
+        except (ValueError, TypeError, IndexError, MemoryError) as error:
+            _complain(self.name, self.elementwise, error, arrays)
         if self.scratch:
             out = out[0]
         return out if self.outputs != 1 or type(out) is ndarray else as_ndarray(out)
@@ -412,7 +412,10 @@ def _short_one(self):
         record, anomaly, inference, scope, low, _ = state_get()
         if anomaly or inference or low or (self.floating and a.dtype.kind != "f"):
             return Primitive.__call__(self, x)
-        out = (bound(type(a)) or bind(a))(a)
+        try:
+            out = (bound(type(a)) or bind(a))(a)
+        except MemoryError as error:
+            _complain(self.name, True, error, (a,))
         if type(out) is not type(a):
             out = np.asarray(out)
         tensor = new(Tensor)
@@ -473,11 +476,11 @@ def _short_two(self):
                     return general(x, y)
             else:
                 return general(x, y)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError, MemoryError) as error:
             other = y.array if isinstance(y, Tensor) else y
             if is_array(other) and type(other) is not type(a):
                 return general(x, y)
-            _complain(self, error, (a, other))
+            _complain(self.name, True, error, (a, other))
         if type(out) is not type(a):
             out = np.asarray(out)
         tensor = new(Tensor)
@@ -579,11 +582,14 @@ def _bound(rule) -> Rule:
     function = rule.function
 
     def bound(g, *values, **params):
-        if type(g) is tuple:
-            return function(for_array(g[0]), g, *values, **params)
-        if type(g) is not ndarray:
-            g = as_ndarray(g)  # NumPy's arithmetic turns 0-d arrays into scalars
-        return function(for_array(g), g, *values, **params)
+        try:
+            if type(g) is tuple:
+                return function(for_array(g[0]), g, *values, **params)
+            if type(g) is not ndarray:
+                g = as_ndarray(g)  # NumPy's arithmetic turns 0-d arrays into scalars
+            return function(for_array(g), g, *values, **params)
+        except MemoryError as error:
+            _complain(function.__name__, False, error, (*(g if type(g) is tuple else (g,)), *values))
 
     bound.__name__ = function.__name__
     return rule._replace(function=bound)
@@ -727,18 +733,24 @@ def _constant(self, x):
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-def _complain(self, error, arrays):
-    """Raise the kernel's complaint with what was received and, for shapes that do not broadcast, the fix."""
+def _complain(name, elementwise, error, arrays):
+    """Raise the kernel's complaint with what was received and, for shapes that do not broadcast or fit, the fix."""
     text = str(error)
-    if text.startswith(f"{self.name}:"):
+    if text.startswith(f"{name}:") or (isinstance(error, MemoryError) and error.__cause__):
         raise error
     described = ", ".join(_one(a) for a in arrays if a is not None)
-    if "broadcast" in text and self.elementwise:
+    if isinstance(error, MemoryError):
+        held = for_array(next(a for a in arrays if is_array(a))).memory_held()
+        raise MemoryError(
+            f"{name}: received {described}; out of memory: {text or 'no more is given'}; {held}. Take a smaller batch, "
+            "run what needs no gradient under cr.no_grad(), or keep less for backward by cr.checkpoint"
+        ) from error
+    if "broadcast" in text and elementwise:
         raise ValueError(
-            f"{self.name}: {described} do not broadcast; aligned at the right, each pair of sizes must be equal or "
+            f"{name}: {described} do not broadcast; aligned at the right, each pair of sizes must be equal or "
             "hold a 1; use reshape or unsqueeze to align them"
         ) from error
-    raise type(error)(f"{self.name}: {text} (received {described})") from error
+    raise type(error)(f"{name}: {text} (received {described})") from error
 
 
 def _one(a) -> str:

@@ -99,7 +99,11 @@ def set_default_device(device) -> None:
 
 
 def as_device(device) -> str:
-    """'cpu' or 'cuda' (the default for None); others, and 'cuda' where it cannot work, are refused with a reason."""
+    """'cpu' or 'cuda' (the default for None); others, and 'cuda' where it cannot work, are refused with a reason.
+
+    >>> cr.autograd.as_device("cpu")
+    'cpu'
+    """
     name = _default_device if device is None else _DEVICES.get(str(device))
     if name is None:
         one = "; CUDA_VISIBLE_DEVICES chooses the GPU, which is then 'cuda'" if str(device).startswith("cuda") else ""

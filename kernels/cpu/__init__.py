@@ -7,6 +7,7 @@ from .activations import relu_backward, sigmoid_backward, tanh_backward
 from .convolution import conv2d, conv2d_input, conv2d_weight
 from .indexing import add_at, index_add, scatter_add
 from .matmul import add_product, affine, matmul
+from .memory import memory_held
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_
 from .peaks import conv1d_max, windows_input, windows_product, windows_weight

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from pathlib import Path
 
 MMAP_THRESHOLD = 32 << 20  # bytes; glibc's largest: smaller arrays come from the heap, whose pages stay
 TRIM_THRESHOLD = 256 << 20  # bytes of freed heap that the process keeps at most
@@ -21,3 +22,15 @@ def keep_freed_memory():
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD))
+
+
+def memory_held() -> str:
+    """What this process holds and what is left, in words; '' where the system does not say (it is Linux that does)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return ""
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    held, left, there = pages * os.sysconf("SC_PAGE_SIZE"), kib["MemAvailable"] << 10, kib["MemTotal"] << 10
+    return f"this process holds {held:,} bytes; {left:,} of {there:,} bytes of memory are free"

@@ -67,7 +67,7 @@ __device__ __forceinline__ A warp_max(A x) {
   return x;
 }
 
-// The sum over the block, given to every thread; `room` has 33 elements of shared memory.
+// The sum over the block, given to every thread; `room` has 33 elements of shared memory, for these functions alone.
 __device__ __forceinline__ A block_sum(A x, A* room) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = (blockDim.x + 31) / 32;
   x = warp_sum(x);
@@ -78,9 +78,7 @@ __device__ __forceinline__ A block_sum(A x, A* room) {
     if (lane == 0) room[32] = total;
   }
   __syncthreads();
-  A total = room[32];
-  __syncthreads();
-  return total;
+  return room[32];
 }
 
 __device__ __forceinline__ A block_max(A x, A* room) {
@@ -93,7 +91,5 @@ __device__ __forceinline__ A block_max(A x, A* room) {
     if (lane == 0) room[32] = most;
   }
   __syncthreads();
-  A most = room[32];
-  __syncthreads();
-  return most;
+  return room[32];
 }

@@ -65,7 +65,7 @@ class DataLoader:
         n = len(self.dataset)
         order = (self.generator or default_generator).rng.permutation(n) if self.shuffle else np.arange(n)
         size = self.batch_size
-        batches = (self._fetch(order[i * size : (i + 1) * size]) for i in range(len(self)))
+        batches: Iterator[Any] = (self._fetch(order[i * size : (i + 1) * size]) for i in range(len(self)))
         batches = _ahead(batches, self.prefetch) if self.prefetch else batches
         return batches if self.device is None else _sent_ahead(batches, self.device)
 

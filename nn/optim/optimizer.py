@@ -35,16 +35,18 @@ class Job:
     def __init__(self, kernels: Any, group: dict[str, Any], first: bool):
         self.kernels, self.group, self.first = kernels, group, first
         self.parameters: list[Tensor] = []
+        self.gradients: list[Tensor] = []
         self.states: list[dict[str, Tensor]] = []
 
-    def add(self, p: Tensor, state: dict[str, Tensor]) -> None:
+    def add(self, p: Tensor, gradient: Tensor, state: dict[str, Tensor]) -> None:
         self.parameters.append(p)
+        self.gradients.append(gradient)
         self.states.append(state)
 
     @property
     def arrays(self) -> tuple[list, list]:
         """The parameters' arrays and their gradients'."""
-        return [p.array for p in self.parameters], [p.grad.array for p in self.parameters]
+        return [p.array for p in self.parameters], [g.array for g in self.gradients]
 
     def slot(self, name: str, used: object = True) -> list | None:
         """The arrays of a state, None if it is not used."""
@@ -184,9 +186,9 @@ class Optimizer:
                 loss = closure()
         jobs: dict[tuple, Job] = {}
         for i, group in enumerate(self.param_groups):
-            for kernels, p, state, first in self._checked(i, group):
+            for kernels, p, gradient, state, first in self._checked(i, group):
                 alike = (i, id(kernels), first, state["step"].item() if self._counts_steps else 0)
-                jobs.setdefault(alike, Job(kernels, group, first)).add(p, state)
+                jobs.setdefault(alike, Job(kernels, group, first)).add(p, gradient, state)
         for job in jobs.values():
             if self._counts_steps:
                 job.kernels.each_time(job.count)
@@ -223,7 +225,7 @@ class Optimizer:
                 state[name] = zeros_like(p.detach())
             if self._counts_steps and "step" not in state:
                 state["step"] = tensor(0.0, device="cpu")
-            yield kernels_of(p), p, state, bool(missing)
+            yield kernels_of(p), p, grad, state, bool(missing)
 
     def state_dict(self) -> dict[str, Any]:
         """Return `{"state": {index: {name: tensor}}, "param_groups": [{…, "params": [indices]}]}`, as PyTorch does.

@@ -1,4 +1,4 @@
-"""Each barrier of our kernels, taken away, leaves a race that the stand-in sees: none is idle, and none goes unwatched."""
+"""Each barrier of our kernels, taken away, leaves a race that the stand-in sees: none is idle, none unwatched."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from hostsim import on_host
 if not on_host():
     pytest.skip("tests of the stand-in: pytest --hostsim", allow_module_level=True)
 
-from chainrule.kernels.cuda import runtime
+from chainrule.kernels.cuda import convolution, direct, runtime
 
 BARRIER = "__syncthreads();"
 FILES = sorted(path for kind in ("*.cu", "*.cuh") for path in runtime._FOLDER.glob(kind))
@@ -63,7 +63,8 @@ def test_a_barrier_less_is_a_race(cuda, cupy, rng, monkeypatch, tmp_path, file, 
     text = BARRIER.join([before, *after[:number]]) + BARRIER.join(after[number:])
     (tmp_path / file).write_text(text)
     monkeypatch.setattr(runtime, "_FOLDER", tmp_path)
-    caches = runtime.source, runtime._module, runtime._kernel
+    monkeypatch.setattr(direct, "_BLOCKS", 1)  # so that a block takes several images
+    caches = convolution._plan, runtime.source, runtime._module, runtime._kernel
     try:
         [cache.cache_clear() for cache in caches]
         with pytest.raises(RuntimeError, match="and no barrier lies between: a race"):

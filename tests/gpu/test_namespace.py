@@ -16,7 +16,7 @@ MADE_OF = {
     "adaptive_avg_pool2d_backward": "mean_of_windows_backward",
 }
 # What computes nothing, and need not be on both.
-HELPERS = {"describe", "each_time", "live", "send"}
+HELPERS = {"describe", "each_time", "live", "memory_held", "send"}
 
 
 def own(namespace):

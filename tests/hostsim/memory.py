@@ -1,5 +1,6 @@
 """The stand-in's device memory: poisoned when it is fresh, and with a fence on either side."""
 
+import math
 import weakref
 
 import numpy as np
@@ -9,15 +10,30 @@ _PATTERN = np.frombuffer(b"\xfe\xca\xad\xff" * (FENCE // 4), np.uint8)
 
 #: every memory that is in use
 live = weakref.WeakSet()
+#: bytes that may be in use at once; a test sets it to run out of memory
+limit = math.inf
 #: set while a CUDA graph is captured: what a GPU would refuse then, raises here
 capturing = False
 in_pool = False
+
+
+class OutOfMemoryError(MemoryError):
+    """CuPy's: what was asked for and what is in use."""
+
+    def __init__(self, size, total):
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+
+
+def in_use():
+    return sum(memory.size for memory in live)
 
 
 class Memory:
     """`size` bytes with 0xff in them (NaN, or -1) between two fences; `bytes` is the array of all of it."""
 
     def __init__(self, size):
+        if limit < math.inf and in_use() + size > limit:
+            raise OutOfMemoryError(size, in_use())
         self.size = size
         self.bytes = np.empty(size + 2 * FENCE + 16, np.uint8)
         skip = -self.bytes.ctypes.data % 16

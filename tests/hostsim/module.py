@@ -251,10 +251,6 @@ def alloc_pinned_memory(size):
     return bytearray(size)
 
 
-class OutOfMemoryError(MemoryError):
-    pass
-
-
 def _cuda():
     cuda = types.ModuleType("cupy.cuda")
     cuda.Stream, cuda.Event = Stream, Event
@@ -268,8 +264,9 @@ def _cuda():
         getDeviceCount=lambda: 1,
         CUDARuntimeError=RuntimeError,
         getDeviceProperties=lambda i: {"name": b"stand-in"},
+        memGetInfo=lambda: (memory.limit - memory.in_use(), memory.limit),
     )
-    cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cuda.memory = types.SimpleNamespace(OutOfMemoryError=memory.OutOfMemoryError)
     cuda.Device = lambda i=0: types.SimpleNamespace(id=i, synchronize=lambda: None, compute_capability="90")
     return cuda
 
@@ -292,6 +289,8 @@ def _build():
     cupy.matmul = _function("matmul", ["x1", "x2", "out"])
     cupy.ndarray, cupy.RawModule, cupy.cuda = ndarray, raw.RawModule, _cuda()
     cupy.is_available = lambda: True
+    pool = types.SimpleNamespace(used_bytes=memory.in_use, total_bytes=memory.in_use)
+    cupy.get_default_memory_pool = lambda: pool
     cupy.get_array_module = lambda *args: cupy if any(isinstance(a, ndarray) for a in args) else np
     cupy.linalg = types.SimpleNamespace(
         **{n: _linalg(n) for n in ("norm", "det", "inv", "solve", "cholesky", "qr", "svd", "eigh")}
