@@ -239,6 +239,7 @@ from .tensor import (
     int16,
     int32,
     int64,
+    is_floating,
     note_write,
     set_default_device,
     set_default_dtype,

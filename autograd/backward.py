@@ -18,7 +18,7 @@ from .ops.convert import clone
 from .ops.shape import sum_to
 from .primitive import as_ndarray, check_finite
 from .state import state
-from .tensor import Tensor, as_array, is_writeable, result
+from .tensor import Tensor, as_array, is_floating, is_writeable, result
 
 _by_seq = attrgetter("seq")
 
@@ -42,6 +42,7 @@ def backward(output, gradient=None, retain_graph=None, create_graph=False, input
     gradients = _walk(outputs, seeds, wanted, _keep(retain_graph, create_graph), create_graph)
     given = _memory_of(seeds)
     for leaf in [edge for edge in gradients if isinstance(edge, Tensor)]:
+        _rounded(gradients, leaf, leaf)
         _accumulate(leaf, gradients, create_graph, given)
 
 
@@ -83,6 +84,7 @@ def grad(
     first = {}
     for edge, target in zip(edges, targets, strict=True):
         if edge in gradients:
+            _rounded(gradients, edge, target)
             made.append(_owned(gradients, edge, create_graph, given))
             first[edge] = made[-1]
         elif edge in first:
@@ -90,6 +92,14 @@ def grad(
         else:
             made.append(_zeros_like(target) if materialize_grads else None)
     return tuple(made)
+
+
+def _rounded(gradients, edge, target) -> None:
+    """Bring a gradient of bfloat16 back to it: NumPy's product of bfloat16 and a Python number is float32."""
+    if target.dtype.kind == "V" and gradients[edge].dtype != target.dtype:
+        gradient = gradients[edge]
+        rounded = gradient.to if isinstance(gradient, Tensor) else gradient.astype
+        gradients[edge] = rounded(target.dtype)
 
 
 def _zeros_like(tensor) -> Tensor:
@@ -151,7 +161,7 @@ def _seed(who, output, gradient) -> Tensor:
         )
     if gradient.dtype is output.dtype:
         return gradient
-    if gradient.dtype.kind != "f":
+    if not is_floating(gradient.dtype):
         return result(gradient.array.astype(output.dtype))
     return gradient.to(output.dtype)
 

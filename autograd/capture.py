@@ -48,8 +48,11 @@ class capture:
         except TypeError as error:
             self.reason = str(error)
             return self.step(*args, **kwargs)
-        if not tensors or tensors[0].device == "cpu":
+        if all([t.device == "cpu" for t in tensors]):
             self.reason = "its tensors are on the CPU, which has no graphs"
+            return self.step(*args, **kwargs)
+        if any([t.device == "cpu" for t in tensors]):
+            self.reason = "a tensor among its arguments is on the CPU, whose values a graph would not see change"
             return self.step(*args, **kwargs)
         if form not in self._known and len(self._known) == _MOST:
             self.reason = f"its arguments have come in {_MOST} forms already; pad or bucket them to fewer"

@@ -7,7 +7,7 @@ import numpy as np
 from ..kernels import to_device
 from .backward import grad
 from .creation import as_tensor, zeros_like
-from .tensor import Tensor
+from .tensor import Tensor, is_floating
 
 
 class GradientError(AssertionError):
@@ -37,7 +37,7 @@ def check_grads(
     inputs = [
         x if isinstance(x, Tensor) else Tensor(x) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])
     ]
-    varied = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"]
+    varied = [i for i, x in enumerate(inputs) if is_floating(x.dtype)]
     for i in varied:
         if inputs[i].dtype != np.float64:
             raise TypeError(
@@ -53,7 +53,7 @@ def check_grads(
 def _outputs(f, inputs):
     out = f(*inputs)
     out = list(out) if isinstance(out, (tuple, list)) else [out]
-    return [y for y in out if isinstance(y, Tensor) and y.dtype.kind == "f"]
+    return [y for y in out if isinstance(y, Tensor) and is_floating(y.dtype)]
 
 
 def _check(f, inputs, varied, order, eps, rtol, atol, rng, level):

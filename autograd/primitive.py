@@ -29,7 +29,19 @@ import numpy as np
 from ..kernels import device_of, for_array, for_device, is_array, to_device
 from .graph import Node, foreign, next_seq, root, user_frame, user_line
 from .state import state
-from .tensor import Tensor, as_array, bool_, float32, float64, get_default_dtype, int64, is_number, result
+from .tensor import (
+    Tensor,
+    as_array,
+    bool_,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int64,
+    is_floating,
+    is_number,
+    result,
+)
 
 REGISTRY: dict[str, Primitive] = {}
 
@@ -218,13 +230,16 @@ class Primitive:
                 edges.append(None)
             else:
                 break
-        if len(arrays) < len(inputs) or (self.floating and dtype is not None and dtype.kind != "f"):
+        if len(arrays) < len(inputs) or (self.floating and dtype is not None and not is_floating(dtype)):
             if _arrays_and_numbers(inputs):
                 return self._raw(self._as_arrays(inputs), params)
             arrays, live, edges = self._uniform(inputs)
         forward = np.errstate(all="ignore")(self.forward) if anomaly else self.forward  # its error says more
         try:
-            out = forward(for_array(arrays[0]), *arrays, **params)
+            kernels = for_array(arrays[0])
+            if arrays[0].dtype.kind == "V" and self.promote:
+                forward = partial(_by_single, self, forward)
+            out = forward(kernels, *arrays, **params)
         except (ValueError, TypeError, IndexError, MemoryError) as error:
             _complain(self.name, self.elementwise, error, arrays)
         scratch = node = None
@@ -261,12 +276,16 @@ class Primitive:
             return result(out, node, node is not None)
         if node is None:
             return tuple([result(o) for o in out])
-        return tuple([result(o, (node, i), o.dtype.kind == "f") for i, o in enumerate(out)])
+        return tuple([result(o, (node, i), is_floating(o.dtype)) for i, o in enumerate(out)])
 
     def _raw(self, arrays, params):
         """Arrays in, arrays out: what rules do when the backward pass is not recorded."""
+        forward = self.forward
         try:
-            out = self.forward(for_array(arrays[0]), *arrays, **params)
+            kernels = for_array(arrays[0])
+            if arrays[0].dtype.kind == "V" and self.promote:
+                forward = partial(_by_single, self, forward)
+            out = forward(kernels, *arrays, **params)
         except (ValueError, TypeError, IndexError, MemoryError) as error:
             _complain(self.name, self.elementwise, error, arrays)
         if self.scratch:
@@ -302,7 +321,7 @@ class Primitive:
         """The inputs in their common dtype."""
         movable = [i for i, x in enumerate(inputs) if x is not None and (self.variadic or i not in self.constant)]
         dtype = result_type(*[inputs[i] for i in movable])
-        if self.floating and dtype.kind != "f":
+        if self.floating and not is_floating(dtype):
             dtype = get_default_dtype()
         for i in movable:
             inputs[i] = _cast(inputs[i], dtype, device)
@@ -607,7 +626,25 @@ def as_ndarray(value):
 
 # ---- dtypes ----------------------------------------------------------------------------------------------------------
 
-_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
+
+def _by_single(self, forward, k, *arrays, **params):
+    """A forward on bfloat16: on the CPU computed in float32 (views apart); float32 results are rounded back."""
+    low = arrays[0].dtype
+    if type(arrays[0]) is ndarray and not self.view:
+        arrays = [x.astype(float32) if x is not None and x.dtype is low else x for x in arrays]
+    out = forward(k, *arrays, **params)
+    if self.scratch:
+        return _rounded(out[0], low), out[1]
+    return _rounded(out, low)
+
+
+def _rounded(out, low):
+    if isinstance(out, (tuple, list)):
+        return tuple([_rounded(o, low) for o in out])
+    return out.astype(low) if out.dtype == float32 else out
+
+
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2}
 
 
 def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
@@ -617,6 +654,8 @@ def promote_types(a: np.dtype, b: np.dtype) -> np.dtype:
     dtype('float32')
     """
     a, b = np.dtype(a), np.dtype(b)
+    if "V" in (a.kind, b.kind) and float16 in (a, b):  # neither holds the other
+        return float32
     difference = _CATEGORY[a.kind] - _CATEGORY[b.kind]
     return np.promote_types(a, b) if difference == 0 else a if difference > 0 else b
 
@@ -793,4 +832,4 @@ def check_finite(where, arrays, out, backward_of=None) -> None:
 def _is_finite(value) -> bool:
     if not (is_array(value) or isinstance(value, np.floating)):
         return True
-    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    return not is_floating(value.dtype) or bool(np.isfinite(value).all())

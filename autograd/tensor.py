@@ -37,7 +37,7 @@ def get_default_dtype() -> np.dtype:
 
 
 def set_default_dtype(dtype) -> None:
-    """Make `dtype` (float16, float32 or float64) the dtype of tensors made from Python floats.
+    """Make `dtype` (float16, bfloat16, float32 or float64) the dtype of tensors made from Python floats.
 
     >>> cr.set_default_dtype(cr.float64); cr.tensor(0.5).dtype
     dtype('float64')
@@ -45,7 +45,7 @@ def set_default_dtype(dtype) -> None:
     """
     global _default_dtype
     dtype = as_dtype(dtype)
-    if dtype.kind != "f":
+    if not is_floating(dtype):
         raise TypeError(
             f"set_default_dtype: received {dtype}; only a floating dtype can be the default; pass cr.float32"
         )
@@ -59,6 +59,8 @@ def as_dtype(dtype) -> np.dtype:
     """
     if dtype is float:
         return _default_dtype
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return _bfloat16()
     try:
         made = np.dtype(dtype)
     except TypeError:
@@ -66,12 +68,34 @@ def as_dtype(dtype) -> np.dtype:
     return supported(made)
 
 
+def is_floating(dtype) -> bool:
+    """Whether tensors of `dtype` have derivatives: NumPy's floats, and bfloat16, whose kind NumPy gives as 'V'.
+
+    >>> cr.autograd.is_floating(cr.float16), cr.autograd.is_floating(cr.int64)
+    (True, False)
+    """
+    return dtype.kind in "fV"
+
+
+def _bfloat16() -> np.dtype:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError(
+            "received the dtype bfloat16, which NumPy lacks and ml_dtypes brings; install it with "
+            "pip install 'chainrule[bfloat16]', or use cr.float16"
+        ) from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def supported(dtype: np.dtype) -> np.dtype:
     """`dtype` in native byte order; TypeError if no tensor can have it."""
+    if dtype.kind == "V" and dtype.name == "bfloat16":
+        return dtype
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         raise TypeError(
-            f"received the dtype {dtype}; tensors hold float16, float32, float64, signed and unsigned integers of 8 "
-            "to 64 bits, or bool; convert the data first, e.g. with .astype('float32')"
+            f"received the dtype {dtype}; tensors hold float16, bfloat16, float32, float64, signed and unsigned "
+            "integers of 8 to 64 bits, or bool; convert the data first, e.g. with .astype('float32')"
         )
     return dtype.newbyteorder("=")
 
@@ -246,7 +270,7 @@ class Tensor(TensorMethods):
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is floating, so that the tensor can require a gradient."""
-        return self.array.dtype.kind == "f"
+        return is_floating(self.array.dtype)
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in C order without gaps."""
@@ -374,7 +398,7 @@ class Tensor(TensorMethods):
                 f"data was assigned to a tensor of shape {self.shape} that an operation computed; assign to a leaf, "
                 "or make a new tensor"
             )
-        if self._live and array.dtype.kind != "f":
+        if self._live and not is_floating(array.dtype):
             raise TypeError(
                 f"data of dtype {array.dtype} was assigned to a tensor that requires grad: only floating tensors have "
                 "derivatives; convert it first, e.g. with .float()"
@@ -398,7 +422,7 @@ class Tensor(TensorMethods):
         >>> cr.zeros(2).requires_grad_().requires_grad
         True
         """
-        if requires_grad and self.array.dtype.kind != "f":
+        if requires_grad and not is_floating(self.array.dtype):
             raise TypeError(
                 f"requires_grad on a tensor of dtype {self.dtype}: only floating tensors have derivatives; "
                 "convert it first, e.g. t.to(cr.float32)"

@@ -14,7 +14,7 @@ from .backward import grad as gradients, reachable
 from .creation import ones_like, zeros_like
 from .ops.shape import reshape, stack
 from .state import enable_grad, is_grad_enabled
-from .tensor import Tensor
+from .tensor import Tensor, is_floating
 
 
 def _positions(argnums) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ class _Variable(Tensor):
 def _variable(x, who, nested):
     """A tensor to differentiate with respect to: inside any outer graph, an alias of x that belongs to it."""
     x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise TypeError(
             f"{who}: an argument has dtype {x.dtype}; only floating arguments have derivatives; use x.float()"
         )

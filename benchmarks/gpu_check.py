@@ -144,6 +144,7 @@ def ceilings(run: Run) -> None:
     import cupy
     import numpy as np
 
+    import chainrule as cr
     from chainrule.kernels.cuda import blas
 
     n = run.size(1 << 28, 1 << 10)
@@ -157,13 +158,13 @@ def ceilings(run: Run) -> None:
     ):
         a, b = (_random((k, k), dtype) for _ in range(2))
         out = cupy.empty((k, k), a.dtype)
-        before = blas.get_float32_matmul_precision()
-        blas.set_float32_matmul_precision(precision)
+        before = cr.get_float32_matmul_precision()
+        cr.set_float32_matmul_precision(precision)
         try:
             product = partial(blas.gemm, a, b, out)
             found[f"{name} TFLOP/s"] = 2 * k**3 / microseconds(product, 5) / 1e6
         finally:
-            blas.set_float32_matmul_precision(before)
+            cr.set_float32_matmul_precision(before)
     run.results["ceilings"] = found
     table([found])
 
@@ -346,9 +347,9 @@ def on_gpu():
 
 def precision(torch, high: bool) -> None:
     """TF32 on or off, on both sides and in all of PyTorch's libraries."""
-    from chainrule.kernels.cuda import blas
+    import chainrule as cr
 
-    blas.set_float32_matmul_precision("high" if high else "highest")
+    cr.set_float32_matmul_precision("high" if high else "highest")
     if torch:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = high
 

@@ -285,6 +285,8 @@ from .autograd import (
 )
 from .autograd.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .kernels.cpu.workers import get_num_threads, set_num_threads
+from .kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
+from .kernels.registry import are_deterministic_algorithms_enabled, use_deterministic_algorithms
 
 if TYPE_CHECKING:
     from . import amp, data, nn, optim, viz
@@ -301,6 +303,8 @@ def __getattr__(name):
         return importlib.import_module(f".{name}", __name__)
     if name in ("load", "save"):
         return getattr(importlib.import_module(".nn", __name__), name)
+    if name == "bfloat16":
+        return importlib.import_module(".autograd.tensor", __name__).as_dtype(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

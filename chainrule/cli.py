@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from . import __version__
+from .kernels import missing_for_cuda
 
 
 @click.group()
@@ -36,6 +37,31 @@ def plain_errors():
         raise click.ClickException(str(error)) from error
 
 
+def on_device(command):
+    """Add --device, which refuses a GPU that is not there and says what it lacks.
+
+    >>> from chainrule.cli import on_device, train
+    >>> [option.name for option in train.commands["lenet5"].params][-1]
+    'device'
+    """
+    option = click.option(
+        "--device",
+        type=click.Choice(["cpu", "cuda"]),
+        default="cpu",
+        show_default=True,
+        callback=_there,
+        help="Where to compute: cuda is an NVIDIA GPU.",
+    )
+    return option(command)
+
+
+def _there(context, parameter, device):
+    missing = missing_for_cuda() if device == "cuda" else ""
+    if missing:
+        raise click.BadParameter(missing, context, parameter)
+    return device
+
+
 @main.group()
 def train():
     """Train one of the models of the lectures."""
@@ -47,6 +73,7 @@ def train():
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/lenet5"), show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@on_device
 def lenet5(**options):
     """Train LeNet-5 to read handwritten digits."""
     from .nn.examples import lenet5
@@ -71,6 +98,7 @@ def lenet5(**options):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, dropout and samples.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="Of the samples on the way.")
+@on_device
 def charlm(**options):
     """Train a recurrent network to write text, character by character."""
     from .nn.examples import charlm
@@ -86,6 +114,7 @@ def charlm(**options):
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/sentiment"), show_default=True
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sentences, split, weights and order.")
+@on_device
 def sentiment(**options):
     """Train Kim's sentence CNN and an LSTM to tell praise from blame."""
     from .nn.examples import sentiment
@@ -101,6 +130,7 @@ def sentiment(**options):
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights and order.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@on_device
 def translate(**options):
     """Train a network with attention to translate into a language made by rule."""
     from .nn.examples import translate
@@ -115,6 +145,7 @@ def translate(**options):
 @click.option("--length", type=click.IntRange(min=0), default=400, show_default=True, help="Characters to write.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="0: the likeliest each time.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@on_device
 def sample(**options):
     """Let the model of RUN, a folder of `chainrule train charlm`, continue a prompt."""
     from .nn.examples import charlm
@@ -171,8 +202,9 @@ def info():
         "Numba": numba(),
         "CPU": cpu(),
         "threads": threads(),
-        "CuPy": installed("cupy-cuda12x", "cupy-cuda13x", "cupy") or "not installed",
         "GPU": gpu(cuda_driver()),
+        "CuPy": cupy(),
+        "Numba-CUDA": numba_cuda(),
     }
     for name, fact in facts.items():
         click.echo(f"{name:10} {fact}")
@@ -284,15 +316,64 @@ def gpu(driver):
     driver.cuDriverGetVersion(ctypes.byref(release))
     driver.cuDeviceGetCount(ctypes.byref(count))
     major = release.value // 1000
-    names = ", ".join(_gpu_name(driver, i) for i in range(count.value)) or "no device"
-    text = f"{names} (driver for CUDA {major}.{release.value % 1000 // 10})"
-    if installed("cupy-cuda12x", "cupy-cuda13x", "cupy"):
+    names = ", ".join(_one_gpu(driver, i) for i in range(count.value)) or "no device"
+    text = f"{names}; driver for CUDA {_dotted(release.value)}"
+    if installed(*_CUPY):
         return text
     return f"{text}; to use it: pip install 'chainrule[cuda{min(major, 13)}]'"
 
 
-def _gpu_name(driver, index):
-    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+def _one_gpu(driver, index):
+    device, name, size = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
     driver.cuDeviceGet(ctypes.byref(device), index)
     driver.cuDeviceGetName(name, len(name), device)
-    return name.value.decode()
+    driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    count, major, minor = (_attribute(driver, device, which) for which in (16, 75, 76))  # CU_DEVICE_ATTRIBUTE_…
+    return (
+        f"{name.value.decode()} ({size.value / 2**30:.1f} GiB, compute capability {major}.{minor}, "
+        f"{count} multiprocessors)"
+    )
+
+
+def _attribute(driver, device, which):
+    value = ctypes.c_int()
+    driver.cuDeviceGetAttribute(ctypes.byref(value), which, device)
+    return value.value
+
+
+def _dotted(release):
+    """CUDA's 13010 as 13.1."""
+    return f"{release // 1000}.{release % 1000 // 10}"
+
+
+_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+
+
+def cupy():
+    """Return CuPy's version, the distribution it came in, and its CUDA runtime or why it is out of use.
+
+    >>> from chainrule.cli import cupy
+    >>> len(cupy()) > 0
+    True
+    """
+    found = next((name for name in _CUPY if installed(name)), None)
+    if found is None:
+        return "not installed (pip install 'chainrule[cuda13]', or [cuda12] for an older driver)"
+    missing = missing_for_cuda()
+    if missing:
+        return f"{installed(found)} ({found}), out of use: {missing}"
+    release = sys.modules["cupy"].cuda.runtime.runtimeGetVersion()
+    return f"{installed(found)} ({found}), CUDA runtime {_dotted(release)}"
+
+
+def numba_cuda():
+    """Return the version of Numba's compiler for GPUs.
+
+    >>> from chainrule.cli import numba_cuda
+    >>> len(numba_cuda()) > 0
+    True
+    """
+    release = installed("numba-cuda")
+    return (
+        release or "not installed (a part of chainrule[cuda13] and [cuda12]; only CHAINRULE_KERNELS=numba asks for it)"
+    )

@@ -2,12 +2,13 @@
 
 `CHAINRULE_KERNELS=numba` takes the implementations of that name wherever they exist; `im2col=numba,lstm=cuda` names
 them one by one. Without it, and where the one named does not exist for a dtype, the first one noted is taken.
+`use_deterministic_algorithms(True)` takes those alone that give equal bits for equal inputs.
 """
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 
 NAMES = ("cuda", "numba")
 _DTYPES = {"f2": "float16", "bf16": "bfloat16", "f4": "float32", "f8": "float64", "i8": "int64"}
@@ -38,12 +39,13 @@ def implementation(
 
     dtypes: those it computes in, of "f2 bf16 f4 f8 i8". layout: what it wants of its input, as "NHWC" ("" for any).
     floor: takes the operation's arguments and gives (bytes, FLOPs). capturable: whether a CUDA graph can hold it.
-    deterministic: whether equal inputs give equal bits.
+    deterministic: whether equal inputs give equal bits; if not, what is noted raises RuntimeError where that is asked.
     """
     _check_name(name)
 
     def note(function):
         kinds = tuple(_DTYPES[d] for d in dtypes.split())
+        function = function if deterministic else _unless_refused(op, function)
         made = Implementation(op, name, device, function, kinds, layout, floor, capturable, deterministic)
         kept = [known for known in _noted.get(op, ()) if (known.device, known.name) != (device, name)]
         _noted[op] = [*kept, made]
@@ -61,17 +63,56 @@ def implementations(op=None, *, device=None) -> list[Implementation]:
 
 def chosen(op, dtype, device="cuda") -> Callable:
     """The function that computes `op` for arrays of `dtype`."""
-    return _chosen(op, dtype, device, preferred)
+    return _chosen(op, dtype, device, preferred, _deterministic)
 
 
 @cache
-def _chosen(op, dtype, device, wanted):
+def _chosen(op, dtype, device, wanted, deterministic):
     able = [made for made in implementations(op, device=device) if dtype.name in made.dtypes]
     if not able:
         known = ", ".join(f"{made.name}: {' '.join(made.dtypes)}" for made in implementations(op, device=device))
         raise TypeError(f"{op} received an array of {dtype}; on {device!r} there is {known or 'nothing'}; convert it")
+    if deterministic:
+        able = [made for made in able if made.deterministic] or able  # the one that is left says that it is not
     name = dict(wanted).get(op, dict(wanted).get(""))
     return next((made for made in able if made.name == name), able[0]).function
+
+
+_deterministic = False
+
+
+def use_deterministic_algorithms(mode: bool) -> None:
+    """Whether operations must give equal bits for equal inputs, on one machine: they raise RuntimeError if they cannot.
+
+    All that chainrule brings does so anyway, on the CPU for one number of threads; kernels of yours may not.
+
+    >>> cr.use_deterministic_algorithms(False)
+    """
+    global _deterministic
+    _deterministic = bool(mode)
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """Whether `use_deterministic_algorithms` is on.
+
+    >>> cr.are_deterministic_algorithms_enabled()
+    False
+    """
+    return _deterministic
+
+
+def _unless_refused(op, function):
+    @wraps(function)
+    def guarded(*args, **kwargs):
+        if _deterministic:
+            raise RuntimeError(
+                f"{op} has no implementation here that gives equal bits for equal inputs, which "
+                "use_deterministic_algorithms(True) asks for; compute it on the CPU, or around this call say "
+                "use_deterministic_algorithms(False)"
+            )
+        return function(*args, **kwargs)
+
+    return guarded
 
 
 def preference(text: str) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..autograd import Tensor, no_grad, scope, tensor
+from ..autograd import Tensor, is_floating, no_grad, scope, tensor
 from .parameter import Parameter
 
 M = TypeVar("M", bound="Module")
@@ -324,7 +324,7 @@ class Module:
         """
         device, dtype = _device_and_dtype(*args, **kwargs)
         for value in [*self.parameters(), *self.buffers()]:
-            as_dtype = dtype if np.issubdtype(value.dtype, np.floating) else None
+            as_dtype = dtype if is_floating(value.dtype) else None
             value.data = value.detach().to(device=device, dtype=as_dtype)
             if value.grad is not None:
                 value.grad = value.grad.to(device=device, dtype=as_dtype)
@@ -442,7 +442,7 @@ def _device_and_dtype(*args: Any, device: Any = None, dtype: Any = None) -> tupl
             dtype = arg
         else:
             device = arg
-    if dtype is not None and not np.issubdtype(dtype, np.floating):
+    if dtype is not None and not is_floating(np.dtype(dtype)):
         raise TypeError(
             f"Module.to: received dtype {np.dtype(dtype)}, but parameters need derivatives and so must be of floating "
             "point; pass cr.float32 or cr.float64"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ...kernels import is_array, to_device
 from ..primitive import primitive
 from ..state import state
-from ..tensor import Tensor, as_device, as_dtype, result
+from ..tensor import Tensor, as_device, as_dtype, is_floating, result
 
 
 def operand(x):
@@ -71,7 +69,7 @@ def to(x, *args, dtype=None, device=None, copy=False):
     dtype = x.dtype if dtype is None else as_dtype(dtype)
     if dtype == x.dtype:
         return clone(x) if copy else x
-    if dtype.kind != "f" or x.dtype.kind != "f":
+    if not is_floating(dtype) or not is_floating(x.dtype):
         return result(x.array.astype(dtype))
     return cast(x, dtype=dtype, source=x.dtype)
 
@@ -117,6 +115,7 @@ def _shortcut(dtype):
 
 
 SHORTCUTS = {
-    name: _shortcut(np.dtype(dtype))
-    for name, dtype in [("half", "f2"), ("float", "f4"), ("double", "f8"), ("int", "i4"), ("long", "i8"), ("bool", "?")]
+    name: _shortcut(dtype)
+    for name, dtype in [("half", "float16"), ("bfloat16", "bfloat16"), ("float", "float32"), ("double", "float64")]
+    + [("int", "int32"), ("long", "int64"), ("bool", "bool")]
 }

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...kernels import device_of, for_array, is_array, to_device
 from ..primitive import primitive
-from ..tensor import Tensor, array_of, is_number, may_look, result
+from ..tensor import Tensor, array_of, is_floating, is_number, may_look, result
 from .axes import kept_shape, numpy_names, one_dim
 from .convert import operand
 from .elementwise import where
@@ -214,7 +214,7 @@ def _indices(who, index, x, dim) -> np.ndarray:
     n = x.shape[dim]
     array = index.copy() if is_array(index) else np.array(index) if not isinstance(index, Tensor) else index.array
     array = to_device(array, device_of(array_of(x)))  # as in PyTorch, indices of the CPU serve tensors of the GPU
-    if array.size == 0 and array.dtype.kind == "f":
+    if array.size == 0 and is_floating(array.dtype):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(

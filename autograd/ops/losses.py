@@ -6,7 +6,7 @@ import numpy as np
 
 from ...kernels import for_array
 from ..primitive import primitive
-from ..tensor import may_look, result
+from ..tensor import is_floating, may_look, result
 from .convert import operand
 from .elementwise import absolute, exp, maximum, softplus, where
 from .reductions import log_softmax, mean, sum
@@ -136,7 +136,7 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: received label_smoothing={label_smoothing}; it lies in [0, 1]")
     scores = _classes_first("cross_entropy", input)
     weight = _class_weight("cross_entropy", weight, scores)
-    if target.dtype.kind == "f":
+    if is_floating(target.dtype):
         return _cross_entropy_soft(input, scores, target, weight, reduction, label_smoothing)
     target = _class_target("cross_entropy", input, scores, target, ignore_index)
     loss = cross_entropy_items(
@@ -241,7 +241,7 @@ def bounded_log(k, x):
 @bounded_log.vjp("x", formula=r"\bar o / \max(x, 10^{-12})")
 def bounded_log_dx(g, x):
     """Large but finite at 0: a probability that underflowed can still be corrected."""
-    return g / maximum(x, max(1e-12, float(np.finfo(x.dtype).tiny)))
+    return g / maximum(x, float(np.finfo(np.float16).tiny) if x.dtype == np.float16 else 1e-12)
 
 
 def binary_cross_entropy(input, target, weight=None, reduction: str = "mean"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...kernels import for_array
 from ..primitive import as_ndarray, primitive
-from ..tensor import Tensor, array_of, get_default_dtype, is_number, result
+from ..tensor import Tensor, array_of, get_default_dtype, is_floating, is_number, result
 from .axes import all_dims, kept_shape, numpy_names, one_dim
 from .convert import operand, to
 from .elementwise import absolute, exp, maximum, minimum, where
@@ -29,7 +29,7 @@ def _count(shape, dim) -> int:
 
 def _floating(who, x):
     x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise TypeError(
             f"{who}: received a tensor of dtype {x.dtype}; it is defined for floating tensors; use x.float() first"
         )
@@ -72,8 +72,8 @@ def mean_over(k, x, *, dim, keepdim):
 
 
 def _wide(x):
-    """float16 as float32, so that a sum may exceed what its mean fits into."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
+    """16-bit floats as float32, so that a sum may exceed what its mean fits into."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 and is_floating(x.dtype) else x
 
 
 @mean_over.vjp("x", formula=r"\tfrac1n \bar o \text{ spread}")
@@ -191,7 +191,7 @@ def prod(x, dim=None, keepdim: bool = False, dtype=None):
     24.0
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
-    x = to(x, dtype) if dtype is not None else x if x.dtype.kind == "f" else to(x, "int64")
+    x = to(x, dtype) if dtype is not None else x if is_floating(x.dtype) else to(x, "int64")
     dims = all_dims("prod", dim, x.ndim)
     if not dims:
         return x
@@ -202,7 +202,7 @@ def prod(x, dim=None, keepdim: bool = False, dtype=None):
 
 @primitive(name="cumsum", formula=r"\textstyle\sum_{j \le i} x_j", flops=1)
 def cumsum_along(k, x, *, dim):
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         return k.cumsum(x, axis=dim, dtype=np.int64)
     return k.cumsum(x, axis=dim, dtype=np.float64).astype(x.dtype, copy=False)  # a million float32 terms drift by 5 %
 
@@ -265,7 +265,7 @@ def _extreme_over(name, word, formula):
 
 
 def values_dtype(x):
-    return x.dtype if x.dtype.kind == "f" else get_default_dtype()
+    return x.dtype if is_floating(x.dtype) else get_default_dtype()
 
 
 def _something(who, x, dims):

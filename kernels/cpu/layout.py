@@ -5,8 +5,6 @@ from functools import wraps
 import numpy as np
 from numpy import ndarray
 
-_HALF = np.dtype(np.float16)
-
 
 def compact(x, dtype=None):
     """`x` as a C-contiguous, aligned, writeable array of native `dtype` (its own by default), copied if need be."""
@@ -24,24 +22,25 @@ def floats(*arrays):
 
 
 def half_by_single(function):
-    """Decorate a kernel so that float16 arrays are computed in float32 and the results rounded back."""
+    """Decorate a kernel so that float16 and bfloat16 arrays are computed in float32 and the results rounded back."""
 
     @wraps(function)
     def wrapped(*arrays, **metadata):
         for x in arrays:
-            if type(x) is ndarray and x.dtype == _HALF:
+            if type(x) is ndarray and x.dtype.itemsize == 2 and x.dtype.kind in "fV":
                 break
         else:
             return function(*arrays, **metadata)
         result = function(*map(_widen, arrays), **metadata)
-        return tuple(map(_narrow, result)) if isinstance(result, tuple) else _narrow(result)
+        low = x.dtype
+        return tuple([_narrow(y, low) for y in result]) if isinstance(result, tuple) else _narrow(result, low)
 
     return wrapped
 
 
 def _widen(x):
-    return x.astype(np.float32) if type(x) is ndarray and x.dtype == _HALF else x
+    return x.astype(np.float32) if type(x) is ndarray and x.dtype.itemsize == 2 and x.dtype.kind in "fV" else x
 
 
-def _narrow(x):
-    return x.astype(np.float16) if type(x) is ndarray and x.dtype == np.float32 else x
+def _narrow(x, dtype):
+    return x.astype(dtype) if type(x) is ndarray and x.dtype == np.float32 else x

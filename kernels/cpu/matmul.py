@@ -60,7 +60,7 @@ def affine(x, weight, bias):
 def add_product(into, x, y):
     """into += xᵀ y, for matrices x and y of equally many rows."""
     dtype = into.dtype
-    if len(x) <= _FEW and into.flags.c_contiguous and dtype != np.float16:
+    if len(x) <= _FEW and into.flags.c_contiguous and dtype.itemsize > 2:
         _add_product(into, compact(x, dtype), compact(y, dtype))
     else:
         into += matmul(x.T, y)

@@ -25,12 +25,12 @@ def keep_freed_memory():
 
 
 def memory_held() -> str:
-    """What this process holds and what is left, in words; '' where the system does not say (it is Linux that does)."""
+    """What this process holds and what is left, in words (only Linux says so)."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return ""
+        return "the system does not say how much is free"
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     held, left, there = pages * os.sysconf("SC_PAGE_SIZE"), kib["MemAvailable"] << 10, kib["MemTotal"] << 10
     return f"this process holds {held:,} bytes; {left:,} of {there:,} bytes of memory are free"

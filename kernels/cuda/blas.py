@@ -15,32 +15,15 @@ from math import prod
 
 import cupy
 
+from ..precision import get_float32_matmul_precision
+
 _WORKSPACE = 32 << 20  # bytes; what cuBLAS asks for on Hopper
 KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # cudaDataType_t
 _SUM = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}  # cublasComputeType_t: 16 bits sum in float32
 _TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 _RELU, _BIAS, _RELU_BIAS = 2, 4, 6  # cublasLtEpilogue_t
 
-_precision = "highest"
 _turn = threading.Lock()  # a handle, and the bias of a plan, serve one call at a time
-
-
-def set_float32_matmul_precision(precision: str) -> None:
-    """'highest': float32 products on the GPU are IEEE float32. 'high': tensor cores round factors to TF32 (10 bits).
-
-    The name is PyTorch's. TF32 is several times faster and off by default. Raises ValueError for other words.
-    """
-    global _precision
-    if precision not in ("highest", "high"):
-        raise ValueError(
-            f"set_float32_matmul_precision received {precision!r}; pass 'highest' (IEEE float32) or 'high' (TF32)"
-        )
-    _precision = precision
-
-
-def get_float32_matmul_precision() -> str:
-    """'highest' or 'high': see `set_float32_matmul_precision`."""
-    return _precision
 
 
 def gemm(a, b, out, *, alpha=1.0, beta=0.0):
@@ -135,7 +118,7 @@ def _scalar(kind):
 
 
 def _compute(kind):
-    return _TF32 if kind == "float32" and _precision == "high" else _SUM[kind]
+    return _TF32 if kind == "float32" and get_float32_matmul_precision() == "high" else _SUM[kind]
 
 
 # ---- the libraries ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ...autograd import Generator, Tensor, cross_entropy, manual_seed
+from ...autograd import Generator, Tensor, as_device, cross_entropy, manual_seed
 from ..data import Streams, Vocabulary, language_reference, read_text
 from ..models import CharLM, generate
 from ..models.language import check_temperature
@@ -37,6 +37,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     *,
+    device: str = "cpu",
     cell: str = "lstm",
     hidden: int = 256,
     layers: int = 1,
@@ -52,12 +53,13 @@ def train(
     four letters, learnt by heart. epochs: if None, as many as make 3,000 steps, but at most 30. cell, hidden, layers,
     dropout: of `models.CharLM`. temperature: of the samples shown after each epoch. seed: of weights, dropout and
     samples; equal seeds give equal numbers for one number of threads. resume: go on from the last whole epoch in `out`
-    to the same numbers. verbose: say on standard output what happens.
+    to the same numbers. device: "cpu" or "cuda". verbose: say on standard output what happens.
     Returns bits, yardsticks, epochs, sample, seconds and out. Raises ValueError for a text that is too short and for
     settings unlike those of the run resumed, OSError for a file that is not there, ImportError without Matplotlib.
     """
     began = time.perf_counter()
     require_matplotlib()  # before the work, not after it
+    as_device(device)
     check_temperature(temperature)
     learnt, kept = _corpus(data)
     vocabulary, out = Vocabulary.of(learnt + kept), Path(out)
@@ -74,7 +76,7 @@ def train(
         "seed": seed,
     }
     manual_seed(seed)
-    model = _model(settings)
+    model = _model(settings).to(device)
     _prepare(out, settings, resume)
 
     written = lambda: continued(model, vocabulary, learnt[0], min(160, len(learnt) - 1), temperature, seed)
@@ -121,6 +123,7 @@ def sample(
     length: int = 400,
     temperature: float = 0.8,
     seed: int = 0,
+    device: str = "cpu",
 ) -> str:
     """Return a prompt and the `length` characters with which the best model of a training continues it.
 
@@ -128,7 +131,7 @@ def sample(
     the likeliest character each time; 1 draws as the model believes; more is bolder. Raises FileNotFoundError where
     there is no trained model, ValueError for characters that it does not know, temperatures below 0 and damaged files.
     """
-    run = Path(run)
+    run, device = Path(run), as_device(device)
     settings, weights = read(run, SETTINGS, COMMAND), run / "best.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(
@@ -136,7 +139,7 @@ def sample(
             f"interrupted, train anew: chainrule train charlm --out {run}"
         )
     try:
-        model = _model(settings)
+        model = _model(settings).to(device)
         model.load_state_dict(load(weights))
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{run} holds no whole model: {error} Train it anew.") from error
@@ -146,8 +149,9 @@ def sample(
 
 def continued(model: CharLM, vocabulary: Vocabulary, prompt: str, length: int, temperature: float, seed: int) -> str:
     """Return the prompt and what the model writes after it; the model is left in evaluation mode."""
-    ids = generate(model.eval(), vocabulary.encode(prompt), length, temperature, Generator(seed))
-    return prompt + "".join(vocabulary.decode(ids))
+    device = next(iter(model.parameters())).device
+    ids = generate(model.eval(), vocabulary.encode(prompt).to(device), length, temperature, Generator(seed))
+    return prompt + "".join(vocabulary.decode(ids.cpu()))
 
 
 def bits(logits: Tensor, ids: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd import Generator, Tensor, manual_seed, no_grad, tensor
+from ...autograd import Generator, Tensor, as_device, manual_seed, no_grad, tensor
 from ...autograd.viz import draw
 from ..data import DataLoader, Dataset, TensorDataset, digits, mnist
 from ..layers import CrossEntropyLoss, MaxPool2d, ReLU
@@ -69,6 +69,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     *,
+    device: str = "cpu",
     samples: int | None = None,
     verbose: bool = True,
 ) -> dict[str, Any]:
@@ -78,13 +79,14 @@ def train(
     distorted anew in every epoch (`Sheets`): with so few digits each of these spares mistakes.
     data: "digits" (scikit-learn's 1,797, split by `data.digits`) or "mnist:PATH", a folder with MNIST's IDX files.
     epochs: 25 for digits and 10 for MNIST if None. seed: of weights, order and distortions; equal seeds give equal
-    numbers for one number of threads. resume: go on from the last whole epoch in `out` to the same numbers. samples:
-    train and test on so many digits only. verbose: say on standard output what happens.
+    numbers for one number of threads. resume: go on from the last whole epoch in `out` to the same numbers. device:
+    "cpu" or "cuda". samples: train and test on so many digits only. verbose: say on standard output what happens.
     Returns accuracy, mistakes, tested, epochs, seconds and out. Raises ValueError for an unknown `data` or for
     `epochs` unlike those of the run resumed, ImportError (naming the extra) without scikit-learn or Matplotlib.
     """
     began = time.perf_counter()
     require_matplotlib()  # before the work, not after it
+    as_device(device)
     name, _, path = data.partition(":")
     if name not in ("digits", "mnist") or (name == "mnist") != bool(path):
         raise ValueError(f"train received data={data!r}, which it does not know. Pass 'digits' or 'mnist:PATH'.")
@@ -101,6 +103,7 @@ def train(
     test_loader = DataLoader(Sheets(test), 512)
     model, loss = LeNet5(activation=ReLU, pool=MaxPool2d), CrossEntropyLoss(label_smoothing=0.1)
     _draw_graph(model, loss, test_loader, out)
+    model.to(device)
     optimizer = Adam(model.parameters(), rate)
     trainer = Trainer(
         model,
@@ -112,7 +115,7 @@ def train(
         verbose=verbose,
     )
     history = trainer.fit(loader, test_loader, epochs, resume)
-    right, read = _read(model, test_loader)
+    right, read = _read(model, test_loader, device)
     wrong = np.flatnonzero(right != read)
     draw_training(history, out / "training.png", f"LeNet-5 on {name}", "training (distorted)")
     images = test.tensors[0].numpy()[wrong, 0]
@@ -134,11 +137,11 @@ def train(
     return summary
 
 
-def _read(model: LeNet5, loader: DataLoader) -> tuple[np.ndarray, np.ndarray]:
+def _read(model: LeNet5, loader: DataLoader, device: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the right and the read digit of every test image."""
     model.eval()
     with no_grad():
-        pairs = [(y.numpy(), model(x).argmax(1).numpy()) for x, y in loader]
+        pairs = [(y.numpy(), model(x.to(device)).argmax(1).cpu().numpy()) for x, y in loader]
     right, read = (np.concatenate(column) for column in zip(*pairs))
     return right, read
 

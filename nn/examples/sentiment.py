@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...autograd import Generator, Tensor, cross_entropy, manual_seed, no_grad, randn, tensor, zeros
+from ...autograd import Generator, Tensor, as_device, cross_entropy, manual_seed, no_grad, randn, tensor, zeros
 from ..data import DataLoader, TensorDataset, Vocabulary, read_text
 from ..figures import table
 from ..files import write_atomically
@@ -241,6 +241,7 @@ def train(
     out: str | os.PathLike = "runs/sentiment",
     seed: int = 0,
     *,
+    device: str = "cpu",
     count: int = 6000,
     verbose: bool = True,
 ) -> dict[str, Any]:
@@ -249,12 +250,13 @@ def train(
     Each by Adam on a one-cycle schedule; the epoch with the lowest loss on a tenth of the sentences is tested on
     another tenth. data: "made" (`count` sentences of the grammar of `made_sentences`), or a file or folder that
     `read_sentences` reads. seed: of sentences, split, weights and order; equal seeds give equal numbers for one number
-    of threads. verbose: say on standard output what happens.
+    of threads. device: "cpu" or "cuda". verbose: say on standard output what happens.
     Returns accuracy (of each model, in all and for each kind of made sentence), seconds and out. Raises what
     `read_sentences` does, ImportError (naming the extra) without Matplotlib.
     """
     began = time.perf_counter()
     require_matplotlib()  # before the work, not after it
+    as_device(device)
     generator, out = Generator(seed), Path(out)
     sentences = made_sentences(count, generator) if data == "made" else read_sentences(data)
     labels = sorted({sentence.label for sentence in sentences})
@@ -269,9 +271,9 @@ def train(
     results = {}
     for name, (make, rate) in MODELS.items():
         manual_seed(seed)
-        model = make(len(vocabulary), len(labels))
+        model = make(len(vocabulary), len(labels)).to(device)
         history = _fit(model, rate, training, validation, epochs, out / name.replace(" ", "-"), verbose)
-        answers = _answers(model, test)
+        answers = _answers(model, test, device)
         results[name] = Result(sum(p.numel() for p in model.parameters()), history, [labels[i] for i in answers])
     text = report(test.sentences, results)
     write_atomically(out / "report.txt", [text.encode()])
@@ -371,7 +373,7 @@ def _fit(
     return history
 
 
-def _answers(model: Module, dataset: Numbered) -> list[int]:
+def _answers(model: Module, dataset: Numbered, device: str) -> list[int]:
     model.eval()
     with no_grad():
-        return [i for words, _ in DataLoader(dataset, 500) for i in model(words).argmax(1).tolist()]
+        return [i for words, _ in DataLoader(dataset, 500) for i in model(words.to(device)).argmax(1).tolist()]

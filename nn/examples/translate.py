@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...autograd import Generator, Tensor, cross_entropy, manual_seed, tensor
+from ...autograd import Generator, Tensor, as_device, cross_entropy, manual_seed, tensor
 from ..data import DataLoader, Dataset, Vocabulary
 from ..models import Seq2Seq
 from ..optim import Adam
@@ -157,6 +157,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     *,
+    device: str = "cpu",
     samples: int = 2000,
     verbose: bool = True,
 ) -> dict[str, Any]:
@@ -164,14 +165,15 @@ def train(
 
     epochs: 6 if None. out: the folder for them. seed: of weights and order (the sentences are always the same); equal
     seeds give equal numbers for one number of threads. resume: go on from the last whole epoch in `out` to the same
-    numbers. samples: how many sentences to learn from; a quarter as many, all different from these, are translated in
-    the end. verbose: say on standard output what happens.
+    numbers. device: "cpu" or "cuda". samples: how many sentences to learn from; a quarter as many, all
+    different from these, are translated in the end. verbose: say on standard output what happens.
     Returns accuracy (share of the sentences translated without a mistake), mistakes, tested, epochs, seconds and out.
     Raises ValueError for settings unlike those of the run resumed, FileNotFoundError where none has begun, ImportError
     (naming the extra) without Matplotlib.
     """
     began = time.perf_counter()
     require_matplotlib()  # before the work, not after it
+    as_device(device)
     epochs, out = epochs or 6, Path(out)
     settings = {"epochs": epochs, "seed": seed, "samples": samples}
     if resume:
@@ -186,7 +188,7 @@ def train(
     tavo = Vocabulary.of([*TAVO.values(), "lo", "ka", "nai"], SPECIAL)
     loader = DataLoader(Pairs(learnt, english, tavo), 32, shuffle=True, generator=Generator(seed))
     test = Pairs(kept, english, tavo)
-    model = Translator(len(english), len(tavo), embedding_dim=32, hidden_size=64)
+    model = Translator(len(english), len(tavo), embedding_dim=32, hidden_size=64).to(device)
     optimizer = Adam(model.parameters(), RATE)
     trainer = Trainer(
         model,
@@ -230,9 +232,10 @@ def train(
 
 def translate(model: Translator, pairs: Pairs, tavo: Vocabulary) -> list[tuple[list[str], np.ndarray]]:
     """Return of each sentence the words of its translation up to `<end>`, and their attention to the English words."""
-    tokens, _, weights = model.greedy(pairs.english, pairs.lengths, max_length=40)
+    device = next(iter(model.parameters())).device
+    tokens, _, weights = model.greedy(pairs.english.to(device), pairs.lengths, max_length=40)
     lengths = (tokens != model.decoder.padding).sum(1)
-    rows = zip(tokens.tolist(), weights.numpy(), lengths.tolist(), pairs.lengths.tolist())
+    rows = zip(tokens.tolist(), weights.cpu().numpy(), lengths.tolist(), pairs.lengths.tolist())
     return [(tavo.decode(row[:long]), seen[:long, :wide]) for row, seen, long, wide in rows]
 
 

@@ -111,7 +111,7 @@ def same_dtype(layer: Any, name: str, value: Any, weight: Any) -> None:
     TypeError: Identity: received an input of float64 for weights of float32, ...
     """
     if value.dtype != weight.dtype:
-        convert = f", or the layer with .to(cr.{value.dtype})" if value.dtype.kind == "f" else ""
+        convert = f", or the layer with .to(cr.{value.dtype})" if value.is_floating_point() else ""
         raise TypeError(
             f"{type(layer).__name__}: received {name} of {value.dtype} for weights of {weight.dtype}, but one "
             f"computation has one dtype; convert it with .to(cr.{weight.dtype}){convert}"

@@ -143,9 +143,9 @@ def generate(
     with no_grad():
         for _ in range(length):
             logits, state = model(x, state)
-            made.append(_drawn(logits[-1, 0].numpy().astype(np.float64), temperature, rng))
-            x = tensor([made[-1:]])
-    return tensor(np.array(made, np.int64))
+            made.append(_drawn(logits[-1, 0].cpu().numpy().astype(np.float64), temperature, rng))
+            x = tensor([made[-1:]], device=prompt.device)
+    return tensor(np.array(made, np.int64), device=prompt.device)
 
 
 def check_temperature(temperature: float) -> None:

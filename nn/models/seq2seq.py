@@ -314,5 +314,5 @@ class Seq2Seq(Module):
         out, last = self.encoder(packed._replace(data=self.dropout(self.embedding(packed.data))))
         memory, lengths = pad_packed_sequence(out, batch_first=True, total_length=source.shape[1])
         first = tanh(self.bridge(cat(_states(last)[0].unbind(0), -1)))
-        mask = arange(source.shape[1], device=source.device) < lengths.unsqueeze(1)
+        mask = arange(source.shape[1], device=source.device) < lengths.to(source.device).unsqueeze(1)
         return tuple(first.chunk(self.states, -1)), memory, mask

@@ -160,7 +160,7 @@ class Optimizer:
                 f"{self._name} received a computed tensor of shape {tuple(p.shape)} as {where}; backward() fills only "
                 "the gradients of leaves. Pass the leaf it was computed from, or .detach().requires_grad_()."
             )
-        if p.dtype.kind != "f":
+        if not p.is_floating_point():
             raise TypeError(
                 f"{self._name} received {where} of dtype {p.dtype}, which has no gradient. Pass floating-point tensors."
             )

@@ -313,7 +313,7 @@ def _steps_and_batch(who: str, input: Tensor, batch_first: bool) -> tuple[int, i
 
 def _checked(who: str, lengths: Lengths, least: int, steps: int, batch: int) -> np.ndarray:
     """Return the lengths as an array, if there is one for each sequence and none leaves its sequence."""
-    array = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else lengths)
+    array = np.asarray(lengths.cpu().numpy() if isinstance(lengths, Tensor) else lengths)
     if array.shape != (batch,) or (batch and array.dtype.kind not in "iu"):
         raise ValueError(
             f"{who}: received lengths of shape {array.shape} and dtype {array.dtype} for a batch of {batch} sequences; "

@@ -156,6 +156,12 @@ def test_running_statistics_move_at_each_replay(rng):
     assert ends[0] == ends[1] and step.reason == ""
 
 
+def test_a_tensor_on_the_cpu_is_read_anew_each_time():
+    step = cr.capture(lambda x, lengths: x * max(lengths.tolist()))
+    ends = [step(cr.ones(1, device="cuda"), cr.tensor([i], device="cpu")).item() for i in range(5)]
+    assert ends == [0, 1, 2, 3, 4] and "is on the CPU, whose values a graph would not see change" in step.reason
+
+
 def test_on_the_cpu_it_is_the_step_itself():
     step = cr.capture(lambda x: x * 2)
     assert step(cr.ones(2, device="cpu")).tolist() == [2, 2] and "on the CPU" in step.reason

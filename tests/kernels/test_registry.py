@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import chainrule as cr
 from chainrule.kernels import registry
 from chainrule.kernels.registry import chosen, implementation, implementations, preference
 
@@ -13,6 +14,7 @@ SINGLE, DOUBLE, HALF = (np.dtype(d) for d in ("f4", "f8", "f2"))
 def _own_registry(monkeypatch):
     monkeypatch.setattr(registry, "_noted", {})
     monkeypatch.setattr(registry, "preferred", preference(""))
+    monkeypatch.setattr(registry, "_deterministic", False)
     registry._chosen.cache_clear()
     yield
     registry._chosen.cache_clear()
@@ -80,3 +82,45 @@ def test_errors(double):
         ValueError, match="CHAINRULE_KERNELS: received the implementation 'cudnn'; there are cuda, numba"
     ):
         preference("double=cudnn")
+
+
+def test_deterministic_algorithms(double):
+    @implementation("double", "cuda", dtypes="f4", floor=lambda x: (0, 0), deterministic=False)
+    def by_atomics(x):
+        return "atomics"
+
+    cr.use_deterministic_algorithms(True)
+    assert cr.are_deterministic_algorithms_enabled()
+    assert chosen("double", SINGLE)(None) == "numba"
+    message = (
+        r"(triple|double) has no implementation here that gives equal bits for equal inputs, .* compute it on the CPU"
+    )
+    for call in (chosen("triple", SINGLE), by_atomics, implementations("triple")[0].function):
+        with pytest.raises(RuntimeError, match=message):
+            call(None)
+    cr.use_deterministic_algorithms(False)
+    assert not cr.are_deterministic_algorithms_enabled()
+    assert by_atomics(None) == "atomics" and chosen("triple", SINGLE)(None) == "cuda"
+
+
+def test_a_deterministic_one_is_taken_before_the_one_asked_for(double, monkeypatch):
+    implementation("double", "numba", floor=lambda x: (0, 0), deterministic=False)(lambda x: "atomics")
+    monkeypatch.setattr(registry, "preferred", preference("numba"))
+    assert chosen("double", SINGLE)(None) == "atomics"
+    cr.use_deterministic_algorithms(True)
+    assert chosen("double", SINGLE)(None) == "cuda"
+
+
+@pytest.fixture
+def precision():
+    yield
+    cr.set_float32_matmul_precision("highest")
+
+
+def test_float32_matmul_precision(precision):
+    assert cr.get_float32_matmul_precision() == "highest"
+    cr.set_float32_matmul_precision("high")
+    assert cr.get_float32_matmul_precision() == "high"
+    with pytest.raises(ValueError, match=r"received 'medium'; pass 'highest' \(IEEE float32\) or 'high' \(TF32\)"):
+        cr.set_float32_matmul_precision("medium")
+    assert cr.get_float32_matmul_precision() == "high"

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 
 import numpy as np
+import pytest
 
 import chainrule as cr
 from chainrule.kernels import for_array as kernels
@@ -45,7 +46,7 @@ def live(out):
 
 
 def floating(out):
-    return [y for y in outputs(out) if y.dtype.kind == "f"]
+    return [y for y in outputs(out) if y.is_floating_point()]
 
 
 def cotangents(rng, out):
@@ -103,6 +104,11 @@ def float32(row, rng):
 
 def float16(row, rng):
     lower_precision(row, rng, np.float16, 0.03)
+
+
+def bfloat16(row, rng):
+    low = pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes").bfloat16
+    lower_precision(row, rng, np.dtype(low), 0.05)
 
 
 # ---- derivatives -----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ CHECKS = [
     "forward",
     "float32",
     "float16",
+    "bfloat16",
     "derivative",
     "third_derivative",
     "fused",

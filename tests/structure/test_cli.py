@@ -34,6 +34,12 @@ class Driver:
     def cuDeviceGet(self, device, index):
         device._obj.value = index + 7
 
+    def cuDeviceTotalMem_v2(self, size, device):
+        size._obj.value = 141 << 30
+
+    def cuDeviceGetAttribute(self, value, attribute, device):
+        value._obj.value = {16: 132, 75: 9, 76: 0}[attribute]
+
     def cuDeviceGetName(self, name, size, device):
         name.value = self.names[device.value - 7].encode()[:size]
 
@@ -58,7 +64,7 @@ def test_info_names_every_fact():
     result = say("info")
     assert result.exit_code == 0, result.output
     facts = dict(line.split(maxsplit=1) for line in result.output.splitlines())
-    assert list(facts) == ["chainrule", "Python", "NumPy", "BLAS", "Numba", "CPU", "threads", "CuPy", "GPU"]
+    assert " ".join(facts) == "chainrule Python NumPy BLAS Numba CPU threads GPU CuPy Numba-CUDA"
     assert facts["NumPy"] == np.__version__
     assert facts["chainrule"].startswith(__version__)
     assert facts["BLAS"].split()[0] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
@@ -93,18 +99,45 @@ def test_info_says_where_compiled_kernels_are_kept(monkeypatch):
 def test_info_names_the_gpu_and_the_extra_for_its_driver(monkeypatch, release, extra):
     monkeypatch.setattr(cli, "installed", lambda *names: None)
     text = cli.gpu(Driver(release, "NVIDIA H200", "NVIDIA T4"))
-    assert text.startswith(f"NVIDIA H200, NVIDIA T4 (driver for CUDA {release // 1000}.{release % 1000 // 10})")
-    assert text.endswith(f"; to use it: pip install 'chainrule[{extra}]'")
+    facts = "(141.0 GiB, compute capability 9.0, 132 multiprocessors)"
+    driver = f"driver for CUDA {release // 1000}.{release % 1000 // 10}"
+    assert text == f"NVIDIA H200 {facts}, NVIDIA T4 {facts}; {driver}; to use it: pip install 'chainrule[{extra}]'"
 
 
 def test_info_does_not_advise_what_is_installed(monkeypatch):
     monkeypatch.setattr(cli, "installed", lambda *names: "14.2.0")
-    assert cli.gpu(Driver(13000, "NVIDIA H200")) == "NVIDIA H200 (driver for CUDA 13.0)"
+    assert cli.gpu(Driver(13000, "NVIDIA H200")).endswith("132 multiprocessors); driver for CUDA 13.0")
 
 
 def test_info_without_a_gpu():
     assert cli.gpu(None) == "none: no NVIDIA driver answers; chainrule uses the CPU"
-    assert cli.gpu(Driver(12080)).startswith("no device (driver for CUDA 12.8)")
+    assert cli.gpu(Driver(12080)).startswith("no device; driver for CUDA 12.8")
+
+
+NO_NUMBA_CUDA = "not installed (a part of chainrule[cuda13] and [cuda12]; only CHAINRULE_KERNELS=numba asks for it)"
+
+
+def test_info_says_how_cupy_came_and_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(cli, "installed", lambda *names: None)
+    assert cli.cupy() == "not installed (pip install 'chainrule[cuda13]', or [cuda12] for an older driver)"
+    assert cli.numba_cuda() == NO_NUMBA_CUDA
+    monkeypatch.setattr(cli, "installed", lambda *names: "14.2.0" if "cupy-cuda13x" in names else None)
+    monkeypatch.setattr(cli, "missing_for_cuda", lambda: "CuPy 14.2.0 finds no NVIDIA GPU with a working driver")
+    assert cli.cupy() == "14.2.0 (cupy-cuda13x), out of use: CuPy 14.2.0 finds no NVIDIA GPU with a working driver"
+    monkeypatch.setattr(cli, "missing_for_cuda", lambda: "")
+    runtime = types.SimpleNamespace(runtimeGetVersion=lambda: 13000)
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime)))
+    assert cli.cupy() == "14.2.0 (cupy-cuda13x), CUDA runtime 13.0"
+    assert cli.numba_cuda() == NO_NUMBA_CUDA
+
+
+@pytest.mark.parametrize("command", ["train lenet5", "train charlm", "train sentiment", "train translate", "sample ."])
+def test_device_cuda_says_what_it_lacks(monkeypatch, command):
+    monkeypatch.setattr(cli, "missing_for_cuda", lambda: "CuPy cannot be imported; install it with pip")
+    result = say(*command.split(), "--device", "cuda")
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert "Invalid value for '--device': CuPy cannot be imported; install it with pip" in result.output
+    assert "'tpu' is not one of 'cpu', 'cuda'" in say(*command.split(), "--device", "tpu").output
 
 
 @pytest.fixture
@@ -122,7 +155,7 @@ def test_train_lenet5_hands_its_options_on(recipe, tmp_path):
     options = f"--data mnist:x --epochs 2 --out {tmp_path} --seed 3 --resume"
     result = say("train", "lenet5", *options.split())
     assert result.exit_code == 0, result.output
-    assert calls == [{"data": "mnist:x", "epochs": 2, "out": tmp_path, "seed": 3, "resume": True}]
+    assert calls == [{"data": "mnist:x", "epochs": 2, "out": tmp_path, "seed": 3, "resume": True, "device": "cpu"}]
 
 
 @pytest.mark.parametrize("kind", ["FileNotFoundError", "ValueError", "ImportError"])
@@ -150,7 +183,7 @@ def test_train_charlm_hands_its_options_on(monkeypatch, tmp_path):
     result = say("train", "charlm", *options.split(), "--temperature", "0.5", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     expected = {"data": "hello", "cell": "gru", "hidden": 8, "layers": 2, "dropout": 0.1, "epochs": 2, "out": tmp_path}
-    assert calls == [expected | {"seed": 3, "resume": True, "temperature": 0.5}]
+    assert calls == [expected | {"seed": 3, "resume": True, "temperature": 0.5, "device": "cpu"}]
 
 
 def test_train_translate_hands_its_options_on(monkeypatch, tmp_path):
@@ -160,7 +193,7 @@ def test_train_translate_hands_its_options_on(monkeypatch, tmp_path):
     monkeypatch.setattr(translate, "train", lambda **options: calls.append(options))
     result = say("train", "translate", *"--epochs 2 --seed 3 --resume --out".split(), str(tmp_path))
     assert result.exit_code == 0, result.output
-    assert calls == [{"epochs": 2, "out": tmp_path, "seed": 3, "resume": True}]
+    assert calls == [{"epochs": 2, "out": tmp_path, "seed": 3, "resume": True, "device": "cpu"}]
     assert say("train", "translate", "--epochs", "0").exit_code == 2
 
 
@@ -202,7 +235,7 @@ def test_train_sentiment_hands_its_options_on(monkeypatch, tmp_path):
     monkeypatch.setattr(sentiment, "train", lambda **options: calls.append(options))
     result = say("train", "sentiment", *"--data here --epochs 2 --seed 3 --out".split(), str(tmp_path))
     assert result.exit_code == 0, result.output
-    assert calls == [{"data": "here", "epochs": 2, "out": tmp_path, "seed": 3}]
+    assert calls == [{"data": "here", "epochs": 2, "out": tmp_path, "seed": 3, "device": "cpu"}]
 
 
 def test_what_a_run_of_sentiment_says_when_it_cannot(tmp_path):

@@ -16,7 +16,7 @@ OUTSIDE = {
     "chainrule.kernels": {"numpy", "numba", "llvmlite", "cupy"},
     "chainrule.kernels.cpu": {"numpy", "numba", "llvmlite"},
     "chainrule.kernels.cuda": {"numpy", "numba", "llvmlite", "cupy", "cuda"},
-    "chainrule.autograd": {"numpy"},
+    "chainrule.autograd": {"numpy", "ml_dtypes"},
     "chainrule.autograd.viz": {"numpy", "graphviz", "pygraphviz"},
     "chainrule.nn": {"numpy", "tqdm", "safetensors"},
     "chainrule.nn.data": {"numpy", "sklearn"},

@@ -22,10 +22,10 @@ class Sample:
 
     @property
     def varied(self) -> list[int]:
-        return [i for i, x in enumerate(self.inputs) if x is not None and x.dtype.kind == "f" and i not in self.fixed]
+        return [i for i, x in enumerate(self.inputs) if x is not None and x.dtype.kind in "fV" and i not in self.fixed]
 
     def cast(self, dtype) -> Sample:
-        inputs = [x if x is None or x.dtype.kind != "f" else x.astype(dtype) for x in self.inputs]
+        inputs = [x if x is None or x.dtype.kind not in "fV" else x.astype(dtype) for x in self.inputs]
         return Sample(tuple(inputs), self.params, self.fixed)
 
     def __str__(self):

@@ -1,0 +1,65 @@
+"""An operation that finds no memory says which it was, what it received, what is held, and what helps."""
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.kernels import cpu
+from chainrule.kernels.cpu import memory
+
+HELD = r"this process holds [\d,]+ bytes; [\d,]+ of [\d,]+ bytes of memory are free"
+FIX = r"Take a smaller batch, run what needs no gradient under cr.no_grad\(\), or keep less for backward by"
+
+
+def hungry(*args, **kwargs):
+    raise MemoryError
+
+
+@pytest.mark.skipif(not memory.Path("/proc/meminfo").exists(), reason="only Linux says what is free")
+def test_of_two_inputs():
+    x, y = cr.zeros(1).expand(1 << 24, 1), cr.zeros(1).expand(1 << 24)
+    message = rf"multiply: received shape \(16777216, 1\) of float32, .*; out of memory: Unable to .*; {HELD}. {FIX}"
+    with pytest.raises(MemoryError, match=message) as caught:
+        x * y
+    assert type(caught.value) is MemoryError and caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_of_one_input_and_of_the_general_path(monkeypatch, requires_grad):
+    x = cr.ones(2, 3, requires_grad=requires_grad)
+    monkeypatch.setitem(cr.exp._implementations, np.ndarray, hungry)
+    with pytest.raises(MemoryError, match=r"^exp: received shape \(2, 3\) of float32; out of memory: no more is given"):
+        cr.exp(x)
+    monkeypatch.setattr(cpu, "matmul", hungry)
+    with pytest.raises(
+        MemoryError, match=r"^matmul: received shape \(2, 3\) of float32, shape \(3, 1\) of float32; out"
+    ):
+        x @ cr.ones(3, 1)
+
+
+def test_in_backward(monkeypatch):
+    x = cr.ones(2, 3, requires_grad=True)
+    y = cr.softmax(x, 1).sum()
+    monkeypatch.setattr(cpu, "softmax_backward", hungry)
+    with pytest.raises(MemoryError, match=r"^softmax\w*: received shape \(2, 3\) of float32, .*; out of memory: "):
+        y.backward()
+
+
+def test_is_told_once(monkeypatch):
+    x = cr.ones(3)
+
+    def told(*args, **kwargs):
+        return cr.exp.short(x)
+
+    monkeypatch.setitem(cr.exp._implementations, np.ndarray, hungry)
+    monkeypatch.setitem(cr.sin._implementations, np.ndarray, told)
+    with pytest.raises(MemoryError, match="^exp: received"):
+        cr.sin(x)
+
+
+def test_where_the_system_does_not_say(monkeypatch):
+    def absent(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(memory.Path, "read_text", absent)
+    assert cpu.memory_held() == "the system does not say how much is free"
