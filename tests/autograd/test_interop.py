@@ -117,7 +117,7 @@ def test_dlpack_of_what_requires_grad():
     "data", [1 + 2j, [1 + 2j], np.array([1j]), "text", ["a"], np.array(["a"]), np.datetime64("2020-01-01")]
 )
 def test_what_no_tensor_can_hold(data):
-    with pytest.raises(TypeError, match="tensors hold float16, bfloat16, float32, float64, signed and unsigned integers"):
+    with pytest.raises(TypeError, match="tensors hold float16, bfloat16, float32, float64, signed and"):
         cr.tensor(data)
 
 
