@@ -5,7 +5,7 @@ from . import methods, numpy_protocol, transforms
 from .anomaly import detect_anomaly
 from .autocast import autocast
 from .backward import backward, grad
-from .capture import capture
+from .capture import capture, each_tensor
 from .checkpoint import checkpoint
 from .checks import GradientError, check_grads
 from .creation import (

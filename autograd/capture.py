@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from ..kernels import for_array
@@ -62,7 +63,7 @@ class capture:
         if known is None:
             known = self._known[form] = kernels.Graph()
             with known.memory():
-                return _without_history(self.step(*args, **kwargs))
+                return each_tensor(self.step(*args, **kwargs), _without_history)
         if isinstance(known, kernels.Graph):
             known = self._known[form] = self._captured(known, form, args, kwargs, tensors)
         if isinstance(known, str):
@@ -76,9 +77,9 @@ class capture:
         with graph.memory():
             static = [_copy(t) for t in tensors]
         waiting = iter(static)
-        args, kwargs = _filled((args, kwargs), waiting)
+        args, kwargs = each_tensor((args, kwargs), lambda _: next(waiting))
         try:
-            out = graph.capture(lambda: _without_history(self.step(*args, **kwargs)))
+            out = graph.capture(lambda: each_tensor(self.step(*args, **kwargs), _without_history))
         except Exception as error:
             reason = f"capture failed with {type(error).__name__}: {error}"
             name = getattr(self.step, "__name__", "step")
@@ -125,24 +126,21 @@ def _shape_of(value, tensors):
     )
 
 
-def _filled(value, waiting):
-    """`value` with its tensors replaced in turn."""
-    if isinstance(value, Tensor):
-        return next(waiting)
-    if isinstance(value, (list, tuple)):
-        made = [_filled(v, waiting) for v in value]
-        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
-    if isinstance(value, dict):
-        return {k: _filled(v, waiting) for k, v in value.items()}
-    return value
+def _without_history(t):
+    return result(t.array)
 
 
-def _without_history(value):
+def each_tensor(value, function):
+    """`value` with `function` applied to its tensors, in tuples, lists and dicts too.
+
+    >>> cr.autograd.each_tensor({"x": cr.ones(2), "names": ["a"]}, lambda t: t.shape)
+    {'x': (2,), 'names': ['a']}
+    """
     if isinstance(value, Tensor):
-        return result(value.array)
-    if isinstance(value, (list, tuple)):
-        made = [_without_history(v) for v in value]
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: each_tensor(v, function) for key, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        made = [each_tensor(v, function) for v in value]
         return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
-    if isinstance(value, dict):
-        return {k: _without_history(v) for k, v in value.items()}
     return value

@@ -12,8 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..autograd import Generator, Tensor, capture as replayable, default_generator, kernels_of, no_grad
-from .data.loader import each_tensor
+from ..autograd import Generator, Tensor, capture as replayable, default_generator, each_tensor, kernels_of, no_grad
 from .figures import Means, accuracy, duration, line, table
 from .files import write_atomically
 from .optim import Optimizer, clip_grad_norm_

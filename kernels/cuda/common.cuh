@@ -11,6 +11,13 @@
 #define SPIN()
 #endif
 
+// What long sums are added in: float32 in double, for a GPU reads far fewer numbers than it can add.
+#ifdef HALF_HEADERS
+typedef float Wide;
+#else
+typedef double Wide;
+#endif
+
 __device__ __forceinline__ float widened(float x) { return x; }
 __device__ __forceinline__ double widened(double x) { return x; }
 #ifdef HALF_HEADERS

@@ -7,11 +7,6 @@
 constexpr int WIDTH = WIDE ? Pack::size : 1, STEP = 256 / LANES;
 
 // Sums are of (x - the channel's first element), in double (float for 16 bits): one reading gives mean and variance.
-#ifdef HALF_HEADERS
-typedef float Wide;
-#else
-typedef double Wide;
-#endif
 struct Two { Wide one, two; };
 struct alignas(WIDTH * sizeof(T)) Piece { T item[WIDTH]; };
 

@@ -1,13 +1,7 @@
 #include "common.cuh"
 
 // Sums in a fixed order without atomics. A long sum is cut into chunks, whose sums are summed by another launch.
-// float32 is added in double: a GPU reads far fewer numbers than it can add.
 // Floor: the input read once.
-#ifdef HALF_HEADERS
-typedef float Wide;
-#else
-typedef double Wide;
-#endif
 
 template <class V> __device__ __forceinline__ Wide warp_total(V x) {
   for (int d = 16; d; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
@@ -42,35 +36,22 @@ __device__ void column_chunks(const From* __restrict__ x, To* __restrict__ out, 
   }
 }
 
-extern "C" __global__ void rows_to_parts(const T* __restrict__ x, Wide* __restrict__ out, index_t rows, index_t n,
-                                         index_t chunk) {
-  row_chunks(x, out, rows, n, chunk);
-}
-extern "C" __global__ void rows_to_sums(const T* __restrict__ x, T* __restrict__ out, index_t rows, index_t n,
-                                        index_t chunk) {
-  row_chunks(x, out, rows, n, chunk);
-}
-extern "C" __global__ void row_parts_to_parts(const Wide* __restrict__ x, Wide* __restrict__ out, index_t rows, index_t n,
-                                              index_t chunk) {
-  row_chunks(x, out, rows, n, chunk);
-}
-extern "C" __global__ void row_parts_to_sums(const Wide* __restrict__ x, T* __restrict__ out, index_t rows, index_t n,
-                                             index_t chunk) {
-  row_chunks(x, out, rows, n, chunk);
-}
-extern "C" __global__ void columns_to_parts(const T* __restrict__ x, Wide* __restrict__ out, index_t outer, index_t m,
-                                            index_t inner, index_t chunk) {
-  column_chunks(x, out, outer, m, inner, chunk);
-}
-extern "C" __global__ void columns_to_sums(const T* __restrict__ x, T* __restrict__ out, index_t outer, index_t m,
-                                           index_t inner, index_t chunk) {
-  column_chunks(x, out, outer, m, inner, chunk);
-}
-extern "C" __global__ void column_parts_to_parts(const Wide* __restrict__ x, Wide* __restrict__ out, index_t outer, index_t m,
-                                                 index_t inner, index_t chunk) {
-  column_chunks(x, out, outer, m, inner, chunk);
-}
-extern "C" __global__ void column_parts_to_sums(const Wide* __restrict__ x, T* __restrict__ out, index_t outer, index_t m,
-                                                index_t inner, index_t chunk) {
-  column_chunks(x, out, outer, m, inner, chunk);
-}
+#define ROWS(name, From, To)                                                                                        \
+  extern "C" __global__ void name(const From* __restrict__ x, To* __restrict__ out, index_t rows, index_t n,       \
+                                  index_t chunk) {                                                                 \
+    row_chunks(x, out, rows, n, chunk);                                                                            \
+  }
+#define COLUMNS(name, From, To)                                                                                     \
+  extern "C" __global__ void name(const From* __restrict__ x, To* __restrict__ out, index_t outer, index_t m,      \
+                                  index_t inner, index_t chunk) {                                                  \
+    column_chunks(x, out, outer, m, inner, chunk);                                                                 \
+  }
+
+ROWS(rows_to_parts, T, Wide)
+ROWS(rows_to_sums, T, T)
+ROWS(row_parts_to_parts, Wide, Wide)
+ROWS(row_parts_to_sums, Wide, T)
+COLUMNS(columns_to_parts, T, Wide)
+COLUMNS(columns_to_sums, T, T)
+COLUMNS(column_parts_to_parts, Wide, Wide)
+COLUMNS(column_parts_to_sums, Wide, T)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd import Generator, Tensor, as_device, default_generator, send, stack, tensor
+from ...autograd import Generator, Tensor, as_device, default_generator, each_tensor, send, stack, tensor
 from .dataset import Dataset
 
 
@@ -136,19 +136,6 @@ def _sent(batch: Any, device: str) -> Callable[[], Any]:
         return moved
 
     return finish
-
-
-def each_tensor(batch: Any, function: Callable[[Tensor], Any]) -> Any:
-    """The batch with `function` applied to its tensors, in tuples, lists and dicts too."""
-    if isinstance(batch, Tensor):
-        return function(batch)
-    if isinstance(batch, Mapping):
-        return {key: each_tensor(value, function) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(each_tensor(value, function) for value in batch))
-    if isinstance(batch, tuple | list):
-        return type(batch)(each_tensor(value, function) for value in batch)
-    return batch
 
 
 def default_collate(samples: list) -> Any:
