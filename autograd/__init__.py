@@ -2,7 +2,7 @@
 
 from ..kernels import for_array
 from . import methods, numpy_protocol, transforms
-from .anomaly import detect_anomaly
+from .anomaly import AnomalyError, detect_anomaly
 from .autocast import autocast
 from .backward import backward, grad
 from .capture import capture, each_tensor
@@ -201,7 +201,7 @@ from .ops.shape import (
     unsqueeze,
 )
 from .ops.tree import lstm_graph, rnn_tree
-from .primitive import REGISTRY, AnomalyError, Primitive, primitive, promote_types, result_type
+from .primitive import REGISTRY, Primitive, primitive, promote_types, result_type
 from .random import (
     Generator,
     bernoulli,
@@ -248,6 +248,7 @@ from .tensor import (
     uint32,
     uint64,
 )
+from .watch import Watch, watching
 
 methods.attach()
 numpy_protocol.attach()

@@ -2,10 +2,62 @@
 
 from __future__ import annotations
 
-from .state import StateContext
+import numpy as np
+
+from ..kernels import is_array, to_device
+from .graph import user_line
+from .primitive import as_ndarray, described
+from .tensor import Tensor, is_floating
+from .watch import Watch, watching
 
 
-class detect_anomaly(StateContext):
+class AnomalyError(RuntimeError):
+    """The first NaN or infinity under `detect_anomaly`.
+
+    >>> try:
+    ...     with cr.detect_anomaly():
+    ...         cr.tensor([1.0, -1.0]).sqrt()
+    ... except cr.AnomalyError as error:
+    ...     print(str(error).partition(";")[0])
+    detect_anomaly: the result of sqrt holds the first NaN, at index (1,)
+    """
+
+
+class _Finite(Watch):
+    """Raises at the first value that is not finite."""
+
+    def made(self, primitive, node, arrays, out):
+        for value in out if isinstance(out, tuple) else (out,):
+            if not is_finite(value):
+                given = "; received " + ", ".join(described(a) for a in arrays if a is not None)
+                cause = "; an input held one already" if not all(map(is_finite, arrays)) else ""
+                _complain(f"the result of {primitive.name}", node, value, given + cause)
+
+    def gave(self, node, i, gradient, fitted):
+        gradient = gradient.array if isinstance(gradient, Tensor) else gradient
+        if not is_finite(gradient):
+            _complain(f"the gradient that flows out of {node.name}", node, gradient, "")
+
+
+def _complain(told, node, value, given):
+    value = to_device(as_ndarray(value), "cpu")
+    bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+    kind = "NaN" if np.isnan(value[bad]) else "Inf"
+    path = f" in module {node.path}" if node is not None and node.path else ""
+    line = user_line() if node is None else node.line
+    raise AnomalyError(
+        f"detect_anomaly: {told}{path} holds the first {kind}, at index {bad}; recorded at {line}{given}"
+    )
+
+
+def is_finite(value) -> bool:
+    """Whether no element is NaN or infinite; what is no array of floats is finite."""
+    if not (is_array(value) or isinstance(value, np.floating)):
+        return True
+    return not is_floating(value.dtype) or bool(np.isfinite(value).all())
+
+
+class detect_anomaly(watching):
     """Check every result and gradient inside the block; the first NaN or Inf raises `AnomalyError`.
 
     The error names the operation, the module path and the source line, in forward or in backward. Costs time only
@@ -15,7 +67,8 @@ class detect_anomaly(StateContext):
     ...     cr.log(cr.tensor([0.0], requires_grad=True))
     Traceback (most recent call last):
     ...
-    chainrule.autograd.primitive.AnomalyError: detect_anomaly: the result of log holds the first Inf, at index (0,); ...
+    chainrule.autograd.anomaly.AnomalyError: detect_anomaly: the result of log holds the first Inf, at index (0,); ...
     """
 
-    changes = {"anomaly": True}
+    def __init__(self):
+        super().__init__(_Finite())

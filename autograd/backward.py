@@ -16,7 +16,7 @@ from ..kernels import for_array
 from .graph import ALONE, Node, leaf_hooks, node_hooks, recomputes, root, writes
 from .ops.convert import clone
 from .ops.shape import sum_to
-from .primitive import as_ndarray, check_finite
+from .primitive import as_ndarray
 from .state import state
 from .tensor import Tensor, as_array, is_floating, is_writeable, result
 
@@ -180,18 +180,26 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
     previous = state.get()
     state.set(previous._replace(record=create_graph, inference=False, low=None))
     try:
-        if wanted is None and not create_graph and not previous.anomaly:
+        if wanted is None and not create_graph and not previous.watch:
             _walk_plainly(order, table, ours, keep)
             captured = table
         else:
-            with np.errstate(all="ignore") if previous.anomaly else nullcontext():
-                captured = _walk_carefully(order, table, ours, keep, wanted, create_graph, previous.anomaly)
+            for watch in previous.watch:
+                watch.walks(outputs, seeds, create_graph)
+            with np.errstate(all="ignore") if previous.watch else nullcontext():
+                captured = _walk_carefully(order, table, ours, keep, wanted, create_graph, previous.watch)
         if leaf_hooks:
             _hook_leaves(table, wanted, create_graph)
+    except BaseException:
+        for watch in previous.watch:
+            watch.walked(None)
+        raise
     finally:
         state.set(previous)
     if captured is not table:
         captured.update((edge, table[edge]) for edge in wanted if edge in table)
+    for watch in previous.watch:
+        watch.walked(captured)
     return captured
 
 
@@ -204,7 +212,7 @@ def _walk_plainly(order, table, ours, keep) -> None:
         if steps is None or hooked or node.params:
             g = _take(table, node)
             if g is not None:
-                _visit(node, _hooked(node, g, False) if hooked else g, table, ours, keep, None, (), False, False)
+                _visit(node, _hooked(node, g, False) if hooked else g, table, ours, keep, None, (), False, ())
             continue
         g = table.pop(node, None)
         if g is None:
@@ -233,8 +241,8 @@ def _walk_plainly(order, table, ours, keep) -> None:
             node.kept = None
 
 
-def _walk_carefully(order, table, ours, keep, wanted, create_graph, anomaly) -> dict:
-    """Only the nodes on the way to the `wanted` edges (None: all); recorded if `create_graph`, checked if `anomaly`."""
+def _walk_carefully(order, table, ours, keep, wanted, create_graph, watches) -> dict:
+    """Only the nodes on the way to the `wanted` edges (None: all); recorded if `create_graph`, told to `watches`."""
     needed = None if wanted is None else _on_the_way(order, wanted)
     targets = set(wanted or ())
     captured = table if wanted is None else {}
@@ -245,14 +253,16 @@ def _walk_carefully(order, table, ours, keep, wanted, create_graph, anomaly) -> 
         if g is None or (needed is not None and node not in needed and not reached):
             continue
         g = _hooked(node, g, create_graph)
+        for watch in watches:
+            watch.arrived(node, g)
         for edge in reached:
             captured[edge] = g[edge[1]] if type(edge) is tuple else g
         if needed is None or node in needed:
-            _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly)
+            _visit(node, g, table, ours, keep, needed, targets, create_graph, watches)
     return captured
 
 
-def _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly) -> None:
+def _visit(node, g, table, ours, keep, needed, targets, create_graph, watches) -> None:
     """Apply the node's rules to `g` and deposit what they return at the node's inputs."""
     kept = node.kept
     if kept is None or node.seq < writes.last:
@@ -264,7 +274,7 @@ def _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly) -
             continue
         wrt, function, wants, _, adding = rule
         into = None
-        if adding is not None and edges[wrt[0]] in table:
+        if adding is not None and not watches and edges[wrt[0]] in table:
             function, wants, into = adding.function, adding.wants, _own(table, ours, edges[wrt[0]])
         if create_graph:
             values = [_recalled(node, slot) for slot in wants]
@@ -272,8 +282,6 @@ def _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly) -
             values = [kept[slot] if slot >= 0 else _shape(plan, kept, slot) for slot in wants]
         if into is not None:
             function(g, into, *values, **params)
-            if anomaly:
-                check_finite(node, (), into, backward_of=wrt[0])
             continue
         got = function(g, *values, **params)
         if variadic:
@@ -290,10 +298,11 @@ def _visit(node, g, table, ours, keep, needed, targets, create_graph, anomaly) -
             edge = edges[i]
             if edge is None or gradient is None:
                 continue
-            if anomaly:
-                check_finite(node, (), gradient.array if create_graph else gradient, backward_of=i)
+            raw = gradient
             if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
                 gradient = _fitted(node, i, edge, gradient)
+            for watch in watches:
+                watch.gave(node, i, raw, gradient)
             if edge in table:
                 _deposit(table, ours, edge, gradient, create_graph)
             else:

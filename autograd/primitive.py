@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import device_of, for_array, for_device, is_array, to_device
-from .graph import Node, foreign, next_seq, root, user_frame, user_line
+from .graph import Node, foreign, next_seq, root, user_frame
 from .state import state
 from .tensor import (
     Tensor,
@@ -87,6 +87,7 @@ class Primitive:
     fused: Rule | None
     adding: list[Rule]
     precision = ""  # under autocast: "low", "full", or "" for the widest dtype among the inputs
+    composed: Callable | None = None  # of a kernel for several operations: the same by single ones, for watches to see
 
     def __init__(
         self,
@@ -142,7 +143,8 @@ class Primitive:
     def fused_vjp(self, *wrt: str):
         """Declare the one-kernel twin `rule(k, g, …)` of the composed rules, used when backward is not recorded.
 
-        Like a rule, it returns one gradient for one input, a tuple for several.
+        Like a rule, it returns one gradient for one input, a tuple for several. A keyword-only parameter `live` is told
+        which of the inputs require gradients.
         """
 
         def register(rule):
@@ -206,7 +208,7 @@ class Primitive:
                 break
         else:
             return self._raw(inputs, params)
-        record, anomaly, _, scope, low, _ = state_get()
+        record, watch, _, scope, low, _ = state_get()
         if low and self.precision:
             inputs = self._in_precision(inputs, low)
         arrays, live, edges, dtype, kind = [], [], [], None, None
@@ -234,7 +236,13 @@ class Primitive:
             if _arrays_and_numbers(inputs):
                 return self._raw(self._as_arrays(inputs), params)
             arrays, live, edges = self._uniform(inputs)
-        forward = np.errstate(all="ignore")(self.forward) if anomaly else self.forward  # its error says more
+        forward = self.forward
+        if watch:
+            if self.composed and any([one.composed for one in watch]):
+                return self.composed(*inputs, **params)
+            forward = np.errstate(all="ignore")(forward)  # what a watch says of the values says more
+            for one in watch:
+                one.begins(self, inputs, arrays)
         try:
             kernels = for_array(arrays[0])
             if arrays[0].dtype.kind == "V" and self.promote:
@@ -270,8 +278,8 @@ class Primitive:
             node.code = frame.f_code
             node.lasti = frame.f_lasti
             node.seq = next_seq()
-        if anomaly:
-            check_finite(node or self, arrays, out)
+        for one in watch:
+            one.made(self, node, arrays, out)
         if single:
             return result(out, node, node is not None)
         if node is None:
@@ -347,7 +355,7 @@ class Primitive:
         adding = {rule.wrt: _bound(rule) for rule in self.adding if on(rule)}
         raw = tuple([rule._replace(adding=adding.get(rule.wrt)) for rule in rules])
         if self.fused and on(self.fused):
-            raw = (_bound(self.fused),)
+            raw = (_bound(self.fused, live),)
         wants = {slot for rule in (*rules, *raw, *adding.values()) for slot in rule.wants}
         if self.view:
             wants.add(len(self.inputs) + 1)
@@ -428,8 +436,8 @@ def _short_one(self):
         if not isinstance(x, Tensor):
             return Primitive.__call__(self, x)
         a = x.array
-        record, anomaly, inference, scope, low, _ = state_get()
-        if anomaly or inference or low or (self.floating and a.dtype.kind != "f"):
+        record, watch, inference, scope, low, _ = state_get()
+        if watch or inference or low or (self.floating and a.dtype.kind != "f"):
             return Primitive.__call__(self, x)
         try:
             out = (bound(type(a)) or bind(a))(a)
@@ -476,8 +484,8 @@ def _short_two(self):
         if not isinstance(x, Tensor):
             return general(x, y)
         a = x.array
-        record, anomaly, inference, scope, low, _ = state_get()
-        if anomaly or inference or low or (floating and a.dtype.kind != "f"):
+        record, watch, inference, scope, low, _ = state_get()
+        if watch or inference or low or (floating and a.dtype.kind != "f"):
             return general(x, y)
         live = x._live
         try:
@@ -596,9 +604,11 @@ def primitive(
     return declare(function) if function else declare
 
 
-def _bound(rule) -> Rule:
-    """A rule for the kernels as a rule of the gradient."""
+def _bound(rule, live=()) -> Rule:
+    """A rule for the kernels as a rule of the gradient, told which inputs are alive if it wants to know."""
     function = rule.function
+    if "live" in inspect.signature(function).parameters:
+        function = partial(function, live=live)
 
     def bound(g, *values, **params):
         try:
@@ -608,9 +618,9 @@ def _bound(rule) -> Rule:
                 g = as_ndarray(g)  # NumPy's arithmetic turns 0-d arrays into scalars
             return function(for_array(g), g, *values, **params)
         except MemoryError as error:
-            _complain(function.__name__, False, error, (*(g if type(g) is tuple else (g,)), *values))
+            _complain(rule.function.__name__, False, error, (*(g if type(g) is tuple else (g,)), *values))
 
-    bound.__name__ = function.__name__
+    bound.__name__ = rule.function.__name__
     return rule._replace(function=bound)
 
 
@@ -777,59 +787,21 @@ def _complain(name, elementwise, error, arrays):
     text = str(error)
     if text.startswith(f"{name}:") or (isinstance(error, MemoryError) and error.__cause__):
         raise error
-    described = ", ".join(_one(a) for a in arrays if a is not None)
+    received = ", ".join(described(a) for a in arrays if a is not None)
     if isinstance(error, MemoryError):
         held = for_array(next(a for a in arrays if is_array(a))).memory_held()
         raise MemoryError(
-            f"{name}: received {described}; out of memory: {text or 'no more is given'}; {held}. Take a smaller batch, "
+            f"{name}: received {received}; out of memory: {text or 'no more is given'}; {held}. Take a smaller batch, "
             "run what needs no gradient under cr.no_grad(), or keep less for backward by cr.checkpoint"
         ) from error
     if "broadcast" in text and elementwise:
         raise ValueError(
-            f"{name}: {described} do not broadcast; aligned at the right, each pair of sizes must be equal or "
+            f"{name}: {received} do not broadcast; aligned at the right, each pair of sizes must be equal or "
             "hold a 1; use reshape or unsqueeze to align them"
         ) from error
-    raise type(error)(f"{name}: {text} (received {described})") from error
+    raise type(error)(f"{name}: {text} (received {received})") from error
 
 
-def _one(a) -> str:
+def described(a) -> str:
+    """An operand in a message: its shape and dtype, or the number itself."""
     return f"shape {a.shape} of {a.dtype}" if is_array(a) else repr(a)
-
-
-class AnomalyError(RuntimeError):
-    """The first NaN or infinity under `detect_anomaly`.
-
-    >>> try:
-    ...     with cr.detect_anomaly():
-    ...         cr.tensor([1.0, -1.0]).sqrt()
-    ... except cr.AnomalyError as error:
-    ...     print(str(error).partition(";")[0])
-    detect_anomaly: the result of sqrt holds the first NaN, at index (1,)
-    """
-
-
-def check_finite(where, arrays, out, backward_of=None) -> None:
-    """Raise AnomalyError if `out` holds a NaN or Inf."""
-    for value in out if isinstance(out, tuple) else (out,):
-        if _is_finite(value):
-            continue
-        value = as_ndarray(value)
-        value = to_device(value, "cpu")
-        bad = np.argwhere(~np.isfinite(value))[0]
-        kind = "NaN" if np.isnan(value[tuple(bad)]) else "Inf"
-        node = where if isinstance(where, Node) else None
-        path = f" in module {node.path}" if node is not None and node.path else ""
-        line = user_line() if node is None else node.line
-        told = "the gradient that flows out of" if backward_of is not None else "the result of"
-        given = "; received " + ", ".join(_one(a) for a in arrays if a is not None) if len(arrays) else ""
-        cause = "; an input held one already" if any(not _is_finite(a) for a in arrays) else ""
-        raise AnomalyError(
-            f"detect_anomaly: {told} {where.name}{path} holds the first {kind}, at index {tuple(int(i) for i in bad)}; "
-            f"recorded at {line}{given}{cause}"
-        )
-
-
-def _is_finite(value) -> bool:
-    if not (is_array(value) or isinstance(value, np.floating)):
-        return True
-    return not is_floating(value.dtype) or bool(np.isfinite(value).all())

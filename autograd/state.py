@@ -1,4 +1,4 @@
-"""What the current thread of execution is doing: recording a graph or not, looking for NaN, inside which module.
+"""What the current thread of execution is doing: recording a graph or not, watched by whom, inside which module.
 
 All of it lives in one immutable `State` in one `ContextVar`, so threads, coroutines and contexts never see the choices
 of others, and the path that every operation takes reads a single variable.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 
 class State(NamedTuple):
-    """`record` the graph? `anomaly`: check every value? `inference`: bar results from graphs? `scope`: the module path.
+    """`record` the graph? `watch`: who is told of every operation. `inference`: bar results from graphs?
 
-    `low`: the 16-bit dtype of each device under `autocast`. `entered`: the context manager that made this state and the
-    state to return to, so that one manager may serve many threads and tasks at once.
+    `scope`: the module path. `low`: the 16-bit dtype of each device under `autocast`. `entered`: the context manager
+    that made this state and the state to return to, so that one manager may serve many threads and tasks at once.
     """
 
     record: bool = True
-    anomaly: bool = False
+    watch: tuple = ()
     inference: bool = False
     scope: tuple | None = None
     low: dict | None = None
@@ -189,7 +189,7 @@ class scope(StateContext):
         state.set(
             State(
                 current.record,
-                current.anomaly,
+                current.watch,
                 current.inference,
                 (current.scope, self.name),
                 current.low,

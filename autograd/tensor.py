@@ -138,8 +138,8 @@ def as_device(device) -> str:
 
 
 def may_look(array) -> bool:
-    """Whether checks may look at the values of `array`: a GPU would have to be waited for, so only in anomaly mode."""
-    return type(array) is np.ndarray or state.get().anomaly
+    """Whether checks may look at the values of `array`: a GPU would have to be waited for, so only under a watch."""
+    return type(array) is np.ndarray or bool(state.get().watch)
 
 
 def as_array(data, dtype=None, device=None) -> np.ndarray:
@@ -331,10 +331,14 @@ class Tensor(TensorMethods):
 
     def item(self):
         """The value of a tensor with one element, as a Python number."""
+        for watch in state.get().watch:
+            watch.left(self, "item")
         return self._one("item()").item()
 
     def tolist(self):
         """The values as nested Python lists."""
+        for watch in state.get().watch:
+            watch.left(self, "tolist")
         return self.array.tolist()
 
     def numpy(self) -> np.ndarray:
@@ -381,7 +385,7 @@ class Tensor(TensorMethods):
 
     def detach(self) -> Tensor:
         """The same data (shared, not copied) outside any graph."""
-        return result(self.array)
+        return outside(self, "detach", self.array)
 
     @property
     def data(self) -> Tensor:
@@ -603,6 +607,13 @@ def result(array, edge=None, live=False) -> Tensor:
     tensor._live = live
     tensor._grad = None
     return tensor
+
+
+def outside(tensor: Tensor, how: str, array) -> Tensor:
+    """The tensor around an array that was made of `tensor` and has no derivative (see `Watch.left`)."""
+    for watch in state.get().watch:
+        watch.left(tensor, how, array)
+    return result(array)
 
 
 def note_write(tensor: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...kernels import is_array, to_device
 from ..primitive import primitive
 from ..state import state
-from ..tensor import Tensor, as_device, as_dtype, is_floating, result
+from ..tensor import Tensor, as_device, as_dtype, is_floating, outside
 
 
 def operand(x):
@@ -70,7 +70,7 @@ def to(x, *args, dtype=None, device=None, copy=False):
     if dtype == x.dtype:
         return clone(x) if copy else x
     if not is_floating(dtype) or not is_floating(x.dtype):
-        return result(x.array.astype(dtype))
+        return outside(x, f"to({dtype})", x.array.astype(dtype))
     return cast(x, dtype=dtype, source=x.dtype)
 
 

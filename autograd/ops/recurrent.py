@@ -8,14 +8,14 @@ and never grows, so sequences are ordered by length. Equal lengths are the case 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 
 import numpy as np
 
 from ..backward import grad
 from ..primitive import primitive
-from ..state import enable_grad, is_grad_enabled
+from ..state import enable_grad, is_grad_enabled, scope
 from ..tensor import Tensor
 from .elementwise import relu, sigmoid, tanh
 from .linalg import linear
@@ -34,10 +34,12 @@ def scanned(step, x, states, batch_sizes, reverse):
     order = range(len(batch_sizes))
     for t in reversed(order) if reverse else order:
         n = batch_sizes[t]
-        new = step(x[starts[t] : starts[t + 1]], *[s[:n] for s in states])
-        outputs[t] = new[0]
-        states = [a if n == len(b) else cat([a, b[n:]]) for a, b in zip(new, states, strict=True)]
-    return (cat(outputs), *states)
+        with scope("step"):
+            rows = x if n == len(x) else x[starts[t] : starts[t + 1]]
+            new = step(rows, *[s if n == len(s) else s[:n] for s in states])
+            outputs[t] = new[0]
+            states = [a if n == len(b) else cat([a, b[n:]]) for a, b in zip(new, states, strict=True)]
+    return (outputs[0] if len(outputs) == 1 else cat(outputs), *states)
 
 
 def rnn_composed(h0, x, w_ih, w_hh, b_ih, b_hh, *, batch_sizes, reverse, nonlinearity):
@@ -205,6 +207,10 @@ def _lstm_kind(peephole, previous):
 
 def _if(given, gradient):
     return None if given is None else gradient
+
+
+rnn_rows.composed, lstm_rows.composed = rnn_composed, lstm_composed
+gru_rows.composed = partial(gru_composed, reset_after=True)
 
 
 # ---- what is called --------------------------------------------------------------------------------------------------

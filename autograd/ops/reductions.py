@@ -10,7 +10,7 @@ import numpy as np
 
 from ...kernels import for_array
 from ..primitive import as_ndarray, primitive
-from ..tensor import Tensor, array_of, get_default_dtype, is_floating, is_number, result
+from ..tensor import Tensor, array_of, get_default_dtype, is_floating, is_number, outside, result
 from .axes import all_dims, kept_shape, numpy_names, one_dim
 from .convert import operand, to
 from .elementwise import absolute, exp, maximum, minimum, where
@@ -282,17 +282,18 @@ amin_over, amin = _extreme_over("amin", "smallest value", r"\min x")
 def _arg(name, word):
     @numpy_names
     def function(x, dim=None, keepdim: bool = False):
-        array = operand(x).array
+        x = operand(x)
+        array = x.array
         find = getattr(np, name)
         if dim is None:
             _something(name, array, tuple(range(array.ndim)))
             found = find(array)
-            return result(as_ndarray(found).reshape((1,) * array.ndim if keepdim else ()))
+            return outside(x, name, as_ndarray(found).reshape((1,) * array.ndim if keepdim else ()))
         dim = one_dim(name, dim, array.ndim)
         if not array.ndim:
             return result(for_array(array).zeros((), np.int64))
         _something(name, array, (dim,))
-        return result(as_ndarray(find(array, axis=dim, keepdims=keepdim)))
+        return outside(x, name, as_ndarray(find(array, axis=dim, keepdims=keepdim)))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -499,7 +500,7 @@ def argsort(x, dim: int = -1, descending: bool = False, stable: bool = True):
         order = array.shape[dim] - 1 - np.flip(np.argsort(np.flip(array, dim), axis=dim, kind="stable"), dim)
     else:
         order = np.argsort(array, axis=dim, kind="stable")
-    return result(order)
+    return outside(x, "argsort", order)
 
 
 @numpy_names

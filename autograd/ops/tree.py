@@ -124,7 +124,7 @@ def _joined(k, known, place, rows, places):
     return k.index_add((rows * places, known.shape[1]), 0, place, known).reshape(rows, places * known.shape[1])
 
 
-def lstm_graph_composed(gates, weight, sources, slots, *, levels, child_sum):
+def lstm_graph_composed(gates, weight, sources, slots, *, levels, child_sum=False):
     """States are appended level by level; what arrives in one place of a cell is added up."""
     size, places, forgets = _sizes_of(gates, weight)
     to_input, to_forget = weight[: 3 * size], weight[3 * size :]
@@ -278,3 +278,6 @@ def _check_graph(k, gates, weight, sources, slots, levels):
     into = k.asarray(np.repeat(np.arange(len(cells)), edges))
     if not bool((k.searchsorted(k.asarray(list(accumulate(cells))), slots // places, side="right") == into).all()):
         raise ValueError("lstm_graph: a slot lies in a cell of another level than its edge; order the edges by level")
+
+
+rnn_tree.composed, lstm_graph.composed = rnn_tree_composed, lstm_graph_composed

@@ -1,5 +1,6 @@
 """Pictures of recorded graphs."""
 
 from .picture import Picture, draw
+from .record import record
 
-__all__ = ["Picture", "draw"]
+__all__ = ["Picture", "draw", "record"]

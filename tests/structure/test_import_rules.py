@@ -17,13 +17,15 @@ OUTSIDE = {
     "chainrule.kernels.cpu": {"numpy", "numba", "llvmlite"},
     "chainrule.kernels.cuda": {"numpy", "numba", "llvmlite", "cupy", "cuda"},
     "chainrule.autograd": {"numpy", "ml_dtypes"},
-    "chainrule.autograd.viz": {"numpy", "graphviz", "pygraphviz"},
+    "chainrule.autograd.viz": {"numpy", "graphviz", "pygraphviz", "latex2mathml"},
     "chainrule.nn": {"numpy", "tqdm", "safetensors"},
     "chainrule.nn.data": {"numpy", "sklearn"},
     "chainrule.nn.examples": {"numpy", "matplotlib", "sklearn"},
+    "chainrule.nn.viz": {"numpy", "tqdm", "matplotlib"},
 }
-VIZ, EXAMPLES = "chainrule.autograd.viz", "chainrule.nn.examples"
-LEAVES = (VIZ, EXAMPLES, "chainrule.autograd.checks", "chainrule.autograd.explain")
+VIZ, EXAMPLES, NN_VIZ = "chainrule.autograd.viz", "chainrule.nn.examples", "chainrule.nn.viz"
+LEAVES = (VIZ, EXAMPLES, NN_VIZ, "chainrule.autograd.checks")
+DRAWING_DOOR = "chainrule.autograd.display"  # imports the pictures when one is asked for
 DOORS = ("for_array", "for_device", "device_of", "to_device", "is_array")
 DEVICES = ("chainrule.kernels.cpu", "chainrule.kernels.cuda")
 MODULES = dict(modules())
@@ -75,11 +77,13 @@ def broken_rule(importer, target, name=""):
         allowed = (target == "chainrule.kernels" and name in DOORS) or within(target, "chainrule.kernels.geometry")
         return None if allowed else f"3: autograd/ reaches devices by {', '.join(DOORS)} and geometry alone"
     if floor == "nn" and not within(target, "chainrule.nn"):
-        drawing = within(importer, EXAMPLES) and target == VIZ  # an example is a program that uses the engine
+        drawing = any(within(importer, room) for room in (EXAMPLES, NN_VIZ)) and within(target, VIZ)
         public = (target == "chainrule.autograd" or drawing) and not name.startswith("_")
         return None if public else "4: nn/ imports the public names of autograd alone"
     leaf = next((leaf for leaf in LEAVES if within(target, leaf)), None)
     offering = importer == "chainrule.autograd"  # the floor's own list of public names
+    if leaf == VIZ and (importer == DRAWING_DOOR or within(importer, NN_VIZ) or within(importer, EXAMPLES)):
+        return None
     if leaf and floor != "front door" and not offering and not within(importer, leaf):
         return "5: leaves are imported by nobody inside the engine"
     return None

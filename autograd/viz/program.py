@@ -1,0 +1,490 @@
+"""`Program`: what a computation did, as every picture, page and explanation reads it.
+
+A program is a list of steps (applications of primitives) that turn values into values, inside a tree of module calls.
+It is read off the graph that led to a result. A graph keeps no more than backward needs, so a value that nobody kept is
+computed again where that is cheap; what ran under `record` (record.py) has every value, gradient and source line, and
+the steps outside the graph besides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import weakref
+from collections.abc import Iterable
+
+import numpy as np
+
+from ...kernels import for_array, is_array
+from ..backward import grad, reachable
+from ..graph import Node, SideTable, user_frame, writes
+from ..tensor import Tensor, is_number
+from ..watch import watching
+from .snapshot import WHOLE, Snapshot, number
+from .source import Place, place_of
+
+numbers = itertools.count(1).__next__
+recorded = SideTable()  # node: its Step, of what ran under `record`
+
+
+class Value:
+    """A tensor at one moment.
+
+    `leaf` is the tensor itself where no operation of the graph made it; `maker` the step that made it, as its result
+    number `index`. `data` is a Snapshot, None if it is unknown; so is `gradient`, until a backward pass has been seen.
+    `cut` says by what its history was given up ("detach", "argmax" …), where (`cut_at`) and of what value (`source`).
+    """
+
+    __slots__ = (
+        *("key", "leaf", "maker", "index", "shape", "dtype", "data", "gradient", "live", "given"),
+        *("cut", "cut_at", "source", "home"),
+    )
+
+    def __init__(self, shape=None, dtype=None, data=None, leaf=None, maker=None, index=0, live=False, given=""):
+        self.key = numbers()
+        self.shape, self.dtype, self.data, self.leaf = shape, dtype, data, leaf
+        self.maker, self.index, self.live, self.given = maker, index, live, given
+        self.gradient = self.cut = self.cut_at = self.source = self.home = None
+
+    def at(self, array) -> Value:
+        """The same, knowing in which array it lies: a variable that holds this array gives it its name."""
+        self.home = weakref.ref(array) if type(array) is np.ndarray else None
+        return self
+
+    @property
+    def role(self) -> str:
+        """'parameter', 'input' (a leaf that is no parameter), 'constant' (needs no gradient) or 'computed'."""
+        if self.maker is not None:
+            return "computed"
+        if not self.live:
+            return "constant"
+        return "parameter" if type(self.leaf).__name__ == "Parameter" else "input"
+
+    def __repr__(self):
+        return f"<value {self.key}: {self.role} {self.shape}>"
+
+
+class Step:
+    """One application of a primitive: `inputs` and `results` are Values, None for an optional input left out."""
+
+    __slots__ = (
+        *("key", "seq", "primitive", "params", "inputs", "results", "scope", "place", "recorded", "pulse"),
+        *("_node", "__weakref__"),
+    )
+
+    def __init__(self, seq, primitive, params, inputs, scope, place, node=None):
+        self.key = numbers()
+        self.seq, self.primitive, self.params, self.inputs = seq, primitive, params or {}, inputs
+        self.scope, self.place, self.recorded = scope, place, node is not None
+        self.results: tuple = ()
+        self.pulse: Pulse | None = None
+        self._node = None if node is None else weakref.ref(node)
+
+    @property
+    def node(self):
+        """The graph's node, None if nothing was recorded or it is gone."""
+        return self._node() if self._node else None
+
+    @property
+    def name(self) -> str:
+        """The primitive's name."""
+        return self.primitive.name
+
+    def input_name(self, i: int) -> str:
+        """What the primitive calls its input i."""
+        names = self.primitive.inputs
+        return f"{names[0]}[{i}]" if self.primitive.variadic else names[i]
+
+    @property
+    def saved(self) -> list:
+        """(label, array) of what the node keeps for backward; empty once it is released."""
+        node = self.node
+        if node is None or node.kept is None:
+            return []
+        labels = [*self.primitive.inputs, "out", "scratch"]
+        found = []
+        for label, kept in zip(labels, node.kept, strict=False):
+            several = isinstance(kept, (tuple, list))
+            for i, one in enumerate(kept if several else (kept,)):
+                if is_array(one):
+                    found.append((f"{label}[{i}]" if several else label, one))
+        return found
+
+    @property
+    def cost(self):
+        """(flops, bytes) of the forward; None where the shapes are unknown."""
+        given = [x.shape if x else None for x in self.inputs]
+        if any(x is not None and x.shape is None for x in self.inputs):
+            return None
+        itemsize = next((x.dtype.itemsize for x in self.results if x.dtype is not None), 4)
+        return self.primitive.cost(given, [r.shape for r in self.results], itemsize, **self.params)
+
+    def rule_for(self, i: int):
+        """The composed derivative rule for input i: a `Rule` with its formula and function; None if there is none."""
+        at = 0 if self.primitive.variadic else i
+        return next((rule for rule in self.primitive.rules if at in rule.wrt), None)
+
+    def __repr__(self):
+        return f"<step {self.key}: {self.name}>"
+
+
+class Pulse:
+    """The backward pass through one step: what arrived at its results, and what it gave to its inputs, in order."""
+
+    __slots__ = ("order", "arrived", "gifts")
+
+    def __init__(self, order, arrived):
+        self.order = order  # 0 for the first step that backward visited
+        self.arrived: tuple = arrived  # Snapshots, one for each result
+        self.gifts: list[Gift] = []
+
+
+class Gift:
+    """A gradient that a step gave to the value at its input `i`.
+
+    `raw` is what the rule returned, `fitted` what is left of it after summing over broadcast axes, `before` what had
+    arrived at the value by then (None: nothing), `total` the sum.
+    """
+
+    __slots__ = ("i", "value", "raw", "fitted", "before", "total")
+
+    def __init__(self, i, value, raw, fitted, before, total):
+        self.i, self.value, self.raw, self.fitted, self.before, self.total = i, value, raw, fitted, before, total
+
+    @property
+    def broadcast(self) -> bool:
+        """Whether the gradient had to be summed over axes along which the input was broadcast."""
+        return self.raw.shape != self.fitted.shape
+
+
+class Call:
+    """One call of a module (or scope): `steps` lie directly in it, `calls` within it, both in order of running."""
+
+    __slots__ = ("name", "kind", "parent", "calls", "steps", "path", "depth")
+
+    def __init__(self, name, parent):
+        self.name, self.parent, self.kind = name, parent, ""
+        self.calls: list[Call] = []
+        self.steps: list[Step] = []
+        self.depth = 0 if parent is None else parent.depth + 1
+        self.path = name if parent is None or not parent.path else f"{parent.path}.{name}"
+
+    def every_step(self) -> list[Step]:
+        """The steps in it and in all calls within, oldest first."""
+        found, waiting = [], [self]
+        while waiting:
+            call = waiting.pop()
+            found += call.steps
+            waiting += call.calls
+        return sorted(found, key=lambda step: step.seq)
+
+    def __repr__(self):
+        return f"<call {self.path or '(program)'}: {len(self.steps)} steps, {len(self.calls)} calls>"
+
+
+class Program:
+    """The steps that led to `outputs` (tensors), oldest first, with their values, names and tree of calls.
+
+    names: {name: tensor} or {name: module}; `frame` is that of the caller, whose variables give names to what they
+    hold, and whose modules to their parameters.
+
+    >>> from chainrule.autograd.viz.program import Program
+    >>> w = cr.tensor([1.0, 2.0], requires_grad=True)
+    >>> p = Program((w * w).sum())
+    >>> [step.name for step in p.steps], p.name(p.steps[0].inputs[0])
+    (['multiply', 'sum'], 'w')
+    """
+
+    def __init__(self, outputs, names=None, frame=None):
+        outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        for one in outputs:
+            if not isinstance(one, Tensor):
+                raise TypeError(f"received {type(one).__name__}; pass the tensor whose graph is wanted, e.g. the loss")
+        self.outputs = outputs
+        self.steps, self.results = _read(outputs)
+        self.values: list[Value] = []  # in order of making
+        self.users: dict[Value, list[tuple[Step, int]]] = {}
+        for value in self.results:
+            self._meet(value)
+        for step in self.steps:
+            for i, value in enumerate(step.inputs):
+                if value is not None:
+                    self._meet(value)
+                    self.users[value].append((step, i))
+            for value in step.results:
+                self._meet(value)
+        self.values.sort(key=_moment)
+        self.call_of: dict[Step, Call] = {}
+        self.root = self._tree()
+        self._names: dict[Value, str] = {}
+        self._name_all(names or {}, frame or user_frame(sys._getframe(1)))
+
+    def _meet(self, value) -> None:
+        if value not in self.users:
+            self.users[value] = []
+            self.values.append(value)
+
+    def _tree(self) -> Call:
+        root, calls = Call("", None), {}
+        for step in self.steps:
+            self.call_of[step] = call = _call(step.scope, calls, root)
+            call.steps.append(step)
+        return root
+
+    # ---- names -------------------------------------------------------------------------------------------------------
+
+    def name(self, value: Value) -> str:
+        """What the user calls it: a name passed, a parameter's path, a variable; '' if it has none."""
+        return self._names.get(value, "")
+
+    def _name_all(self, names, frame) -> None:
+        tensors, kinds = _named(names, frame)
+        for call in self._calls():
+            call.kind = kinds.get(call.path, "")
+        leaves = {id(value.leaf): value for value in self.values if value.leaf is not None}
+        homes = {id(value.home()): value for value in self.values if value.home and value.home() is not None}
+        made = {id(step.node): step for step in self.steps if step.node is not None}
+        for tensor, name in tensors:
+            if tensor._live and tensor._edge is not None:
+                value = _result_of(made, tensor._edge)
+            else:
+                value = leaves.get(id(tensor)) or homes.get(id(tensor.array))
+            if value is not None:
+                self._names.setdefault(value, name)
+        at: dict[Place, list[Step]] = {}
+        for step in self.steps:
+            if step.place.name:
+                at.setdefault(step.place, []).append(step)
+        assigned: dict[str, list[Value]] = {}
+        for place, steps in at.items():
+            each = _period([step.name for step in steps])
+            assigned.setdefault(place.name, []).extend(step.results[0] for step in steps[each - 1 :: each])
+        for name, values in assigned.items():
+            values.sort(key=_moment)
+            for i, value in enumerate(values):
+                text = name if len(values) == 1 else f"{name} ({i + 1})"
+                if len(values) > 1 and self._names.get(value) == name:
+                    self._names[value] = text
+                self._names.setdefault(value, text)
+        for value in self.values:
+            if value.given:
+                self._names.setdefault(value, value.given)
+
+    def _calls(self) -> Iterable[Call]:
+        waiting = [self.root]
+        while waiting:
+            call = waiting.pop()
+            yield call
+            waiting += call.calls
+
+    def label(self, value: Value) -> str:
+        """The name, or for a nameless one what the step that made or uses it calls it."""
+        if self.name(value):
+            return self.name(value)
+        if value.maker is not None:
+            return value.maker.name
+        users = self.users.get(value)
+        if not users or users[0][0].primitive.elementwise:  # whose inputs are only called x and y
+            return "constant" if value.role == "constant" else "value"
+        return users[0][0].input_name(users[0][1])
+
+    # ---- backward ----------------------------------------------------------------------------------------------------
+
+    @property
+    def walked(self) -> bool:
+        """Whether a backward pass through every recorded step of the program was seen."""
+        return all(step.pulse is not None for step in self.steps if step.recorded)
+
+    def walk(self, gradient=None) -> None:
+        """See a backward pass: without changing any `.grad`, unless one was recorded.
+
+        gradient: the cotangent of the one output; ones where it is left out.
+
+        Errors: RuntimeError where an earlier backward pass released the graph's values and nothing was recorded.
+        """
+        from .record import Recorder
+
+        if self.walked and gradient is None:
+            return
+        released = next((s for s in self.steps if s.recorded and (s.node is None or s.node.kept is None)), None)
+        if released is not None:
+            raise RuntimeError(
+                f"the graph's values were released by an earlier backward pass (first at {released.name}, "
+                f"{released.place}), so backward cannot be shown; draw before backward(), call "
+                "backward(retain_graph=True), or compute under `with cr.viz.record():`"
+            )
+        for step in self.steps:
+            if step.node is not None and not recorded.get(step.node):
+                recorded.add(step.node, step)
+        leaves = [value.leaf for value in self.values if value.leaf is not None and value.live and self.users[value]]
+        live = [t for t in self.outputs if t.requires_grad and not t.is_leaf]
+        seeds = [Tensor(for_array(t.array).ones_like(t.array)) for t in live] if gradient is None else [gradient]
+        if live:
+            with watching(Recorder(self.values)):
+                grad(live, leaves, seeds, retain_graph=True, allow_unused=True)
+
+
+def _period(names) -> int:
+    """How many operations one line made each time that it ran, from the names of all that it made, in order."""
+    n = len(names)
+    return next(p for p in range(1, n + 1) if n % p == 0 and names == names[:p] * (n // p))
+
+
+def _moment(value) -> tuple:
+    return (value.maker.seq if value.maker else 0, value.index, value.key)
+
+
+# ---- reading a graph -------------------------------------------------------------------------------------------------
+
+
+def _read(outputs) -> tuple[list[Step], list[Value]]:
+    """The steps that led to `outputs`, oldest first, and the outputs' values."""
+    steps: dict[Node, Step] = {}
+    leaves: dict[int, Value] = {}
+    arrays: dict[Value, object] = {}  # what is known of the values while steps are computed again
+    nodes = reachable([t._edge for t in outputs if t.grad_fn is not None])
+    known = {}
+    for t in outputs:
+        if t.grad_fn is not None:
+            known[t._edge] = t.array
+    for node in nodes:
+        seen = recorded.get(node)
+        step = steps[node] = seen[0] if seen else _step(node, steps, leaves, arrays)
+        if not seen:
+            _fill(step, node, known, arrays)
+        for value in step.inputs:
+            if value is not None and value.leaf is not None:
+                leaves.setdefault(id(value.leaf), value)
+    results = [_value_of(t, steps, leaves) for t in outputs]
+    for value in leaves.values():
+        if value.leaf._grad is not None and value.gradient is None:
+            value.gradient = Snapshot(value.leaf._grad.array)
+    return _with_history(steps.values(), results), results
+
+
+def _with_history(steps, results) -> list[Step]:
+    """The steps and those outside the graph that made their constants, oldest first."""
+    found = dict.fromkeys(steps)
+    waiting = [value for step in found for value in step.inputs] + list(results)
+    while waiting:
+        value = waiting.pop()
+        while value is not None and value.source is not None:
+            value = value.source
+        step = value.maker if value is not None else None
+        if step is not None and step not in found:
+            found[step] = None
+            waiting += step.inputs
+    return sorted(found, key=lambda step: step.seq)
+
+
+def _step(node, steps, leaves, arrays) -> Step:
+    """The step of a node that was not recorded: inputs are found by its edges, constants by what it kept."""
+    primitive = node.primitive
+    kept = node.kept or ()
+    needed = sum(p.default is p.empty for p in primitive.__signature__.parameters.values() if p.kind in (0, 1))
+    inputs = []
+    for i, edge in enumerate(node.edges):
+        if edge is None:
+            slot = kept[0] if primitive.variadic and kept else kept
+            array = slot[i] if slot and i < len(slot) else None
+            inputs.append(constant(array) if array is not None else Value() if i < needed else None)
+            if array is not None:
+                arrays[inputs[-1]] = array
+        elif isinstance(edge, Tensor):
+            inputs.append(leaf_value(edge, leaves))
+            if writes.version(edge.array) < node.seq:
+                arrays[inputs[-1]] = edge.array
+        else:
+            inputs.append(_result_of(steps, edge))
+    return Step(node.seq, primitive, node.params, tuple(inputs), node.scope, place_of(node), node)
+
+
+def constant(array) -> Value:
+    """The value of an array (or number) that needs no gradient."""
+    data = Snapshot(array)
+    given = number(data.scalar) if not data.shape else ""
+    return Value(data.shape, data.dtype, data, given=given).at(array)
+
+
+def leaf_value(tensor, leaves) -> Value:
+    """The value of a leaf that requires grad, one for each leaf."""
+    if id(tensor) not in leaves:
+        leaves[id(tensor)] = Value(tensor.shape, tensor.dtype, Snapshot(tensor.array), leaf=tensor, live=True)
+    return leaves[id(tensor)]
+
+
+def _fill(step, node, known, arrays) -> None:
+    """Give the step its results, with the arrays that the node kept, the user holds, or a cheap second run gives."""
+    single = node.primitive.outputs == 1
+    specs = [(node.shape, None)] if single else node.shape
+    kept = node.kept[len(node.primitive.inputs)] if node.kept and not node.primitive.variadic else None
+    outs = (kept,) if single else kept if isinstance(kept, tuple) else (None,) * len(specs)
+    outs = [known.get(node if single else (node, i), out) for i, out in enumerate(outs)]
+    if any(out is None for out in outs) and sum(int(np.prod(shape)) for shape, _ in specs) <= WHOLE:
+        outs = _again(step, arrays) or outs
+    dtype = next((x.dtype for x in step.inputs if x is not None and x.dtype is not None), None)
+    for i, ((shape, own), out) in enumerate(zip(specs, outs, strict=True)):
+        known_dtype, data = (own or dtype, None) if out is None else (out.dtype, Snapshot(out))
+        step.results += (Value(shape, known_dtype, data, maker=step, index=i, live=True),)
+    arrays.update((value, out) for value, out in zip(step.results, outs, strict=True) if out is not None)
+
+
+def _again(step, arrays) -> list | None:
+    """The results computed once more, where every input is known and running the primitive changes nothing."""
+    given = [None if x is None else arrays.get(x, x) for x in step.inputs]
+    if any(isinstance(x, Value) for x in given) or any(callable(p) for p in step.params.values()):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            out = step.primitive._raw(given, step.params)
+    except (ValueError, TypeError, IndexError):  # e.g. a constant whose dtype was that of a number
+        return None
+    return [out] if step.primitive.outputs == 1 else list(out)
+
+
+def _result_of(steps, edge):
+    """The value at an edge that is a node or (node, result number); `steps` by node or by its id."""
+    node, i = edge if type(edge) is tuple else (edge, 0)
+    step = steps.get(node) or steps.get(id(node))
+    return step.results[i] if step is not None else None
+
+
+def _value_of(tensor, steps, leaves) -> Value:
+    if tensor.grad_fn is not None:
+        return _result_of(steps, tensor._edge)
+    return leaf_value(tensor, leaves) if tensor.requires_grad else constant(tensor.array)
+
+
+# ---- modules and names -----------------------------------------------------------------------------------------------
+
+
+def _call(link, calls, root) -> Call:
+    """The call of a linked scope; the link's identity tells two calls of one module apart."""
+    chain = []
+    while link is not None and id(link) not in calls:
+        chain.append(link)
+        link = link[0]
+    call = root if link is None else calls[id(link)]
+    for one in reversed(chain):
+        parent, call = call, Call(one[1], call)
+        parent.calls.append(call)
+        calls[id(one)] = call
+    return call
+
+
+def _named(names, frame) -> tuple[list, dict]:
+    """[(tensor, name)] of what was passed and what the caller's variables hold, and {module path: class name}."""
+    tensors, modules = [], []
+    for name, thing in (*names.items(), *frame.f_locals.items()):
+        if isinstance(thing, Tensor):
+            tensors.append((thing, name))
+        elif hasattr(thing, "named_parameters") and not isinstance(thing, type):
+            modules.append((name, thing))
+    kinds = {}
+    for name, module in modules:
+        prefix = f"{name}." if len({id(m) for _, m in modules}) > 1 else ""
+        tensors += [(p, prefix + path) for path, p in (*module.named_parameters(), *module.named_buffers())]
+        root = module._name or type(module).__name__
+        for path, inner in module.named_modules():
+            kinds[f"{root}.{path}" if path else root] = type(inner).__name__
+    return [(t, name) for t, name in tensors if not name.startswith("_") and not is_number(t)], kinds

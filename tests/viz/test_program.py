@@ -1,0 +1,265 @@
+"""The model that pictures, pages and explanations read: steps, values, names, modules, gradients."""
+
+import gc
+import inspect
+import weakref
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.autograd.viz.program import Program
+from chainrule.autograd.viz.snapshot import THUMB, WHOLE, Snapshot, number
+
+f64 = cr.float64
+
+
+def texts(values):
+    return [value.data.text if value.data else None for value in values if value is not None]
+
+
+def micrograd():
+    a, b = cr.tensor(2.0, requires_grad=True), cr.tensor(-3.0, requires_grad=True)
+    c = cr.tensor(10.0, requires_grad=True)
+    e = a * b
+    d = e + c
+    return a, b, c, d.tanh() * 3
+
+
+def test_values_that_nobody_kept_are_computed_again():
+    *_, out = micrograd()
+    program = Program(out)
+    assert [step.name for step in program.steps] == ["multiply", "add", "tanh", "multiply"]
+    assert texts(program.steps[0].inputs) == ["2", "-3"]
+    assert texts(program.steps[1].inputs) == ["-6", "10"]  # of `a * b`, neither rule keeps the result
+    assert texts(program.steps[3].inputs) == ["0.9993", "3"]
+
+
+def test_names_come_from_variables_arguments_parameters_and_assignments():
+    net = cr.nn.Sequential(cr.nn.Linear(3, 2))
+    data, w = cr.ones(4, 3), cr.ones(2, requires_grad=True)
+    hidden = net(data)
+    loss = (hidden * w).sum()
+    program = Program(loss, {"passed": w})
+    step = program.steps[0]
+    assert [program.name(v) for v in step.inputs] == ["data", "0.weight", "0.bias"]
+    assert program.name(step.results[0]) == "hidden"
+    assert program.name(program.steps[1].inputs[1]) == "passed"
+    assert program.name(program.results[0]) == "loss"
+    assert program.label(program.steps[1].results[0]) == "multiply"
+
+
+def test_a_name_assigned_again_and_again_is_numbered():
+    x = cr.ones(2, requires_grad=True)
+    for _ in range(3):
+        x = x * 2
+    program = Program(x.sum())
+    assert [program.name(step.results[0]) for step in program.steps[:3]] == ["x (1)", "x (2)", "x (3)"]
+
+
+def test_the_place_is_the_very_expression():
+    x = cr.ones(2, requires_grad=True)
+    y = (x * 2 + 1).sum()
+    line = inspect.currentframe().f_lineno - 1
+    steps = Program(y).steps
+    assert [step.place.expression for step in steps] == ["x * 2", "x * 2 + 1", "(x * 2 + 1).sum()"]
+    assert {(step.place.file, step.place.line) for step in steps} == {(__file__, line)}
+
+
+def test_calls_of_modules_are_a_tree_with_their_classes():
+    net = cr.nn.Sequential({"body": cr.nn.Sequential(cr.nn.Linear(2, 2), cr.nn.Softplus()), "head": cr.nn.Linear(2, 1)})
+    out = net(cr.ones(1, 2))
+    root = Program(out).root
+    (top,) = root.calls
+    assert [(call.path, call.kind) for call in top.calls] == [
+        ("Sequential.body", "Sequential"),
+        ("Sequential.head", "Linear"),
+    ]
+    assert [step.name for step in top.every_step()] == ["linear", "softplus", "linear"]
+
+
+def test_two_calls_of_one_module_are_two_calls():
+    layer = cr.nn.Linear(2, 2)
+    out = layer(layer(cr.ones(1, 2)))
+    assert [call.path for call in Program(out).root.calls] == ["Linear", "Linear"]
+
+
+def test_the_walk_gives_the_engines_gradients_and_changes_none():
+    cr.manual_seed(0)
+    net = cr.nn.Sequential(cr.nn.Linear(3, 4), cr.nn.Tanh(), cr.nn.Linear(4, 1))
+    loss = (net(cr.randn(5, 3)) ** 2).mean()
+    program = Program(loss)
+    assert not program.walked
+    program.walk()
+    assert program.walked
+    assert all(p.grad is None for p in net.parameters())
+    shown = {value.leaf: value.gradient.array for value in program.values if value.role == "parameter"}
+    loss.backward()
+    for p in net.parameters():
+        np.testing.assert_array_equal(shown[p], p.grad.numpy())
+
+
+def test_gifts_show_what_arrives_how_paths_meet_and_what_broadcasting_costs():
+    a, b = cr.tensor([1.0, 2.0], requires_grad=True), cr.tensor(3.0, requires_grad=True)
+    y = a * b + a
+    program = Program(y.sum())
+    program.walk()
+    order = sorted(program.steps, key=lambda step: step.pulse.order)
+    assert [step.name for step in order] == ["sum", "add", "multiply"]
+    to_product, to_a = order[1].pulse.gifts
+    assert to_a.before is None and to_a.total.array.tolist() == [1.0, 1.0]
+    to_a_again, to_b = order[2].pulse.gifts
+    assert to_a_again.before.array.tolist() == [1.0, 1.0]
+    assert to_a_again.total.array.tolist() == [4.0, 4.0]
+    assert to_b.broadcast and to_b.raw.array.tolist() == [1.0, 2.0] and to_b.fitted.scalar == 3.0
+    assert to_b.value.gradient.scalar == 3.0
+    assert to_product.value.gradient.array.tolist() == [1.0, 1.0]
+
+
+def test_a_released_graph_still_shows_leaves_and_says_why_no_more():
+    x = cr.ones(3, requires_grad=True)
+    y = (x * x).sum()
+    y.backward()
+    program = Program(y)
+    assert program.steps[0].inputs[0].gradient.array.tolist() == [2.0, 2.0, 2.0]
+    with pytest.raises(RuntimeError, match=r"released by an earlier backward pass \(first at multiply, .*retain_graph"):
+        program.walk()
+
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match="received float; pass the tensor whose graph is wanted, e.g. the loss"):
+        Program(3.0)
+
+
+# ---- recording -------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_outlives_backward_and_shows_the_steps_of_constants():
+    with cr.viz.record() as recording:
+        w = cr.tensor([1.0, -2.0], requires_grad=True)
+        y = w * 3
+        mask = (y > 0).float()
+        loss = (y * mask).sum()
+        loss.backward()
+        aside = y.detach() * 2
+    program = Program(loss)
+    assert [(s.name, s.recorded) for s in program.steps] == [
+        ("multiply", True),
+        ("greater", False),
+        ("multiply", True),
+        ("sum", True),
+    ]
+    assert program.walked
+    masked = program.steps[2].inputs[1]
+    assert program.name(masked) == "mask" and masked.cut == "to(float32)"
+    assert masked.source.data.array.tolist() == [True, False]
+    assert [value.cut for value in recording.cuts] == ["to(float32)", "detach"]
+    assert [step.name for step in recording.steps][-1] == "multiply" and aside.tolist() == [6.0, -12.0]
+    w.grad = None
+    assert Program(loss).steps[0].inputs[0].gradient.array.tolist() == [3.0, 0.0]
+
+
+def test_a_recording_keeps_values_of_the_moment():
+    """A parameter that an optimiser changes in place is another value afterwards."""
+    w = cr.tensor([1.0], requires_grad=True)
+    with cr.viz.record():
+        before = (w * 2).sum()
+        before.backward()
+        cr.optim.SGD([w], lr=0.5).step()
+        after = (w * 2).sum()
+    assert texts(Program(before).steps[0].inputs)[0] == "1"
+    assert texts(Program(after).steps[0].inputs)[0] == "0"
+
+
+def test_a_recording_shows_an_lstm_gate_by_gate_unless_told_to_keep_kernels_whole():
+    layer, x = cr.nn.LSTM(2, 3), cr.ones(4, 1, 2)
+    counts = []
+    for fused in (False, True):
+        with cr.viz.record(fused=fused):
+            out = layer(x)[0].sum()
+        counts.append([step.name for step in Program(out).steps].count("sigmoid"))
+    assert counts == [12, 0]
+    steps = [call.name for call in Program(layer(x)[0].sum()).root.calls]
+    assert "step" not in steps
+
+
+def test_the_failing_operation_is_known():
+    recording = cr.viz.record()
+    with pytest.raises(ValueError), recording as seen:
+        cr.ones(2) * 2
+        cr.ones(2) + cr.ones(3)
+    primitive, _, arrays, place = seen.failed
+    assert primitive.name == "add" and [a.shape for a in arrays] == [(2,), (3,)]
+    assert place.expression == "cr.ones(2) + cr.ones(3)"
+
+
+def test_records_die_with_their_graph():
+    with cr.viz.record():
+        y = cr.ones(3, requires_grad=True) * 2
+    node = weakref.ref(y.grad_fn)
+    gc.disable()
+    try:
+        del y
+        assert node() is None
+    finally:
+        gc.enable()
+
+
+def test_a_long_chain_is_read_and_walked_without_recursion():
+    x = y = cr.ones(1, dtype=f64, requires_grad=True)
+    for _ in range(20_000):
+        y = y * 1.0
+    program = Program(y.sum())
+    program.walk()
+    assert len(program.steps) == 20_001 and program.values[0].gradient.scalar == 1.0
+    assert program.name(program.values[0]) == "x" and x.grad is None
+
+
+# ---- snapshots -------------------------------------------------------------------------------------------------------
+
+
+def test_figures_leave_out_what_is_not_finite():
+    s = Snapshot(np.array([1.0, np.nan, -3.0, np.inf, 0.0, 0.0]))
+    assert (s.nans, s.infs, s.zeros, s.min, s.max, s.mean) == (1, 1, 0.5, -3.0, 1.0, -0.5)
+    assert s.norm == pytest.approx(np.sqrt(10)) and s.text == "-3 … 1, 1 NaN, 1 Inf"
+    assert sum(s.histogram[0]) == 4
+
+
+def test_large_arrays_are_kept_in_figures_and_a_thumb():
+    array = np.arange(WHOLE * 4, dtype="f4").reshape(4 * WHOLE // 256, 256)
+    s = Snapshot(array)
+    assert s.array is None and s.scalar is None and s.thumb.shape == (THUMB, THUMB)
+    blocks = array.reshape(THUMB, -1, THUMB, 256 // THUMB).mean(axis=(1, 3))
+    np.testing.assert_allclose(s.thumb, blocks, rtol=1e-6)
+    assert s.mean == pytest.approx(array.mean(dtype="f8"))
+
+
+def test_a_snapshot_is_a_copy():
+    array = np.zeros(3)
+    s = Snapshot(array)
+    array[:] = 1
+    assert s.array.tolist() == [0, 0, 0] and s.max == 0
+
+
+@pytest.mark.parametrize(
+    "array, text",
+    [
+        (np.float32(0.1), "0.1"),
+        (np.array([1, 2]), "[1, 2]"),
+        (np.zeros((0, 3)), "empty"),
+        (np.array(True), "True"),
+        (np.full((2, 2), np.nan), "nan … nan, 4 NaN"),
+        (np.array([[1e-8, 2e12]]), "1e-8 … 2e12"),
+    ],
+)
+def test_the_short_text(array, text):
+    assert Snapshot(array).text == text
+
+
+def test_numbers_are_short():
+    assert [number(v) for v in (-0.0, 1 / 3, -1e100, 7, float("nan"))] == ["0", "0.3333", "-1e100", "7", "nan"]
+
+
+def test_bfloat16_is_shown():
+    pytest.importorskip("ml_dtypes")
+    assert Snapshot(cr.tensor([1.5, 2.0], dtype=cr.bfloat16).array).text == "[1.5, 2]"
