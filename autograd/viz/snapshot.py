@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,29 @@ THUMB = 32  # rows and columns of the reduced picture of a larger one
 BINS = 24  # of the histogram
 
 
+class Figures(NamedTuple):
+    """Of the finite elements the share of zeros, range, mean, deviation, norm, histogram (counts, edges); a thumb."""
+
+    size: int
+    nans: int
+    infs: int
+    zeros: float
+    min: float
+    max: float
+    mean: float
+    std: float
+    norm: float
+    histogram: tuple
+    thumb: np.ndarray
+
+
 class Snapshot:
-    """An array at one moment: shape, dtype, figures, a histogram, and its values (`array`), if they are few.
+    """An array at one moment: shape, dtype, its `Figures` as attributes, and its values (`array`), if they are few.
 
     >>> from chainrule.autograd.viz.snapshot import Snapshot
     >>> s = Snapshot(np.array([1.0, -2.0, 0.0, float("nan")]))
-    >>> s.min, s.max, s.zeros, s.nans
-    (-2.0, 1.0, 0.25, 1)
+    >>> s.min, s.max, s.nans, s.text
+    (-2.0, 1.0, 1, '[1, -2, 0, nan]')
     """
 
     def __init__(self, array):
@@ -29,29 +46,12 @@ class Snapshot:
             array = array.astype(np.float32)
         self.array = array.copy() if array.size <= WHOLE else None
         if self.array is None:
-            self._figure(array)
+            self.figures = _figures(array)
 
-    def __getattr__(self, name):
-        if name in _FIGURES and self.__dict__.get("array") is not None:
-            self._figure(self.array)
-            return self.__dict__[name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-
-    def _figure(self, array) -> None:
-        """Fill in the figures: of the finite elements the range, mean, deviation, norm and histogram."""
-        flat = array.ravel()
-        finite = flat[np.isfinite(flat)].astype(np.float64) if array.dtype.kind in "fc" else flat.astype(np.float64)
-        some = finite.size > 0
-        self.size = flat.size
-        self.nans = int(np.isnan(flat).sum()) if array.dtype.kind == "f" else 0
-        self.infs = flat.size - finite.size - self.nans
-        self.zeros = float((finite == 0).mean()) if some else 0.0
-        self.min, self.max = (float(finite.min()), float(finite.max())) if some else (float("nan"), float("nan"))
-        with np.errstate(all="ignore"):
-            self.mean, self.std = (float(finite.mean()), float(finite.std())) if some else (float("nan"), float("nan"))
-            self.norm = float(np.sqrt(np.square(finite).sum()))
-        self.histogram = _histogram(finite)
-        self.thumb = _thumb(array)
+    @cached_property
+    def figures(self) -> Figures:
+        """The figures of an array that is kept whole, computed when they are asked for."""
+        return _figures(self.array)
 
     @property
     def scalar(self) -> float | int | bool | None:
@@ -71,7 +71,8 @@ class Snapshot:
         return f"{number(self.min)} … {number(self.max)}{odd}"
 
 
-_FIGURES = {"size", "nans", "infs", "zeros", "min", "max", "mean", "std", "norm", "histogram", "thumb"}
+for _name in Figures._fields:
+    setattr(Snapshot, _name, property(lambda self, name=_name: getattr(self.figures, name)))
 
 
 def number(value) -> str:
@@ -88,10 +89,21 @@ def number(value) -> str:
     return f"{mantissa}e{int(exponent)}" if e else "0" if text == "-0" else text
 
 
+def _figures(array) -> Figures:
+    flat = array.ravel()
+    finite = (flat[np.isfinite(flat)] if array.dtype.kind == "f" else flat).astype(np.float64)
+    nans = int(np.isnan(flat).sum()) if array.dtype.kind == "f" else 0
+    counted = flat.size, nans, flat.size - finite.size - nans
+    if not finite.size:
+        return Figures(*counted, 0.0, *(float("nan"),) * 4, 0.0, ([], []), _thumb(array))
+    with np.errstate(all="ignore"):
+        moments = float(finite.mean()), float(finite.std()), float(np.sqrt(np.square(finite).sum()))
+    low, high = float(finite.min()), float(finite.max())
+    return Figures(*counted, float((finite == 0).mean()), low, high, *moments, _histogram(finite), _thumb(array))
+
+
 def _histogram(finite) -> tuple:
     """(counts, edges) of the finite values."""
-    if not finite.size:
-        return [], []
     low, high = float(finite.min()), float(finite.max())
     if not np.isfinite(high - low) or high - low <= abs(high) * 1e-12:
         return [finite.size], [low, high]

@@ -1,4 +1,4 @@
-"""Every error that the engine can raise is quoted in a test beside this one."""
+"""Every error that the engine and its pictures can raise is quoted in a test beside this one or in tests/viz."""
 
 import ast
 import re
@@ -28,10 +28,9 @@ def raised():
 
 
 def quotations():
-    """All that the tests of this folder quote, regular expressions unescaped, as one text."""
-    strings = [
-        text for path in HERE.glob("test_*.py") for text in literals(ast.parse(path.read_text(encoding="utf-8")))
-    ]
+    """All that those tests quote, regular expressions unescaped, as one text."""
+    paths = [*HERE.glob("test_*.py"), *HERE.parent.glob("viz/test_*.py")]
+    strings = [text for path in paths for text in literals(ast.parse(path.read_text(encoding="utf-8")))]
     return "\n".join(re.sub(r"\\(\W)", r"\1", stretch) for text in strings for stretch in text.split(".*"))
 
 
