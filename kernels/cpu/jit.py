@@ -71,7 +71,7 @@ def inline(function):
 
 def variant(function, name, **names):
     """A copy of a loop's function under another name, in which `names` stand for globals."""
-    copy = FunctionType(function.__code__, function.__globals__ | names, name)
+    copy = FunctionType(function.__code__, function.__globals__ | names, name, function.__defaults__)
     copy.__module__, copy.__qualname__, copy.__doc__ = function.__module__, name, function.__doc__
     return copy
 

@@ -297,14 +297,17 @@ def meet(flags, part, parts, step):
 
 
 @inline
-def panel(one, weights, tiles, k, operand, row, out, n, few, many, each):
-    """`tiles` tiles of the product weights × operand over n columns, in parts of k that stay in the nearest cache."""
+def panel(one, weights, tiles, k, operand, row, out, n, few, many, each, more=0):
+    """`tiles` tiles of the product weights × operand over n columns, in parts of k that stay in the nearest cache.
+
+    With more=1 they are added to what `out` holds.
+    """
     chunk = max(_NEAR // (many * each), 1)
     b = 0
     while b < n:
         broad = many > few and n - b > few
         for k0 in range(0, k, chunk):
-            count, add = min(chunk, k - k0), 1 if k0 > 0 else 0
+            count, add = min(chunk, k - k0), 1 if k0 > 0 else more
             h = operand + (k0 * row + b) * each
             for i in range(tiles):
                 w, c = weights + (i * k + k0) * ROWS * each, out + (i * ROWS * row + b) * each

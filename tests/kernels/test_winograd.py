@@ -1,0 +1,116 @@
+"""Winograd's convolution against the sum over taps in float64, with the error that its transforms are said to make."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from chainrule.kernels.cpu import vector, winograd
+
+BOUND = 2e-5  # of the largest result, in float32
+
+
+def taps(x, w, g, padding):
+    """The convolution and both adjoints for the cotangent g, tap by tap, in float64."""
+    (top, bottom), (left, right) = padding
+    x, w, g = (a.astype("f8") for a in (x, w, g))
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    height, width = x.shape[2] - 2, x.shape[3] - 2
+    out, gx, gw = np.zeros((len(x), len(w), height, width)), np.zeros_like(x), np.zeros_like(w)
+    for i, j in np.ndindex(3, 3):
+        at = (..., slice(i, i + height), slice(j, j + width))
+        out += np.einsum("nchw,oc->nohw", x[at], w[:, :, i, j])
+        gx[at] += np.einsum("nohw,oc->nchw", g, w[:, :, i, j])
+        gw[:, :, i, j] = np.einsum("nohw,nchw->oc", g, x[at])
+    return out, gx[:, :, top : gx.shape[2] - bottom, left : gx.shape[3] - right], gw
+
+
+def close(got, exact):
+    assert got.dtype == np.float32 and np.abs(got - exact).max() <= BOUND * np.abs(exact).max()
+
+
+def check(rng, n, c, o, size, padding):
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, 3, 3), (o,)))
+    g = rng.normal(size=(n, o, *(k + sum(pads) - 2 for k, pads in zip(size, padding, strict=True)))).astype("f4")
+    expected, gx, gw = taps(x, w, g, padding)
+    corner = tuple(before for before, _ in padding)
+
+    out = np.full((n + 2, *g.shape[1:]), np.nan, "f4")  # an image before and one behind, to be left alone
+    winograd.forward(x, w, b, out[1:-1], corner)
+    close(out[1:-1], expected + b[:, None, None])
+    assert np.isnan(out[0]).all() and np.isnan(out[-1]).all()
+
+    back = np.full(x.shape, np.nan, "f4")
+    winograd.forward(g, winograd.turned(w), None, back, tuple(2 - before for before in corner))
+    close(back, gx)
+    close(winograd.weight(g, x, corner), gw)
+
+
+@pytest.mark.parametrize(
+    "n, c, o, size, padding",
+    [
+        (1, 12, 12, (4, 4), ((1, 1), (1, 1))),
+        (5, 13, 17, (9, 11), ((1, 1), (1, 1))),  # no multiple of a tile or a vector
+        (3, 16, 24, (7, 5), ((0, 2), (2, 0))),
+        (2, 17, 16, (8, 8), ((0, 0), (0, 0))),
+        (2, 12, 33, (6, 40), ((2, 2), (2, 2))),
+        (7, 16, 16, (14, 14), ((1, 1), (1, 1))),  # several images side by side, and a rest
+        (1, 20, 12, (61, 6), ((1, 0), (0, 1))),  # several rows, and a rest
+    ],
+)
+def test_against_loops(n, c, o, size, padding, rng, path, threads):
+    for count in (1, 3):
+        threads(count)
+        check(rng, n, c, o, size, padding)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_drawn_shapes(data):
+    draw = lambda least, most: data.draw(st.integers(least, most))
+    padding = tuple((draw(0, 2), draw(0, 2)) for _ in range(2))
+    size = tuple(max(draw(1, 13), 6 - sum(pads)) for pads in padding)
+    check(np.random.default_rng(draw(0, 2**32)), draw(1, 5), draw(1, 20), draw(1, 20), size, padding)
+
+
+@pytest.mark.parametrize("near", [1, 50_000, 10_000_000])
+def test_pieces_of_every_size_agree(near, rng, threads, monkeypatch):
+    monkeypatch.setattr(winograd, "_NEAR_BYTES", near)
+    threads(2)
+    check(rng, 9, 12, 13, (17, 10), ((1, 1), (1, 1)))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 4, 4), (16, 64, 56, 56), (3, 5, 13, 9), (32, 8, 8, 8), (2, 3, 5, 200)])
+@pytest.mark.parametrize("wanted", [1, 16, 100, 10_000])
+def test_every_tile_is_in_one_piece(shape, wanted):
+    tiles = winograd._Tiles(shape, wanted, 16)
+    n, height, width = shape[0], -(-shape[2] // 4), -(-shape[3] // 4)
+    seen = np.zeros((n, height), int)
+    for piece in tiles.pieces(0, tiles.items):
+        seen[piece.first : piece.first + piece.images, piece.top : piece.top + piece.rows] += 1
+        assert piece.count == piece.rows * piece.images * width <= tiles.most
+    assert (seen == 1).all()
+
+
+def test_bits_do_not_depend_on_the_number_of_threads_forward_and_repeat_backward(rng, threads):
+    x, w = rng.normal(size=(6, 16, 20, 20)).astype("f4"), rng.normal(size=(16, 16, 3, 3)).astype("f4")
+    results, weights = set(), set()
+    for count in (1, 2, 3):
+        threads(count)
+        out = np.empty((6, 16, 20, 20), "f4")
+        winograd.forward(x, w, None, out, (1, 1))
+        results.add(out.tobytes())
+        weights.update((count, winograd.weight(out, x, (1, 1)).tobytes()) for _ in range(5))
+    assert len(results) == 1 and len(weights) == 3
+
+
+def test_the_transforms_are_exact_for_small_whole_numbers(rng):
+    """Of integers every product and sum is exact but for the filters' division by 576."""
+    x = rng.integers(-3, 4, (2, 12, 8, 8)).astype("f4")
+    w = 576 * rng.integers(-1, 2, (12, 12, 3, 3)).astype("f4")
+    out = np.empty((2, 12, 8, 8), "f4")
+    winograd.forward(x, w, None, out, (1, 1))
+    np.testing.assert_array_equal(out, taps(x, w, out, ((1, 1), (1, 1)))[0])
+
+
+def test_vectors_are_as_wide_as_the_tiles_say():
+    assert vector.columns(np.dtype("f4")) % vector.lanes(np.dtype("f4")) == 0
