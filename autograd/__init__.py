@@ -27,6 +27,8 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .display import mimebundle
+from .fusion import is_watched, pool_fits
 from .graph import Node
 from .ops.convert import clone
 from .ops.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
@@ -104,6 +106,7 @@ from .ops.elementwise import (
     trunc,
     where,
 )
+from .ops.fused import conv2d_act_pool, linear_act
 from .ops.indexing import (
     diag,
     diagonal,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import is_array, to_device
+from .display import save_failure, tape
 from .graph import user_line
 from .primitive import as_ndarray, described
+from .state import state
 from .tensor import Tensor, is_floating
 from .watch import Watch, watching
 
@@ -63,6 +65,9 @@ class detect_anomaly(watching):
     The error names the operation, the module path and the source line, in forward or in backward. Costs time only
     inside the block.
 
+    draw: a file (.svg, .png, .pdf, .dot). When an operation or a backward pass inside the block raises, whatever the
+    error, the graph that led there is drawn into it, with the failing operation in red; the error says so in a note.
+
     >>> with cr.detect_anomaly():
     ...     cr.log(cr.tensor([0.0], requires_grad=True))
     Traceback (most recent call last):
@@ -70,5 +75,24 @@ class detect_anomaly(watching):
     chainrule.autograd.anomaly.AnomalyError: detect_anomaly: the result of log holds the first Inf, at index (0,); ...
     """
 
-    def __init__(self):
+    def __init__(self, draw=None):
         super().__init__(_Finite())
+        self.draw = draw
+
+    def __enter__(self):
+        if self.draw is None:
+            return super().__enter__()
+        with_tape = (*state.get().watch, tape(), self.watch)  # the tape first: it keeps the result that is refused
+        current = state.get()
+        state.set(current._replace(watch=with_tape, entered=(self, current)))
+        return self.watch
+
+    def __exit__(self, kind, error, trace):
+        if self.draw is not None and error is not None:
+            note = save_failure(state.get().watch[-2], error, self.draw)
+            if note:
+                error.add_note(note)
+        return super().__exit__(kind, error, trace)
+
+    def _again(self):
+        return detect_anomaly(self.draw)

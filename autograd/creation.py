@@ -8,7 +8,7 @@ from ..kernels import device_of, for_array, for_device, is_array
 from .ops.axes import sizes
 from .ops.convert import clone, to
 from .ops.shape import broadcast_to
-from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, result
+from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, outside, result
 
 
 def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -21,7 +21,8 @@ def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Ten
             [3., 4.]])
     """
     array = as_array(data, dtype, _place(data, device))
-    made = result(for_array(array).array(array, copy=True, order="C"))
+    copy = for_array(array).array(array, copy=True, order="C")
+    made = outside(data, "cr.tensor", copy) if isinstance(data, Tensor) else result(copy)
     return made.requires_grad_() if requires_grad else made
 
 

@@ -11,6 +11,7 @@ import weakref
 from types import CodeType
 from typing import Any
 
+from .display import mimebundle
 from .state import scope_path
 
 next_seq = itertools.count(1).__next__
@@ -67,6 +68,9 @@ class Node:
 
     def __repr__(self):
         return f"<{self.name} #{self.seq}>"
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return mimebundle(self)
 
 
 # ---- side tables: empty, and so free of charge, unless a feature is used ---------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..kernels import device_of, for_device, is_array, to_device
+from .display import mimebundle
 from .graph import ALONE, Node, leaf_hooks, node_hooks, root, writes
 from .state import state
 
@@ -301,6 +302,8 @@ class Tensor(TensorMethods):
         return int(self._one("an index"))
 
     def _one(self, wanted: str):
+        for watch in state.get().watch:
+            watch.left(self, wanted.removesuffix("()").removeprefix("an "))
         if self.array.size != 1:
             raise ValueError(
                 f"{wanted} of a tensor of shape {self.shape}: only one element has one value; use .all(), .any() or "
@@ -315,6 +318,9 @@ class Tensor(TensorMethods):
 
     def __repr__(self) -> str:
         return _describe(self, "tensor")
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return mimebundle(self)
 
     def __format__(self, spec: str) -> str:
         if self.array.ndim == 0 or (spec and self.array.size == 1):
@@ -331,8 +337,6 @@ class Tensor(TensorMethods):
 
     def item(self):
         """The value of a tensor with one element, as a Python number."""
-        for watch in state.get().watch:
-            watch.left(self, "item")
         return self._one("item()").item()
 
     def tolist(self):
@@ -500,7 +504,7 @@ class Tensor(TensorMethods):
             raise RuntimeError(
                 "retain_grad on a tensor that does not require grad; call requires_grad_() before computing it"
             )
-        if self._edge is not None and not any(_keeps_for(hook, self) for _, hook in node_hooks.get(self.grad_fn)):
+        if self._edge is not None and not keeps_grad(self):
             self.register_hook(_Keep(self))
 
     def register_hook(self, hook) -> Handle:
@@ -568,8 +572,9 @@ class _Keep:
             tensor._grad = gradient.clone() if tensor._grad is None else tensor._grad + gradient
 
 
-def _keeps_for(hook, tensor) -> bool:
-    return isinstance(hook, _Keep) and hook.tensor() is tensor
+def keeps_grad(tensor) -> bool:
+    """Whether `retain_grad` was called on a result."""
+    return any(isinstance(hook, _Keep) and hook.tensor() is tensor for _, hook in node_hooks.get(tensor.grad_fn))
 
 
 class Handle:

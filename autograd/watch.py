@@ -9,6 +9,15 @@ class Watch:
     """What is told; the methods of this class do nothing. Arrays must be neither changed nor kept without a copy.
 
     With `composed`, kernels that do several operations at once give way to these operations.
+
+    >>> class Arrivals(cr.autograd.Watch):
+    ...     def arrived(self, node, gradient):
+    ...         print(node.name, gradient.tolist())
+    >>> x = cr.ones(2, requires_grad=True)
+    >>> with cr.autograd.watching(Arrivals()):
+    ...     (x * 3).sum().backward()
+    sum 1.0
+    multiply [1.0, 1.0]
     """
 
     composed = False

@@ -243,7 +243,8 @@ def kernel_cases(run: Run):
     yield "dropout", "dropout", (x, 0.5), {"draw": 7.0}
     yield "softmax", "softmax", (wide, 1), {}
     yield "softmax + cross entropy", "cross_entropy", (wide, target, None, -100, 0.0), {}
-    yield "its backward", "cross_entropy_backward", (one(rows), wide, target, None, -100, 0.0), {}
+    yield "the same with its gradient", "cross_entropy", (wide, target, None, -100, 0.0, "mean", True), {}
+    yield "its backward alone", "cross_entropy_backward", (one(rows), wide, target, None, -100, 0.0), {}
     yield "layer norm", "layer_norm", (wide, one(wide.shape[1]), one(wide.shape[1])), {"axes": 1, "eps": 1e-5}
     mean = cupy.zeros((rows, 1), np.float32)
     yield "layer norm backward", "layer_norm_backward", (wide, wide, one(wide.shape[1]), mean, mean + 1), {"axes": 1}
@@ -257,6 +258,12 @@ def kernel_cases(run: Run):
     yield "max pool 2x2", "max_of_windows", (images, windows), {}
     geometry = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
     yield "3x3 convolution, im2col and product", "conv2d", (images, _random((64, 64, 3, 3)), None), geometry
+    digits, plain = _random((run.size(1 << 16, 2), 1, 32, 32)), dict(geometry, padding=((0, 0), (0, 0)))
+    lenet = digits, _random((6, 1, 5, 5)), one(6)
+    yield "LeNet's C1 to S2", "conv2d_act_pool", lenet, dict(plain, activation="relu", pool=("max", 2, 2))
+    pooled = images[:, :, ::2, ::2].copy()
+    means = dict(activation="tanh", pool=("avg", 2, 2), size=images.shape[2:])
+    yield "tanh and average pooling, backward", "act_pool_backward", (pooled, pooled, images), means
     index = cupy.asarray(np.random.default_rng(0).integers(0, 1000, run.size(8192, 32)))
     yield "embedding gradient", "index_add", ((1000, 512), 0, index, _random((len(index), 512))), {}
     yield from lstm_cell_case(run)
@@ -357,7 +364,7 @@ def precision(torch, high: bool) -> None:
 def convolutions(run: Run) -> None:
     """Forward of 3x3 convolutions of ResNet's sizes and of 1x1 with bias and ReLU, beside cuDNN's."""
     torch, rows = on_gpu(), []
-    from chainrule.kernels.cuda import blas, convolution
+    from chainrule.kernels.cuda import convolution
 
     batch = run.size(64, 2)
     for c, size in ((64, 56), (128, 28), (256, 14), (512, 7)):
@@ -385,12 +392,10 @@ def convolutions(run: Run) -> None:
                 }
             )
     precision(torch, False)
-    m, c = batch * 56 * 56, 256
-    x, w, b = _random((m, 64)), _random((c, 64)), _random((c,))
-    import cupy
-
-    out = cupy.empty((m, c), x.dtype)
-    ours = microseconds(lambda: blas.affine(x, w, b, out, relu=True))
+    c, geometry = 256, dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
+    x, w, b = _random((batch, 56, 56, 64)).transpose(0, 3, 1, 2), _random((c, 64, 1, 1)), _random((c,))
+    relu = dict(geometry, activation="relu", pool=None)
+    ours = microseconds(lambda: convolution.conv2d_act_pool(x, w, b, **relu))
     t = torch.randn(batch, 64, 56, 56, device="cuda").contiguous(memory_format=torch.channels_last)
     conv = torch.nn.Conv2d(64, c, 1, device="cuda").to(memory_format=torch.channels_last)
     with torch.no_grad():

@@ -1,10 +1,14 @@
 """The `chainrule` command."""
 
 import ctypes
+import difflib
+import importlib.util
+import inspect
 import os
 import platform
 import sys
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -55,6 +59,9 @@ def on_device(command):
     return option(command)
 
 
+_page = click.option("--viz", is_flag=True, help="Write run.html in --out: a page that shows the training as it runs.")
+
+
 def _there(context, parameter, device):
     missing = missing_for_cuda() if device == "cuda" else ""
     if missing:
@@ -73,6 +80,7 @@ def train():
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/lenet5"), show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and augmentation.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@_page
 @on_device
 def lenet5(**options):
     """Train LeNet-5 to read handwritten digits."""
@@ -98,6 +106,7 @@ def lenet5(**options):
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, dropout and samples.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--temperature", type=float, default=0.8, show_default=True, help="Of the samples on the way.")
+@_page
 @on_device
 def charlm(**options):
     """Train a recurrent network to write text, character by character."""
@@ -189,6 +198,218 @@ def captions(**options):
 
     with plain_errors():
         click.echo(f"Wrote {captions.plot(**options)}.")
+
+
+def of_program(command):
+    """Add the argument FILE.py:FUNCTION, which the command gets as the function.
+
+    >>> from chainrule.cli import draw, of_program
+    >>> draw.params[0].metavar
+    'FILE.py:FUNCTION'
+    """
+    return click.argument("function", metavar="FILE.py:FUNCTION", callback=_loaded)(command)
+
+
+def _loaded(context, parameter, text):
+    """The function that FILE.py:FUNCTION names."""
+    file, colon, name = text.rpartition(":")
+    path = Path(file)
+    if not colon or not name.isidentifier():
+        raise click.BadParameter(
+            f"{text!r} names no function; write FILE.py:FUNCTION, a function that returns the loss", context, parameter
+        )
+    if not path.is_file():
+        raise click.BadParameter(f"there is no file {path} (looked in {Path.cwd()})", context, parameter)
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python FILE.py` does
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None:
+        raise click.BadParameter(f"{path} is no Python file: its name must end in .py", context, parameter)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if not callable(found):
+        functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        near = difflib.get_close_matches(name, functions) or functions[:8]
+        raise click.BadParameter(
+            f"{path} has no function {name!r}; it has {', '.join(near) or 'none'}", context, parameter
+        )
+    return found
+
+
+def recorded(function, backward=False):
+    """Run a function without arguments under `record`: (the tensor that it returned, its and its file's variables).
+
+    With `backward`, a backward pass from that tensor is recorded too, unless the function made one itself.
+
+    Errors: click.ClickException for a function that needs arguments or returns no tensor.
+
+    >>> from chainrule.cli import recorded
+    >>> def loss():
+    ...     w = cr.tensor(3.0, requires_grad=True)
+    ...     return w * w
+    >>> t, names = recorded(loss, backward=True)
+    >>> names["w"].grad
+    tensor(6.)
+    """
+    from .autograd import Tensor
+    from .autograd.viz import record
+
+    name, code = getattr(function, "__name__", "the function"), getattr(function, "__code__", None)
+    _takes_nothing(function, name)
+    names = dict(getattr(function, "__globals__", {}))
+
+    def look(frame, event, argument):
+        if event == "return" and frame.f_code is code:
+            names.update(frame.f_locals)
+
+    before = sys.getprofile()
+    with record() as recording:
+        sys.setprofile(look)
+        try:
+            out = function()
+        finally:
+            sys.setprofile(before)
+        if not isinstance(out, Tensor):
+            raise click.ClickException(
+                f"{name}() returned {type(out).__name__}; let it return the tensor whose graph is wanted, e.g. the loss"
+            )
+        if backward and out.requires_grad and not recording.passes:
+            _scalar(out, name).backward()
+    return out, names
+
+
+def _takes_nothing(function, name):
+    parameters = inspect.signature(function).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if needed:
+        raise click.ClickException(
+            f"{name}() needs {', '.join(needed)}, but it is called without arguments; give them defaults, or write a "
+            "function around it"
+        )
+
+
+def _scalar(out, name):
+    if out.shape != ():
+        raise click.ClickException(
+            f"{name}() returned a tensor of shape {tuple(out.shape)}, but gradients are those of a number; let it "
+            "return a number, e.g. the sum"
+        )
+    return out
+
+
+@contextmanager
+def picture_errors():
+    """Say in one line what a picture or explanation lacks.
+
+    >>> from chainrule.cli import picture_errors
+    >>> with picture_errors():
+    ...     raise RuntimeError("the graph was released")
+    Traceback (most recent call last):
+    click.exceptions.ClickException: the graph was released
+    """
+    with plain_errors():
+        try:
+            yield
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def named(names, show, *arguments, **options):
+    """Call `show` from where `names` are the variables, after which pictures name their values.
+
+    >>> from chainrule.cli import named
+    >>> v = cr.tensor(1.0, requires_grad=True)
+    >>> "speed: input" in named({"speed": v}, cr.viz.text, v * 2)
+    True
+    """
+    call = {"__name__": "program", "__show__": partial(show, *arguments, **options)}
+    return eval(compile("__show__()", "<program>", "eval"), call, names)
+
+
+@main.command()
+@of_program
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An .svg, .png, .pdf or .dot file.  [default: FUNCTION.svg]",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["forward", "backward", "both"]),
+    default="forward",
+    show_default=True,
+    help="The way of the data, of the gradients, or both.",
+)
+@click.option("--depth", type=click.IntRange(min=0), help="Levels of modules to open.  [default: what stays readable]")
+def draw(function, out, mode, depth):
+    """Draw the graph of the tensor that FUNCTION returns.
+
+    FUNCTION takes no arguments and returns a tensor, for example the loss; FILE.py is run first.
+    """
+    from .autograd.viz import draw
+
+    t, names = recorded(function)
+    with picture_errors():
+        picture = named(names, draw, t, mode=mode, depth=depth)
+        click.echo(f"Wrote {picture.save(out or f'{function.__name__}.svg')}.")
+
+
+@main.command()
+@of_program
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An .html file.  [default: FUNCTION.html]",
+)
+def page(function, out):
+    """Write a page that steps through FUNCTION's computation, forward and backward.
+
+    FUNCTION takes no arguments and returns a tensor, for example the loss; FILE.py is run first. The page is one file
+    that needs no network.
+    """
+    from .autograd.viz import page
+
+    t, names = recorded(function)
+    with picture_errors():
+        path = named(names, page, t, out or f"{function.__name__}.html")
+        click.echo(f"Wrote {path}.")
+
+
+@main.command()
+@of_program
+@click.argument("name", required=False)
+def why(function, name):
+    """Say why a gradient is None, zero, NaN, infinite, exploding or vanishing.
+
+    FUNCTION takes no arguments and returns the loss; FILE.py is run first. NAME is a variable of the function or the
+    file, or a parameter like net.0.weight; without it, the worst of what the loss depends on is told.
+    """
+    from .autograd.viz import why
+
+    t, names = recorded(function, backward=True)
+    asked = t if name is None else _tensor_named(name, names)
+    with picture_errors():
+        click.echo(named(names, why, asked, loss=None if asked is t else t))
+
+
+def _tensor_named(name, names):
+    """The variable or parameter of that name."""
+    from .autograd import Tensor
+
+    known = {}
+    for key, value in names.items():
+        if isinstance(value, Tensor):
+            known[key] = value
+        elif hasattr(value, "named_parameters") and not isinstance(value, type):
+            known |= {f"{key}.{path}": parameter for path, parameter in value.named_parameters()}
+            for path, parameter in value.named_parameters():
+                known.setdefault(path, parameter)
+    if name not in known:
+        near = difflib.get_close_matches(name, known) or list(known)[:8]
+        raise click.ClickException(f"there is no tensor {name!r}; there are {', '.join(near) or 'none'}")
+    return known[name]
 
 
 @main.command()

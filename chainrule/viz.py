@@ -1,3 +1,4 @@
-"""Pictures of the graph (the room is `autograd/viz`)."""
+"""Pictures of graphs and of training (the rooms are `autograd/viz` and `nn/viz`)."""
 
 from .autograd.viz import *
+from .nn.viz import *

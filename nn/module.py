@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..autograd import Tensor, is_floating, no_grad, scope, tensor
+from ..autograd import Tensor, is_floating, mimebundle, no_grad, scope, tensor
 from .parameter import Parameter
 
 M = TypeVar("M", bound="Module")
@@ -398,6 +398,9 @@ class Module:
     def extra_repr(self) -> str:
         """Return what stands between the parentheses of the module's line in `repr`."""
         return ""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict:
+        return mimebundle(self)
 
     def __repr__(self) -> str:
         extra = self.extra_repr()

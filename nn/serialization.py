@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ _LARGEST_HEADER = 100_000_000  # safetensors' own limit
 def save(obj: Any, path: str | os.PathLike) -> None:
     """Save tensors, NumPy arrays, numbers, strings, None, and nested dicts, lists and tuples of them.
 
-    A tensor keeps its values, dtype and `requires_grad`; a Parameter comes back as a plain tensor, any dict as a dict,
-    and a tensor that occurs twice is stored twice. The file is written atomically: `path` never holds half of it.
-    Raises TypeError, naming the place in the structure, for anything else; nothing is written then.
+    A tensor keeps its values, its dtype (also bfloat16) and `requires_grad`; a Parameter comes back as a plain tensor,
+    any dict as a dict, and a tensor that occurs twice is stored twice. The file is written atomically: `path` never
+    holds half of it. Raises TypeError, naming the place in the structure, for anything else; nothing is written then.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "model.safetensors")
@@ -58,7 +59,7 @@ def save(obj: Any, path: str | os.PathLike) -> None:
     for name in names:
         a, start = arrays[name], end
         end += a.nbytes
-        header[name] = {"dtype": _CODES[a.dtype], "shape": a.shape, "data_offsets": (start, end)}
+        header[name] = {"dtype": _code(a.dtype), "shape": a.shape, "data_offsets": (start, end)}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     if len(head) > _LARGEST_HEADER:
@@ -66,15 +67,15 @@ def save(obj: Any, path: str | os.PathLike) -> None:
             f"save received a structure whose description takes {len(head):,} bytes; the format allows "
             f"{_LARGEST_HEADER:,}. Put long lists of numbers into tensors."
         )
-    write_atomically(path, [len(head).to_bytes(8, "little"), head, *(arrays[name].data for name in names)])
+    write_atomically(path, [len(head).to_bytes(8, "little"), head, *(_bytes(arrays[name]) for name in names)])
 
 
 def load(path: str | os.PathLike) -> Any:
     """Load what `save` wrote, or the dict of tensors of any other safetensors file (a PyTorch state_dict, say).
 
     Every tensor of a file of ours is verified. Raises FileNotFoundError or IsADirectoryError where there is no file,
-    and ValueError, naming the damaged tensor where it can, for a file that is not what it should be; running code is
-    never part of loading.
+    ValueError, naming the damaged tensor where it can, for a file that is not what it should be, and ImportError for
+    bfloat16 where ml_dtypes is missing; running code is never part of loading.
 
     >>> cr.load("nowhere.safetensors")
     Traceback (most recent call last):
@@ -133,7 +134,9 @@ def _read(file: Path) -> tuple[dict[str, str], Iterator[tuple[str, np.ndarray]]]
         names = list(opened.keys())
         for name in names:
             code = opened.get_slice(name).get_dtype()
-            if code not in _DTYPES:
+            if code == "BF16":
+                _bring_bfloat16(file, name)
+            elif code not in _DTYPES:
                 raise ValueError(
                     f"{str(file)!r} holds {name!r} as {code}, which NumPy has no type for. Convert it to float32 "
                     "where the file was made."
@@ -153,10 +156,29 @@ def _read(file: Path) -> tuple[dict[str, str], Iterator[tuple[str, np.ndarray]]]
         ) from error
 
 
+def _bring_bfloat16(file: Path, name: str) -> None:
+    try:
+        import_module("ml_dtypes")  # tells NumPy the name, by which safetensors asks for the dtype
+    except ImportError:
+        raise ImportError(
+            f"{str(file)!r} holds {name!r} as BF16, which NumPy lacks and ml_dtypes brings. Install it with "
+            "pip install 'chainrule[bfloat16]', or convert the tensor to float32 where the file was made."
+        ) from None
+
+
 def _checksum(a: np.ndarray) -> str:
-    digest = hashlib.sha256(f"{_CODES[a.dtype]} {a.shape}".encode())
-    digest.update(a.data)
+    digest = hashlib.sha256(f"{_code(a.dtype)} {a.shape}".encode())
+    digest.update(_bytes(a))
     return digest.hexdigest()
+
+
+def _code(dtype: np.dtype) -> str | None:
+    return "BF16" if dtype.name == "bfloat16" else _CODES.get(dtype)
+
+
+def _bytes(a: np.ndarray) -> memoryview:
+    """The memory of a dense array; Python knows no bfloat16."""
+    return (a.view(np.uint16) if a.dtype.kind == "V" else a).data
 
 
 def _text_checksum(text: str) -> str:
@@ -210,7 +232,7 @@ def _key(key: Any, path: tuple) -> Any:
 
 def _store(a: np.ndarray, path: tuple, arrays: dict[str, np.ndarray]) -> str:
     plain = a.astype(a.dtype.newbyteorder("<"), order="C", copy=False)
-    if plain.dtype not in _CODES:
+    if _code(plain.dtype) is None:
         raise TypeError(
             f"save received an array of dtype {a.dtype} at {_place(path)}, which safetensors has no type for. Convert "
             "it with astype, to float64 say."

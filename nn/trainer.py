@@ -7,8 +7,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -20,6 +21,9 @@ from .optim.lr_scheduler import LRScheduler
 from .serialization import load, save
 from .utils.rnn import detach_state
 
+if TYPE_CHECKING:
+    from .viz.run import TrainingPage
+
 
 class Trainer:
     """Trains a model on batches (x, y) with `loss(model(x), y)`.
@@ -30,8 +34,10 @@ class Trainer:
     validation data). out: a folder for `log.csv`, `best.safetensors` (the state_dict of the lowest loss) and
     `last.safetensors` (all that `fit(…, resume=True)` needs to go on to the same numbers, bit for bit). generators:
     those that the data draw from, besides the default one and the training loader's; their states are kept too.
-    on_epoch: a function that is called with the figures of each epoch, once they are written. capture: on a GPU, replay
-    the step as a CUDA graph (`cr.capture`) wherever it can be; say False for a model that counts or decides in Python.
+    on_epoch: a function that is called with the figures of each epoch, once they are written. viz: the path of a page,
+    such as "run.html", that shows loss, gradient norms, weights and feature maps while they come about; it looks at the
+    model by running it on one sample in evaluation mode. capture: on a GPU, replay the step as a CUDA graph
+    (`cr.capture`) wherever it can be; say False for a model that counts or decides in Python.
 
     >>> from chainrule import data, optim
     >>> x = cr.randn(64, 2, generator=cr.Generator(0)); y = (x[:, 0] > 0).long()
@@ -42,6 +48,8 @@ class Trainer:
     >>> history[-1]["accuracy"] > 0.9
     True
     """
+
+    _samples_along = 0  # the axis of a batch's tensors that counts samples
 
     def __init__(
         self,
@@ -57,6 +65,7 @@ class Trainer:
         out: str | os.PathLike | None = None,
         generators: Sequence[Generator] = (),
         on_epoch: Callable[[dict[str, float]], Any] | None = None,
+        viz: str | os.PathLike | None = None,
         capture: bool = True,
         verbose: bool = True,
     ):
@@ -72,6 +81,7 @@ class Trainer:
         self.out = None if out is None else Path(out)
         self.generators = list(generators)
         self.on_epoch = on_epoch
+        self._page = None if viz is None else _page(viz)
         self.capture = capture
         self._replayed = replayable(self._work)
         self.verbose = verbose
@@ -101,7 +111,8 @@ class Trainer:
         try:
             self._announce(train, validation, epochs - len(self.history))
             done, total = (n * len(train) for n in (len(self.history), epochs))
-            with tqdm(total=total, initial=done, disable=None if self.verbose else True) as bar:
+            bar = tqdm(total=total, initial=done, disable=None if self.verbose else True)
+            with self._shown(train, validation, epochs, resume), bar:
                 while len(self.history) < epochs and not self._exhausted():
                     self._epoch(train, validation, epochs, bar)
         except KeyboardInterrupt:
@@ -125,16 +136,11 @@ class Trainer:
 
     def evaluate(self, loader: Any) -> dict[str, float]:
         """Return the mean loss and metrics over a loader, in evaluation mode and without recording a graph."""
-        means, modes = Means(), [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            with no_grad():
-                for x, y in self._batches(loader):
-                    output = self.output(x)
-                    means.add(len(y), self._figures(self.loss(output, y).item(), output, y))
-        finally:  # each as it was: a layer may be frozen on purpose
-            for module, mode in modes:
-                module.training = mode
+        means = Means()
+        with evaluating(self.model), no_grad():
+            for x, y in self._batches(loader):
+                output = self.output(x)
+                means.add(len(y), self._figures(self.loss(output, y).item(), output, y))
         return means.result()
 
     def _figures(self, loss: float, output: Any, y: Any) -> dict[str, float]:
@@ -156,29 +162,41 @@ class Trainer:
         if self.scheduler is not None and self.schedule_every == "epoch":
             self.scheduler.step()
         self.history.append({**row, "lr": rate, "seconds": time.perf_counter() - start})
+        if self._page is not None:
+            self._page.epoch(self.history[-1])
         self._keep(train)
         self.say(line(self.history[-1], epochs))
         if self.on_epoch is not None:
             self.on_epoch(self.history[-1])
 
     def _step(self, step: int, x: Any, y: Any) -> dict[str, float]:
+        if self._page is not None:
+            self._page.begins(x, y)
         if self.capture and self._device() != "cpu":
-            loss, output = self._replayed(x, y)
+            measured = self._page is not None and self._page.due  # which a graph cannot: this step runs as it is
+            loss, output = (self._work if measured else self._replayed)(x, y)
             value = self._finite(loss, step, "this step has moved them: go on from the last checkpoint")
         else:
             output = self.output(x)
             loss = self.loss(output, y)
             value = self._finite(loss, step, "this step changed none")
             self._move(loss)
+        if self._page is not None:
+            self._page.step(value)
         if self.scheduler is not None and self.schedule_every == "batch":
             self.scheduler.step()
         with no_grad():
             return self._figures(value, output, y)
 
+    def _shown(self, train: Any, validation: Any, epochs: int, resume: bool) -> AbstractContextManager:
+        return nullcontext() if self._page is None else self._page.following(self, train, validation, epochs, resume)
+
     def _finite(self, loss: Tensor, step: int, changed: str) -> float:
         value = loss.item()
         if math.isfinite(value):
             return value
+        if self._page is not None:
+            self._page.breaks(value, len(self.history) + 1, self._rate())
         raise FloatingPointError(
             f"The loss became {value} in epoch {len(self.history) + 1}, step {step + 1}, at a learning rate of "
             f"{self._rate():.3g}; no parameter can learn from it, and {changed}. Run the step inside "
@@ -189,9 +207,10 @@ class Trainer:
         self.model.zero_grad()  # of the parameters that the optimiser leaves alone too: clipping sees them all
         self.optimizer.zero_grad()
         loss.backward()
-        if self.clip_norm is not None:
-            clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.optimizer.step()
+        with nullcontext() if self._page is None else self._page.moving(self._rate()):
+            if self.clip_norm is not None:
+                clip_grad_norm_(self.model.parameters(), self.clip_norm)
+            self.optimizer.step()
 
     def _work(self, x: Any, y: Any) -> tuple[Tensor, Any]:
         """A whole step, which a GPU replays."""
@@ -229,8 +248,9 @@ class Trainer:
         self.say(f"Stopped early: no lower loss than {self.best:.4f} for {self.epochs_since_best} epochs.")
         return True
 
-    def _sources(self, train: Any) -> list[Generator]:
-        sources = [default_generator, getattr(train, "generator", None), *self.generators]
+    def _sources(self, *loaders: Any) -> list[Generator]:
+        theirs = [getattr(loader, "generator", None) for loader in loaders]
+        sources = [default_generator, *theirs, *self.generators]
         return list({id(g): g for g in sources if g is not None}.values())
 
     def _checkpoint(self, train: Any) -> None:
@@ -297,17 +317,26 @@ class Trainer:
 
     def _seconds_per_step(self, train: Any) -> float:
         """Time batches forward and backward, kernels compiled, and leave no trace: no update, no random number."""
-        states = [(g, g.get_state()) for g in self._sources(train)]
-        self.model.eval()  # running statistics stay as they are
         start, seconds = time.perf_counter(), 0.0
-        for x, y in itertools.islice(self._batches(train), 4):
-            self.loss(self.output(x), y).backward()
-            self.model.zero_grad()
-            self.optimizer.zero_grad()
-            start, seconds = time.perf_counter(), time.perf_counter() - start
-        for generator, state in states:
-            generator.set_state(state)
+        with self._aside(*self._sources(train)), evaluating(self.model):  # running statistics stay as they are
+            for x, y in itertools.islice(self._batches(train), 4):
+                self.loss(self.output(x), y).backward()
+                self.model.zero_grad()
+                self.optimizer.zero_grad()
+                start, seconds = time.perf_counter(), time.perf_counter() - start
         return seconds
+
+    @contextmanager
+    def _aside(self, *generators: Generator) -> Iterator[None]:
+        """For work that leaves no trace: these generators and the trainer's own attributes stay as they are."""
+        own, states = dict(vars(self)), [(g, g.get_state()) for g in generators]
+        try:
+            yield
+        finally:
+            vars(self).clear()
+            vars(self).update(own)
+            for generator, state in states:
+                generator.set_state(state)
 
 
 class StatefulTrainer(Trainer):
@@ -332,6 +361,7 @@ class StatefulTrainer(Trainer):
 
     state: Any = None
     _carried: Any = None
+    _samples_along = 1  # axis 0 is time
 
     def output(self, x: Any) -> Any:
         """Return the model's output for one window, and keep the state it leaves."""
@@ -346,6 +376,25 @@ class StatefulTrainer(Trainer):
         done = super()._work(x, y)
         self._carried = _kept(self._carried, self.state)
         return done
+
+
+def _page(path: Any) -> TrainingPage:
+    """The page of a training, imported when one is asked for."""
+    from .viz.run import TrainingPage
+
+    return TrainingPage(path)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode inside; then each module as it was: a layer may be frozen on purpose."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _kept(place: Any, state: Any) -> Any:

@@ -111,9 +111,15 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
     >>> cr.conv2d(cr.ones(1, 3, 32, 32), cr.ones(10, 3, 5, 5), padding=2).shape
     (1, 10, 32, 32)
     """
-    _check("conv2d", input, weight, bias, input.shape[-3] if input.ndim > 2 else 0, 2, groups)
     if input.ndim == 3:
+        _check("conv2d", input, weight, bias, input.shape[0], 2, groups)
         return reshape_first(conv2d(reshape(input, (1, *input.shape)), weight, bias, stride, padding, dilation, groups))
+    return conv2d_pairs(input, weight, bias, **conv2d_geometry(input, weight, bias, stride, padding, dilation, groups))
+
+
+def conv2d_geometry(input, weight, bias, stride, padding, dilation, groups):
+    """The metadata of the primitives for a batch, once all is known to fit."""
+    _check("conv2d", input, weight, bias, input.shape[1] if input.ndim > 2 else 0, 2, groups)
     if input.shape[1] != weight.shape[1] * groups:
         raise ValueError(
             f"conv2d: the input of shape {input.shape} has {input.shape[1]} channels, but the weight of shape "
@@ -126,7 +132,7 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
     geometry.conv_output_size(
         input.shape[2:], kernel_size=weight.shape[2:], stride=stride, padding=padding, dilation=dilation
     )
-    return conv2d_pairs(input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _check_bias(who, bias, channels):

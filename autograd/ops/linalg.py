@@ -114,13 +114,20 @@ def outer(x, y):
     return unsqueeze(reshape(x, -1), 1) * reshape(y, -1)
 
 
-def _flat(x):
+def flat(x):
     """All but the last dimension merged into one."""
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 @primitive(name="linear", formula=r"x W^{\mathsf T} + b", flops=lambda x, w, b, out: 2 * math.prod(out) * w[1])
 def linear_rows(k, x, weight, bias=None):
+    check_rows(x, weight, bias)
+    out = k.affine(flat(x), weight, bias)
+    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def check_rows(x, weight, bias):
+    """Refuse what is no affine map."""
     if weight.ndim != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         raise ValueError(
             f"linear: received weight {weight.shape} and bias {getattr(bias, 'shape', None)}; they must be "
@@ -131,29 +138,27 @@ def linear_rows(k, x, weight, bias=None):
             f"linear: the input has shape {x.shape} and the weight {weight.shape}: the input's last size must be "
             f"{weight.shape[1]}; check in_features or flatten the input"
         )
-    out = k.affine(_flat(x), weight, bias)
-    return out if x.ndim == 2 else out.reshape(*x.shape[:-1], weight.shape[0])
 
 
 @linear_rows.vjp("x", formula=r"\bar o\,W")
 def linear_rows_dx(g, weight):
-    gradient = matmul_batched(_flat(g), weight)
+    gradient = matmul_batched(flat(g), weight)
     return gradient if g.ndim == 2 else gradient.reshape(*g.shape[:-1], weight.shape[1])
 
 
 @linear_rows.vjp("weight", formula=r"\bar o^{\mathsf T} x")
 def linear_rows_dweight(g, x):
-    return matmul_batched(_flat(g).T, _flat(x))
+    return matmul_batched(flat(g).T, flat(x))
 
 
 @linear_rows.vjp_into("weight")
 def linear_rows_dweight_into(k, g, into, x):
-    k.add_product(into, _flat(g), _flat(x))
+    k.add_product(into, flat(g), flat(x))
 
 
 @linear_rows.vjp("bias", formula=r"\textstyle\sum \bar o")
 def linear_rows_dbias(g):
-    rows = _flat(g)
+    rows = flat(g)
     return rows[0] if len(rows) == 1 else sum_over(rows, dim=(0,), keepdim=False)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...kernels import for_array
 from ..primitive import primitive
+from ..state import state
 from ..tensor import is_floating, may_look, result
 from .convert import operand
 from .elementwise import absolute, exp, maximum, softplus, where
@@ -14,13 +17,17 @@ from .shape import reshape, unsqueeze
 
 
 def _reduced(loss, reduction, count=None):
+    _check_reduction(reduction)
     if reduction == "none":
         return loss
     if reduction == "sum":
         return sum(loss)
-    if reduction == "mean":
-        return mean(loss) if count is None else sum(loss) / count
-    raise ValueError(f"received reduction={reduction!r}; it can be 'mean', 'sum' or 'none'")
+    return mean(loss) if count is None else sum(loss) / count
+
+
+def _check_reduction(reduction):
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"received reduction={reduction!r}; it can be 'mean', 'sum' or 'none'")
 
 
 def _alike(who, input, target):
@@ -83,14 +90,22 @@ def huber_loss(input, target, reduction: str = "mean", delta: float = 1.0):
     scratch=True,
     constant=("target", "weight"),
     formula=r"-w_t \ln \operatorname{softmax}(x)_t",
-    flops=14,
+    flops=lambda logits, *rest, out, **how: 14 * math.prod(logits),
 )
-def cross_entropy_items(k, logits, target, weight=None, *, ignore_index, label_smoothing):
-    return k.cross_entropy(logits, target, weight, ignore_index, label_smoothing)
+def cross_entropy_items(k, logits, target, weight=None, *, with_gradient, **how):
+    """The loss of each item, or of all by `reduction`; the scratch is [the gradient of the logits], or nothing.
+
+    with_gradient: write the gradient for an incoming one of 1 while the logits are at hand. Without a reduction each
+    item has an incoming one of its own, and in float16 the share 1 / N could vanish before a loss scale multiplies it:
+    then the gradient is computed later, from the logits.
+    """
+    ahead = with_gradient and how["reduction"] != "none" and logits.dtype != np.float16
+    loss, gradient = k.cross_entropy(logits, target, weight, **how, with_gradient=ahead)
+    return loss, [gradient] if ahead else []
 
 
 @cross_entropy_items.vjp("logits", formula=r"w_t\,\bar o\,(\operatorname{softmax}(x) - \operatorname{onehot}(t))")
-def cross_entropy_items_dlogits(g, logits, target, weight, *, ignore_index, label_smoothing):
+def cross_entropy_items_dlogits(g, logits, target, weight, *, ignore_index, label_smoothing, reduction, **_):
     probability = exp(log_softmax(logits, 1))
     k = for_array(target)
     classes = k.arange(logits.shape[1]).reshape(1, -1, *(1,) * (logits.ndim - 2))
@@ -98,16 +113,21 @@ def cross_entropy_items_dlogits(g, logits, target, weight, *, ignore_index, labe
     hit = k.expand_dims(target, 1) == classes
     share = k.ones(logits.shape[1], logits.dtype) if weight is None else weight
     share = share.reshape(classes.shape)
+    if reduction == "mean":
+        g = g / (hit * share * counted).sum(dtype=logits.dtype)
     smooth = logits.dtype.type(label_smoothing)
     wanted = (hit * share * (1 - smooth) + share * (smooth / logits.shape[1])) * counted
     wanted = wanted.astype(logits.dtype)
     total = wanted.sum(axis=1, keepdims=True)
-    return where(counted, unsqueeze(g, 1) * (probability * total - wanted), 0)
+    slope = unsqueeze(g, 1) if reduction == "none" else g
+    return where(counted, slope * (probability * total - wanted), 0)
 
 
 @cross_entropy_items.fused_vjp("logits")
-def cross_entropy_items_fused(k, g, target, weight, scratch, *, ignore_index, label_smoothing):
-    return k.cross_entropy_backward(g, scratch, target, weight, ignore_index, label_smoothing)
+def cross_entropy_items_fused(k, g, logits, target, weight, scratch, *, with_gradient, **how):
+    if scratch:  # the first backward pass takes the gradient away, and may change it; a second computes its own
+        return k.multiply_(scratch.pop(), g).astype(logits.dtype, copy=False)
+    return k.cross_entropy_backward(g, logits, target, weight, **how)
 
 
 def _classes_first(who, input):
@@ -138,12 +158,20 @@ def cross_entropy(
     weight = _class_weight("cross_entropy", weight, scores)
     if is_floating(target.dtype):
         return _cross_entropy_soft(input, scores, target, weight, reduction, label_smoothing)
-    target = _class_target("cross_entropy", input, scores, target, ignore_index)
+    _check_reduction(reduction)
+    target = _class_target("cross_entropy", input, scores, target)
+    if scores.device != "cpu":  # on the CPU the kernel looks
+        _check_classes("cross_entropy", input, scores, target, ignore_index)
     loss = cross_entropy_items(
-        scores, target, weight, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing)
+        scores,
+        target,
+        weight,
+        ignore_index=int(ignore_index),
+        label_smoothing=float(label_smoothing),
+        reduction=reduction,
+        with_gradient=scores._live and state.get().record,
     )
-    loss = reshape(loss, ()) if input.ndim == 1 and reduction == "none" else loss
-    return _reduced(loss, reduction, _weight_of(target.array, weight, ignore_index, scores.dtype))
+    return reshape(loss, ()) if input.ndim == 1 and reduction == "none" else loss
 
 
 def _class_weight(who, weight, scores):
@@ -157,7 +185,7 @@ def _class_weight(who, weight, scores):
     return weight.detach().to(scores.dtype)
 
 
-def _class_target(who, input, scores, target, ignore_index):
+def _class_target(who, input, scores, target):
     wanted = scores.shape[:1] + scores.shape[2:]
     if target.shape != (wanted if input.ndim > 1 else ()):
         raise ValueError(
@@ -166,7 +194,11 @@ def _class_target(who, input, scores, target, ignore_index):
         )
     if target.dtype.kind == "b":
         raise TypeError(f"{who}: received a bool target; class numbers are integers; convert it with .long()")
-    array = target.array.reshape(wanted)
+    return target if target.shape == wanted else result(target.array.reshape(wanted))
+
+
+def _check_classes(who, input, scores, target, ignore_index):
+    array = target.array
     known = array[array != ignore_index] if may_look(array) else array[:0]
     if known.size and (known.min() < 0 or known.max() >= scores.shape[1]):
         worst = int(known.min()) if known.min() < 0 else int(known.max())
@@ -175,7 +207,6 @@ def _class_target(who, input, scores, target, ignore_index):
             f"{input.shape}; "
             f"classes go from 0 to {scores.shape[1] - 1}"
         )
-    return result(array)
 
 
 def _weight_of(target, weight, ignore_index, dtype):
@@ -218,7 +249,8 @@ def nll_loss(input, target, weight=None, ignore_index: int = -100, reduction: st
     target = operand(target)
     scores = _classes_first("nll_loss", input)
     weight = _class_weight("nll_loss", weight, scores)
-    target = _class_target("nll_loss", input, scores, target, ignore_index)
+    target = _class_target("nll_loss", input, scores, target)
+    _check_classes("nll_loss", input, scores, target, ignore_index)
     counted = target.array != ignore_index
     place = np.where(counted, target.array, 0)
     loss = -reshape(gather(scores, 1, result(np.expand_dims(place, 1))), place.shape)

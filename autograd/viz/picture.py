@@ -1,68 +1,87 @@
-"""`draw`: a recorded graph as a picture, in DOT, SVG, PNG or PDF."""
+"""`draw`: a program as a picture, in DOT, Mermaid, SVG, PNG or PDF."""
 
 from __future__ import annotations
 
-import functools
+import gc
 import os
 import shutil
+import sys
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
-from ..backward import reachable
+from ..graph import Node, user_frame
 from ..tensor import Tensor
+from .dot import dot
+from .mermaid import mermaid
+from .outline import Outline
+from .program import Program, steps_to
+from .sketch import Sketch, sketch
 
-_STYLE = {
-    "leaf": {"shape": "box", "style": "filled,rounded", "fillcolor": "#dbeafe", "color": "#1d4ed8"},
-    "constant": {"shape": "box", "style": "filled,rounded", "fillcolor": "#f1f5f9", "color": "#94a3b8"},
-    "operation": {"shape": "box", "style": "filled", "fillcolor": "#fef9c3", "color": "#a16207"},
-    "result": {"shape": "box", "style": "filled,bold", "fillcolor": "#dcfce7", "color": "#15803d"},
-}
+MODES = ("forward", "backward", "both")
+SHOW = ("values", "grads", "saved", "cost")
+RENDERED = ("svg", "png", "pdf")
+INSTALL = "install the extra: pip install 'chainrule[viz]'"
 
 
 class Picture:
-    """A drawn graph: `source` is its DOT text; `save` writes it as .dot, .svg, .png or .pdf; notebooks show it.
+    """What was drawn: `source` is its DOT text, `mermaid` its Mermaid text; `save` writes a file; notebooks show it.
 
     >>> picture = cr.viz.draw(cr.ones(2, requires_grad=True) * 3)
     >>> picture.source.startswith("digraph chainrule {")
     True
     """
 
-    def __init__(self, graph):
-        self._graph = graph
+    def __init__(self, sketch: Sketch | Outline, write):
+        self.sketch, self._write = sketch, write
 
-    @property
+    @cached_property
     def source(self) -> str:
-        """The graph in the DOT language."""
-        return self._graph.source
+        """The picture in the DOT language."""
+        return self._write()
+
+    @cached_property
+    def mermaid(self) -> str:
+        """The picture in the Mermaid language."""
+        return mermaid(self.sketch) if isinstance(self.sketch, Sketch) else self.sketch.mermaid()
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as SVG, to stand by itself or inside a page."""
+        return render(self.source, "svg").decode()
 
     def save(self, path) -> Path:
         """Write the picture in the format that the name's ending says, and return the path.
 
-        Rendered by pygraphviz's own engine, else by a `dot` on PATH.
+        Rendered by pygraphviz's own engine, else by a `dot` on PATH; .dot and .mmd (Mermaid) need neither.
 
         Errors: ValueError for another ending, RuntimeError naming what to install where there is no engine.
         """
         path = Path(path)
         kind = path.suffix.lstrip(".").lower()
-        if kind not in ("dot", "gv", "svg", "png", "pdf"):
-            raise ValueError(f"save: received the name {path.name!r}; it must end in .dot, .svg, .png or .pdf")
+        if kind not in (*RENDERED, "dot", "gv", "mmd"):
+            raise ValueError(f"save: received the name {path.name!r}; it must end in .svg, .png, .pdf, .dot or .mmd")
+        text = self.mermaid if kind == "mmd" else self.source
         part = path.with_name(path.name + ".part")
-        if kind in ("dot", "gv"):
-            with part.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(self._graph)
-        else:
-            part.write_bytes(render(self.source, kind))
+        part.write_bytes(render(text, kind) if kind in RENDERED else text.encode())
         os.replace(part, path)
         return path
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         try:
-            return {"image/svg+xml": render(self.source, "svg").decode()}
-        except RuntimeError:
-            return {"text/plain": self.source}
+            return {"image/svg+xml": self.svg, "text/plain": repr(self)}
+        except RuntimeError as missing:
+            return {"text/plain": f"{missing}\n\n{self.source}\n{self.mermaid}"}
+
+    def __repr__(self):
+        return f"<picture of {self.sketch.about}: {len(self.sketch.boxes)} boxes>"
 
 
 def render(source: str, kind: str) -> bytes:
-    """DOT text as the bytes of an SVG, PNG or PDF."""
+    """DOT text as the bytes of an SVG, PNG or PDF.
+
+    Errors: RuntimeError naming what to install where there is no layout engine, or with what the engine said.
+    """
     try:
         import pygraphviz
     except ImportError:
@@ -70,96 +89,90 @@ def render(source: str, kind: str) -> bytes:
     if pygraphviz is not None:
         return pygraphviz.AGraph(string=source).draw(format=kind, prog="dot")
     if shutil.which("dot"):
-        return _graphviz().Source(source).pipe(format=kind)
+        import graphviz
+
+        try:
+            return graphviz.Source(source).pipe(format=kind)
+        except graphviz.CalledProcessError as error:
+            raise RuntimeError(f"dot could not draw the picture as {kind.upper()}: {error}") from error
     raise RuntimeError(
-        f"a {kind.upper()} needs Graphviz's layout engine, and none was found; "
-        "install the extra: pip install 'chainrule[viz]' (or save as .dot)"
+        f"{kind.upper()} pictures need Graphviz's layout engine, and none was found; {INSTALL} "
+        "(or save as .dot or .mmd, the same picture as DOT and Mermaid text)"
     )
 
 
-def _graphviz():
-    try:
-        import graphviz
-    except ImportError:
-        raise ImportError(
-            "drawing needs the graphviz package; install the extra: pip install 'chainrule[viz]'"
-        ) from None
-    return graphviz
+def draw(
+    t,
+    *,
+    mode: str = "forward",
+    depth: int | None = None,
+    expand=None,
+    show=("values", "grads"),
+    fold: bool | None = None,
+    views: bool = True,
+    names: dict | None = None,
+    failed=None,
+    note: str = "",
+) -> Picture:
+    """What computed `t` (a tensor, several, a graph node, a `Program`) as a picture; of a module, its parts.
 
+    Boxes with a coloured head are values: parameters blue, inputs green, constants grey, results violet; they hold
+    name, shape, dtype, value and gradient (hollow where it is not computed yet). Round boxes are operations. A module
+    is a frame, or a box if it is closed.
 
-def draw(output, names: dict | None = None) -> Picture:
-    """The graph that computed `output` (tensors): leaves blue, kept constants grey, operations yellow, results green.
+    mode: "forward" draws the way of the data; "backward" the way of the gradients, which are computed for the picture
+    without changing any `.grad`; "both" both.
+    depth: how many levels of modules are opened, 0 for none; as many as stay readable if left out. Without modules, the
+    steps of one expression or source line are what is opened or closed.
+    expand: `expand(block)` opens a block (True), closes it (False) or leaves it to `depth` (None); a block has `path`,
+    `title`, `kind` (the class), `level` and `steps`.
+    show: which of "values", "grads", "saved" (what each operation keeps for backward) and "cost" (FLOPs and bytes).
+    fold: draw what repeats once, as "× 12", and recurrent nets rolled up with a loop; left out: where there is no room.
+    views: draw operations that only change the shape (reshape, permute, expand).
+    names: {name: tensor} and {name: module} for what the caller's variables do not name.
+    failed: a step or node to be drawn in red; note: a line below the picture.
 
-    Edges point the way the data flowed; operations carry their module path, all boxes their shapes. `names` maps names
-    to leaf tensors (e.g. `dict(model.named_parameters())`); others are called what the operation calls that input.
-    Constants appear where backward needs their values.
-
-    Errors: ImportError naming the extra where graphviz is missing; TypeError for what is no tensor.
+    Errors: TypeError for what is no tensor, ValueError for a mode or a thing to show that does not exist, ImportError
+    where the graphviz package is missing, RuntimeError where backward was asked for and the graph was released.
 
     >>> w = cr.tensor([1.0, 2.0], requires_grad=True)
-    >>> "multiply" in cr.viz.draw((w * 3).sum(), names={"w": w}).source
-    True
+    >>> loss = (w * 3).sum()
+    >>> cr.viz.draw(loss)
+    <picture of 2 operations: 6 boxes>
     """
-    outputs = output if isinstance(output, (list, tuple)) else [output]
-    for one in outputs:
-        if not isinstance(one, Tensor):
-            raise TypeError(f"draw: received {type(one).__name__}; pass the tensor whose graph is wanted")
-    graph = _graphviz().Digraph("chainrule")
-    graph.attr("graph", rankdir="TB", fontname="Helvetica", bgcolor="transparent")
-    graph.attr("node", fontname="Helvetica", fontsize="11", margin="0.12,0.06")
-    graph.attr("edge", color="#64748b")
-    graph.body.extend(_lines(outputs, {id(tensor): name for name, tensor in (names or {}).items()}))
-    return Picture(graph)
+    if mode not in MODES:
+        raise ValueError(f"draw: received mode {mode!r}; it must be {', '.join(MODES[:-1])} or {MODES[-1]}")
+    show = (show,) if isinstance(show, str) else tuple(show)
+    for one in show:
+        if one not in SHOW:
+            raise ValueError(f"draw: received show {one!r}; what can be shown is {', '.join(SHOW)}")
+    if hasattr(t, "named_children") and not isinstance(t, type):
+        outline = Outline(t, depth)
+        return Picture(outline, outline.dot)
+    for one in t if isinstance(t, (list, tuple)) else [t]:
+        if not isinstance(one, (Tensor, Program, Node)):
+            raise TypeError(f"draw: received {type(one).__name__}; pass the tensor whose graph is wanted, or a module")
+    with _no_collection():
+        program = _program(t, names, user_frame(sys._getframe(1)))
+        if mode != "forward":
+            program.walk()
+        made = sketch(program, depth, expand, fold, views, failed)
+    return Picture(made, lambda: dot(made, show, mode, note).source)
 
 
-def _lines(outputs, labels):
-    """The DOT statements of the graph's boxes and arrows, one for each line."""
-    drawn = set()
-    for node in reachable([t._edge for t in outputs if t.grad_fn is not None]):
-        shape = node.shape if node.primitive.outputs == 1 else node.shape[0][0]
-        title = f"{node.path}\n{node.name}" if node.path else node.name
-        yield f"\tn{node.seq}{_box('operation', title, shape)}"
-        for i, edge in enumerate(node.edges):
-            if isinstance(edge, Tensor):
-                key = f"t{id(edge)}"
-                if key not in drawn:
-                    drawn.add(key)
-                    yield f"\t{key}{_box('leaf', labels.get(id(edge)) or _input_name(node, i), edge.shape)}"
-            elif edge is not None:
-                key = f"n{edge[0].seq if isinstance(edge, tuple) else edge.seq}"
-            elif (constant := _constant(node, i)) is not None:
-                key = f"c{node.seq}_{i}"
-                yield f"\t{key}{_box('constant', *constant)}"
-            else:
-                continue
-            yield f"\t{key} -> n{node.seq}\n"
-    for i, one in enumerate(outputs):
-        kind = "constant" if not one.requires_grad else "leaf" if one.is_leaf else "result"
-        yield f"\tr{i}{_box(kind, labels.get(id(one), 'leaf' if kind == 'leaf' else 'result'), one.shape)}"
-        if kind == "result":
-            yield f"\tn{one.grad_fn.seq} -> r{i}\n"
+def _program(t, names, frame) -> Program:
+    if isinstance(t, Node):
+        return Program.of(steps_to(t), names, frame)
+    return t if isinstance(t, Program) else Program(t, names, frame)
 
 
-def _input_name(node, i) -> str:
-    """What the operation calls its input i, for a leaf that nobody named."""
-    inputs = node.primitive.inputs
-    return inputs[0] if node.primitive.variadic else inputs[i]
-
-
-def _constant(node, i):
-    """The title and shape of an input that needs no gradient, where the node kept it: a number, or an array."""
-    value = node.kept[0 if node.primitive.variadic else i] if node.kept is not None else None
-    value = value[i] if node.primitive.variadic and value is not None else value
-    if value is None:
-        return None
-    shape = getattr(value, "shape", ())
-    return (_input_name(node, i), shape) if shape else (f"{float(value):.4g}", ())
-
-
-@functools.lru_cache(maxsize=1024)
-def _box(kind: str, title: str, shape: tuple) -> str:
-    """The attributes of a box, in which nothing of the title is markup: no angle brackets, backslashes or entities."""
-    graphviz = _graphviz()
-    text = graphviz.escape(title.replace("&", "&amp;"))
-    label = f"{text}\n{' × '.join(map(str, shape))}" if shape else text
-    return graphviz.quoting.attr_list(label, kwargs=_STYLE[kind]) + "\n"
+@contextmanager
+def _no_collection():
+    """Without garbage collections, which would look through a large program over and over while it grows."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

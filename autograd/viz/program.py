@@ -21,8 +21,9 @@ from ..graph import Node, SideTable, user_frame, writes
 from ..tensor import Tensor, is_number
 from ..watch import watching
 from .snapshot import WHOLE, Snapshot, number
-from .source import Place, place_of
+from .source import Place, operand, place_of
 
+MANY = 50_000  # nodes from which on no value is computed again
 numbers = itertools.count(1).__next__
 recorded = SideTable()  # node: its Step, of what ran under `record`
 
@@ -200,8 +201,17 @@ class Program:
         for one in outputs:
             if not isinstance(one, Tensor):
                 raise TypeError(f"received {type(one).__name__}; pass the tensor whose graph is wanted, e.g. the loss")
-        self.outputs = outputs
-        self.steps, self.results = _read(outputs)
+        self._set(outputs, *read(outputs), names, frame or user_frame(sys._getframe(1)))
+
+    @classmethod
+    def of(cls, steps, names=None, frame=None) -> Program:
+        """The program of `steps` that were recorded, whatever they led to."""
+        program = cls.__new__(cls)
+        program._set([], list(steps), [], names, frame or user_frame(sys._getframe(1)))
+        return program
+
+    def _set(self, outputs, steps, results, names, frame) -> None:
+        self.outputs, self.steps, self.results = outputs, steps, results
         self.values: list[Value] = []  # in order of making
         self.users: dict[Value, list[tuple[Step, int]]] = {}
         for value in self.results:
@@ -217,7 +227,7 @@ class Program:
         self.call_of: dict[Step, Call] = {}
         self.root = self._tree()
         self._names: dict[Value, str] = {}
-        self._name_all(names or {}, frame or user_frame(sys._getframe(1)))
+        self._name_all(names or {}, frame)
 
     def _meet(self, value) -> None:
         if value not in self.users:
@@ -267,8 +277,9 @@ class Program:
                     self._names[value] = text
                 self._names.setdefault(value, text)
         for value in self.values:
-            if value.given:
-                self._names.setdefault(value, value.given)
+            given = value.given or (value.cut_at.name if value.cut_at else "")
+            if given:
+                self._names.setdefault(value, given)
 
     def _calls(self) -> Iterable[Call]:
         waiting = [self.root]
@@ -337,29 +348,38 @@ def _moment(value) -> tuple:
 # ---- reading a graph -------------------------------------------------------------------------------------------------
 
 
-def _read(outputs) -> tuple[list[Step], list[Value]]:
+def read(outputs) -> tuple[list[Step], list[Value]]:
     """The steps that led to `outputs`, oldest first, and the outputs' values."""
-    steps: dict[Node, Step] = {}
-    leaves: dict[int, Value] = {}
-    arrays: dict[Value, object] = {}  # what is known of the values while steps are computed again
-    nodes = reachable([t._edge for t in outputs if t.grad_fn is not None])
-    known = {}
-    for t in outputs:
-        if t.grad_fn is not None:
-            known[t._edge] = t.array
-    for node in nodes:
-        seen = recorded.get(node)
-        step = steps[node] = seen[0] if seen else _step(node, steps, leaves, arrays)
-        if not seen:
-            _fill(step, node, known, arrays)
-        for value in step.inputs:
-            if value is not None and value.leaf is not None:
-                leaves.setdefault(id(value.leaf), value)
+    known = {t._edge: t.array for t in outputs if t.grad_fn is not None}
+    steps, leaves = _read(list(known), known)
     results = [_value_of(t, steps, leaves) for t in outputs]
     for value in leaves.values():
         if value.leaf._grad is not None and value.gradient is None:
             value.gradient = Snapshot(value.leaf._grad.array)
     return _with_history(steps.values(), results), results
+
+
+def steps_to(node) -> list[Step]:
+    """The steps that led to a node of the graph, oldest first."""
+    return _with_history(_read([node], {})[0].values(), [])
+
+
+def _read(edges, known) -> tuple[dict, dict]:
+    """{node: Step} of what led to the edges, some with `known` arrays, and {id: Value} of the leaves."""
+    steps: dict[Node, Step] = {}
+    leaves: dict[int, Value] = {}
+    arrays: dict[Value, object] = {}  # what is known of the values while steps are computed again
+    nodes = reachable(edges)
+    again = len(nodes) <= MANY
+    for node in nodes:
+        seen = recorded.get(node)
+        step = steps[node] = seen[0] if seen else _step(node, steps, leaves, arrays)
+        if not seen:
+            _fill(step, node, known, arrays, again)
+        for value in step.inputs:
+            if value is not None and value.leaf is not None:
+                leaves.setdefault(id(value.leaf), value)
+    return steps, leaves
 
 
 def _with_history(steps, results) -> list[Step]:
@@ -387,7 +407,8 @@ def _step(node, steps, leaves, arrays) -> Step:
         if edge is None:
             slot = kept[0] if primitive.variadic and kept else kept
             array = slot[i] if slot and i < len(slot) else None
-            inputs.append(constant(array) if array is not None else Value() if i < needed else None)
+            array = literal(node, i) if array is None and i < needed else array
+            inputs.append(constant(array) if array is not None else unkept(node, i) if i < needed else None)
             if array is not None:
                 arrays[inputs[-1]] = array
         elif isinstance(edge, Tensor):
@@ -396,6 +417,10 @@ def _step(node, steps, leaves, arrays) -> Step:
                 arrays[inputs[-1]] = edge.array
         else:
             inputs.append(_result_of(steps, edge))
+    dtype = next((x.dtype for x in inputs if x is not None and x.live), None)
+    for value in inputs:
+        if type(arrays.get(value)) in (int, float):  # a literal has the dtype of what it is added to
+            arrays[value] = np.asarray(arrays[value], dtype)
     return Step(node.seq, primitive, node.params, tuple(inputs), node.scope, place_of(node), node)
 
 
@@ -406,6 +431,20 @@ def constant(array) -> Value:
     return Value(data.shape, data.dtype, data, given=given).at(array)
 
 
+def unkept(node, i) -> Value:
+    """The value of a constant that backward does not need: the source line may say its name."""
+    return Value(given=operand(place_of(node), i))
+
+
+def literal(node, i) -> float | int | None:
+    """The number that the source line has as input i, if it has one."""
+    text = operand(place_of(node), i)
+    try:
+        return float(text) if "." in text or "e" in text else int(text)
+    except ValueError:
+        return None
+
+
 def leaf_value(tensor, leaves) -> Value:
     """The value of a leaf that requires grad, one for each leaf."""
     if id(tensor) not in leaves:
@@ -413,14 +452,14 @@ def leaf_value(tensor, leaves) -> Value:
     return leaves[id(tensor)]
 
 
-def _fill(step, node, known, arrays) -> None:
+def _fill(step, node, known, arrays, again) -> None:
     """Give the step its results, with the arrays that the node kept, the user holds, or a cheap second run gives."""
     single = node.primitive.outputs == 1
     specs = [(node.shape, None)] if single else node.shape
     kept = node.kept[len(node.primitive.inputs)] if node.kept and not node.primitive.variadic else None
     outs = (kept,) if single else kept if isinstance(kept, tuple) else (None,) * len(specs)
     outs = [known.get(node if single else (node, i), out) for i, out in enumerate(outs)]
-    if any(out is None for out in outs) and sum(int(np.prod(shape)) for shape, _ in specs) <= WHOLE:
+    if again and any(out is None for out in outs) and sum(int(np.prod(shape)) for shape, _ in specs) <= WHOLE:
         outs = _again(step, arrays) or outs
     dtype = next((x.dtype for x in step.inputs if x is not None and x.dtype is not None), None)
     for i, ((shape, own), out) in enumerate(zip(specs, outs, strict=True)):

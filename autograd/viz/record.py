@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import sys
 
+from ..backward import reachable
 from ..graph import next_seq, user_frame, writes
 from ..primitive import as_ndarray
 from ..state import state
 from ..tensor import Tensor
 from ..watch import Watch, watching
-from .program import Gift, Pulse, Step, Value, constant, recorded
+from .program import Gift, Pulse, Step, Value, constant, read, recorded
 from .snapshot import Snapshot
 from .source import located
+
+
+class Pass:
+    """A backward pass: its `place`, the `outputs` it began at, whether it `failed`, and `at` which step."""
+
+    def __init__(self, place, outputs):
+        self.place, self.outputs, self.at, self.failed = place, outputs, None, False
 
 
 class Recorder(Watch):
@@ -20,9 +28,11 @@ class Recorder(Watch):
     def __init__(self, values=(), composed=False):
         self.composed = composed
         self.steps: list[Step] = []
+        self._own: set[Step] = set()
         self.cuts: list[Value] = []  # what left the graph by detach, argmax …
         self.failed: tuple | None = None  # (primitive, arrays, place) of an operation that began and never ended
-        self._by_array: dict = {}  # (id of an array, its version): (the array, Value)
+        self.passes: list[Pass] = []  # the backward passes
+        self._by_array: dict = {}  # (id of an array, its version, whether as a leaf): (the array, Value)
         self._leaves = {id(value.leaf): value for value in values if value.leaf is not None}
         self._walking = None
 
@@ -37,14 +47,16 @@ class Recorder(Watch):
             return
         _, inputs, _, place = self.failed
         self.failed = None
-        edges = node.edges if node is not None else (None,) * len(arrays)
-        given = tuple(self._value(*three) for three in zip(arrays, edges, _padded(inputs, len(arrays)), strict=False))
+        inputs = _padded(inputs, len(arrays))
+        edges = node.edges if node is not None else [_edge(x, a) for x, a in zip(inputs, arrays, strict=False)]
+        given = tuple(self._value(*three) for three in zip(arrays, edges, inputs, strict=False))
         scope = state.get().scope if node is None else node.scope
         step = Step(next_seq() if node is None else node.seq, primitive, None, given, scope, place, node)
         step.params = {} if node is None else node.params or {}
         outs = out if isinstance(out, tuple) else (out,)
         step.results = tuple(self._result(step, i, as_ndarray(o)) for i, o in enumerate(outs))
         self.steps.append(step)
+        self._own.add(step)
         if node is not None:
             recorded.add(node, step)
 
@@ -53,8 +65,8 @@ class Recorder(Watch):
         self._remember(array, value)
         return value
 
-    def _remember(self, array, value) -> None:
-        self._by_array[id(array), writes.version(array)] = (array, value)
+    def _remember(self, array, value, leaf=False) -> None:
+        self._by_array[id(array), writes.version(array), leaf] = (array, value)
 
     def _value(self, array, edge, given) -> Value | None:
         """The value of an input: by its edge, else by its array's identity, else met for the first time."""
@@ -65,11 +77,30 @@ class Recorder(Watch):
             made = recorded.get(node)
             if made:
                 return made[0].results[i]
-        known = self._by_array.get((id(array), writes.version(array)))
+        leaf = isinstance(edge, Tensor)  # what was detached of it is another value in the same array
+        known = self._by_array.get((id(array), writes.version(array), leaf))
         if known is None:
             known = (array, self._new(array, edge, given))
-            self._remember(*known)
+            self._remember(*known, leaf)
         return known[1]
+
+    def value(self, x) -> Value | None:
+        """The value that a tensor or array is, met now if not before."""
+        if isinstance(x, Tensor):
+            return self._value(x.array, _edge(x, x.array), x)
+        return self._value(x, None, x)
+
+    def value_of(self, tensor) -> Value | None:
+        """The value that `tensor` is, None if the recording has not met it."""
+        node = tensor.grad_fn
+        if node is not None and tensor._live:
+            step = self._step(node)
+            known = step is not None and step in self._own
+            return step.results[tensor._edge[1] if type(tensor._edge) is tuple else 0] if known else None
+        if id(tensor) in self._leaves:
+            return self._leaves[id(tensor)]
+        known = self._by_array.get((id(tensor.array), writes.version(tensor.array), False))
+        return known[1] if known else None
 
     def _new(self, array, edge, given) -> Value:
         if isinstance(edge, Tensor):
@@ -85,7 +116,7 @@ class Recorder(Watch):
     def left(self, tensor, how, out=None):
         if self._walking is not None:
             return
-        origin = self._value(tensor.array, tensor._edge or (tensor if tensor._live else None), tensor)
+        origin = self._value(tensor.array, _edge(tensor, tensor.array), tensor)
         array = tensor.array if out is None or out is tensor.array else out
         value = Value(array.shape, array.dtype, Snapshot(array)).at(array)
         value.cut, value.cut_at, value.source = how, here(), origin
@@ -96,12 +127,30 @@ class Recorder(Watch):
     # ---- backward ----------------------------------------------------------------------------------------------------
 
     def walks(self, outputs, seeds, create_graph):
+        if self._walking is not None:  # a pass within a pass, e.g. in a hook
+            self._within += 1
+            return
         self._walking = {}  # edge: what has arrived, as an array
-        self._order = 0
+        self._order = self._within = 0
+        self._meet_earlier(outputs)
+        self.passes.append(Pass(here(), [self.value_of(t) for t in outputs]))
+
+    def _meet_earlier(self, outputs) -> None:
+        """Take in the steps that were computed before the recording began."""
+        if all(recorded.get(node) for node in reachable([t._edge for t in outputs if t.grad_fn is not None])):
+            return
+        for step in read(outputs)[0]:
+            if step.node is not None and not recorded.get(step.node):
+                recorded.add(step.node, step)
+                self.steps.append(step)
+                self._own.add(step)
+                self._leaves.update((id(x.leaf), x) for x in step.inputs if x is not None and x.leaf is not None)
+        self.steps.sort(key=lambda step: step.seq)
 
     def arrived(self, node, gradient):
         step = self._step(node)
         if step is not None:
+            self.passes[-1].at = step
             gradients = gradient if isinstance(gradient, tuple) else (gradient,)
             step.pulse = Pulse(self._order, tuple(Snapshot(_array(g)) for g in gradients))
             self._order += 1
@@ -128,6 +177,10 @@ class Recorder(Watch):
         )
 
     def walked(self, gradients):
+        if self._within:
+            self._within -= 1
+            return
+        self.passes[-1].failed = gradients is None
         for edge, gradient in (gradients or {}).items():
             value = self._leaves.get(id(edge)) if isinstance(edge, Tensor) else None
             if value is not None:
@@ -141,6 +194,11 @@ class Recorder(Watch):
 
 def _array(gradient):
     return as_ndarray(gradient.array if isinstance(gradient, Tensor) else gradient)
+
+
+def _edge(x, array):
+    """The edge of an input whose operation is not recorded, where it takes the very `array` of a live tensor."""
+    return x._edge or x if isinstance(x, Tensor) and x._live and x.array is array else None
 
 
 def _padded(inputs, n) -> tuple:
@@ -157,7 +215,8 @@ class record(watching):
     """Keep every value, gradient and source line of what is computed in the block, for pictures and explanations.
 
     Small arrays are kept whole, of larger ones figures. Also operations that no graph records are kept (those of
-    constants, under `no_grad`, after `detach`), so that `why` can name them. Costs time and memory in the block only.
+    constants, under `no_grad`, after `detach`), so that `why` can name them. Costs time in the block only, and memory
+    as long as the recording lives; the last one lives until the next begins.
 
     fused: keep kernels for several operations (a whole LSTM, a convolution with its activation) as the one step that
     they are; without it they run as the single operations that they stand for.
@@ -169,8 +228,14 @@ class record(watching):
     (['multiply'], 3.0)
     """
 
+    last: Recorder | None = None  # what `why` asks where no other recording is named
+
     def __init__(self, fused: bool = False):
         super().__init__(Recorder(composed=not fused))
+
+    def __enter__(self):
+        record.last = self.watch
+        return super().__enter__()
 
     def _again(self):
         return record(not self.watch.composed)

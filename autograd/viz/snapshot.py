@@ -68,6 +68,8 @@ class Snapshot:
         if not self.size:
             return "empty"
         odd = "".join(f", {count} {name}" for name, count in (("NaN", self.nans), ("Inf", self.infs)) if count)
+        if self.min == self.max:
+            return f"all {number(self.min)}{odd}"
         return f"{number(self.min)} … {number(self.max)}{odd}"
 
 

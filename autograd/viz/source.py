@@ -69,3 +69,22 @@ def _targets(file, size) -> dict:
 
 def _target(file, span) -> str:
     return _targets(file, len(linecache.getlines(file))).get(span, "")
+
+
+def operand(place, i: int) -> str:
+    """The source of operand i of a sum, product …, where that is a name or a number; '' if it is not.
+
+    >>> from chainrule.autograd.viz.source import Place, operand
+    >>> operand(Place("", 1, "f", "", "(a + b) - 2", ""), 1)
+    '2'
+    """
+    try:
+        tree = ast.parse(place.expression, mode="eval").body
+    except (SyntaxError, ValueError):
+        return ""
+    if not isinstance(tree, ast.BinOp) or i > 1:
+        return ""
+    sides = [tree.left, tree.right]
+    numbers = [isinstance(side, ast.Constant) and isinstance(side.value, (int, float)) for side in sides]
+    chosen = sides[numbers.index(True)] if any(numbers) else sides[i]  # a number comes second where operands commute
+    return ast.unparse(chosen) if isinstance(chosen, (ast.Constant, ast.Name, ast.Attribute)) else ""

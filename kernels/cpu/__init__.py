@@ -4,9 +4,10 @@ import numpy
 
 from . import memory, workers
 from .activations import relu_backward, sigmoid_backward, tanh_backward
-from .convolution import conv2d, conv2d_input, conv2d_weight
+from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
+from .epilogue import act_backward, act_pool_backward
 from .indexing import add_at, index_add, scatter_add
-from .matmul import add_product, affine, matmul
+from .matmul import add_product, affine, affine_act, matmul
 from .memory import memory_held
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_
@@ -31,6 +32,7 @@ from .softmax import (
     log_softmax,
     log_softmax_backward,
     logsumexp,
+    multiply_,
     softmax,
     softmax_backward,
 )

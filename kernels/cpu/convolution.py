@@ -11,6 +11,7 @@ import numpy as np
 
 from ..geometry import conv_output_size
 from . import direct, workers
+from .epilogue import Epilogue, Plain
 from .jit import jit
 from .layout import floats, half_by_single
 from .scratch import scratch
@@ -24,21 +25,58 @@ def conv2d(x, w, b, *, stride, padding, dilation, groups):
     """Cross-correlation of x with w, plus b (O,) or None."""
     x, w, b = floats(x, w, b)
     plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
-    if plan.direct:
-        return direct.forward(plan, x, w, b)
     out = np.empty((plan.n, plan.o, *plan.out_size), x.dtype)
-    kernels, images = plan.kernels(w), plan.grouped(out)
-    bias = None if b is None else b.reshape(groups, -1, 1)
+    if plan.direct:
+        direct.forward(plan, x, w, b, Plain(out))
+        return out
+    product = _product(plan, x, w, b)
+    workers.run(lambda start, stop: product(start, stop, out), plan.items, grain=plan.grain)
+    return out
 
-    def task(start, stop):
+
+def _product(plan, x, w, b):
+    """What writes the items start..stop of the result into images (N, O, oh, ow), of which `first` is the first."""
+    kernels, bias = plan.kernels(w), None if b is None else b.reshape(plan.groups, -1, 1)
+
+    def product(start, stop, out, first=0):
+        images = plan.grouped(out)
         for piece in plan.pieces(start, stop):
-            result = images[piece.part]
+            result = images[piece.first - first : piece.last - first, ..., piece.part[2]]
             np.matmul(kernels, plan.columns(x, piece), out=result)
             if bias is not None:
                 result += bias
 
-    workers.run(task, plan.items, grain=plan.grain)
-    return out
+    return product
+
+
+@half_by_single
+def conv2d_act_pool(x, w, b, *, stride, padding, dilation, groups, activation, pool):
+    """`conv2d`, then "relu", "tanh" or "sigmoid", then pool ("max" | "avg", kh, kw) over windows side by side, or None.
+
+    Gives (out, what `act_pool_backward` needs beside it).
+    """
+    x, w, b = floats(x, w, b)
+    plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    results = Epilogue((plan.n, plan.o, *plan.out_size), x.dtype, activation, pool)
+    if plan.direct:
+        direct.forward(plan, x, w, b, results)
+        return results.out, results.saved
+    product, every = _product(plan, x, w, b), slice(0, plan.n)
+    if plan.n < workers.get_num_threads():  # the workers share the rows of an image
+        room = results.room(every)
+        workers.run(lambda start, stop: product(start, stop, room), plan.items, grain=plan.grain)
+        results.finish(every, room)
+        return results.out, results.saved
+
+    def task(start, stop):
+        for first in range(start, stop, plan.images):
+            images = slice(first, min(first + plan.images, stop))
+            room = results.room(images)
+            product(images.start * plan.blocks, images.stop * plan.blocks, room, first)
+            results.finish(images, room)
+
+    workers.run(task, plan.n, grain=-(-plan.grain // plan.blocks))
+    return results.out, results.saved
 
 
 @half_by_single

@@ -16,6 +16,7 @@ from .scratch import scratch
 
 _CHUNK = 1024  # places at a time: two sums and what they read stay in the first cache
 _PIECE_BYTES = 1 << 20  # of padded images
+_ROOM_BYTES = 1 << 20  # of results, which are finished while they are in cache; with a quarter of it the calls show
 _GRAIN = 400_000  # FLOPs that outlast handing a slice to a worker
 
 
@@ -31,22 +32,25 @@ def suits(plan):
     return few and dense and plan.groups == 1 and tuple(plan.stride) == (1, 1) and plan.kernel != [1, 1]
 
 
-def forward(plan, x, w, b):
-    """Cross-correlation of x with w, plus b or None."""
-    out = np.empty((plan.n, plan.o, *plan.out_size), x.dtype)
+def forward(plan, x, w, b, results):
+    """Cross-correlation of x with w, plus b or None, into the room that `results` gives and finishes."""
     filters, (shifts, width, length) = _filters(plan, w), _shifts(plan)
     bias = np.zeros(len(filters), x.dtype)
     if b is not None:
         bias[: plan.o] = b
-    flat = out.reshape(plan.n, plan.o, -1)
+    step = max(1, _ROOM_BYTES // (plan.o * math.prod(plan.out_size) * x.itemsize))
 
     def task(start, stop):
         sums = scratch("sums", (2, length), x.dtype)
         for images, planes in _planes(plan, x, start, stop):
-            _forward(planes, filters, shifts, bias, sums, flat[images], plan.out_size[1], width)
+            for first in range(0, len(planes), step):
+                some = planes[first : first + step]
+                part = slice(images.start + first, images.start + first + len(some))
+                room = results.room(part)
+                _forward(some, filters, shifts, bias, sums, room.reshape(*room.shape[:2], -1), plan.out_size[1], width)
+                results.finish(part, room)
 
     workers.run(task, plan.n, grain=_grain(plan))
-    return out
 
 
 def weight(plan, g, x):

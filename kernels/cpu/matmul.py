@@ -3,8 +3,9 @@
 import numpy as np
 
 from . import workers
+from .epilogue import activate
 from .jit import jit
-from .layout import compact, half_by_single
+from .layout import compact, floats, half_by_single
 
 _BLAS_ALONE = 1 << 13  # multiplications up to which OpenBLAS never starts threads, of any kind of product
 _FEW = 4  # rows whose product a loop adds in less time than BLAS makes an array of it
@@ -35,9 +36,20 @@ def _shared(a, b, work):
     if batch and batch[0] > 1:
         a, b = (np.broadcast_to(x, batch[:1] + x.shape[1:]) if x.ndim == out.ndim else x[None] for x in (a, b))
         return _run(work, batch[0], lambda i: np.matmul(_cut(a, i), _cut(b, i), out=out[i]), out)
-    if rows >= columns:
-        return _run(work, rows, lambda i: np.matmul(a[..., i, :], b, out=out[..., i, :]), out)
-    return _run(work, columns, lambda i: np.matmul(a, b[..., i], out=out[..., i]), out)
+    return _by_sides(a, b, work, out)
+
+
+def _by_sides(a, b, work, out, finish=lambda part, columns: None):
+    """a @ b into out by slices of its longer side, each handed to finish(slice of the result, its columns)."""
+
+    def of_rows(i):
+        finish(np.matmul(a[..., i, :], b, out=out[..., i, :]), slice(None))
+
+    def of_columns(i):
+        finish(np.matmul(a, b[..., i], out=out[..., i]), i)
+
+    rows, columns = out.shape[-2:]
+    return _run(work, rows, of_rows, out) if rows >= columns else _run(work, columns, of_columns, out)
 
 
 def _cut(x, part):
@@ -49,11 +61,30 @@ def _run(work, n, product, out):
     return out
 
 
+@half_by_single
 def affine(x, weight, bias):
     """x weightᵀ + bias, for a matrix x (M, K), weight (N, K) and bias (N,) or None."""
+    return _affine(x, weight, bias)
+
+
+@half_by_single
+def affine_act(x, weight, bias, *, activation):
+    """`affine`, then "relu", "tanh" or "sigmoid"."""
+    return _affine(*floats(x, weight, bias), activation)
+
+
+def _affine(x, weight, bias, activation=""):
+    def finish(part, columns):
+        if bias is not None:
+            part += bias[columns]
+        if activation:
+            activate(part, activation)
+
+    work = x.size * len(weight)
+    if work >= 2 * _WORTH_SHARING and x.shape[1] == weight.shape[1]:
+        return _by_sides(x, weight.T, work, np.empty((len(x), len(weight)), np.result_type(x, weight)), finish)
     out = matmul(x, weight.T)
-    if bias is not None:
-        out += bias
+    finish(out, slice(None))
     return out
 
 

@@ -94,7 +94,8 @@ def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_d
 
 def gradient_norm(grads):
     """sqrt(sum of all squares) of a list of arrays, added in float64: float32 (or 64), 0-d."""
-    total = sum(float(np.vdot(g, g)) for g in (np.asarray(g, np.float64) for g in grads))
+    with workers.one_blas_thread:
+        total = sum(float(np.vdot(g, g)) for g in (np.asarray(g, np.float64) for g in grads))
     return np.array(np.sqrt(total), np.float64 if any(g.dtype == np.float64 for g in grads) else np.float32)
 
 

@@ -138,40 +138,57 @@ def _halves(axis):
 
 def _window_sums(x, windows, scale):
     (x,) = floats(x)
-    rows, columns = _bounds(windows)
     planes, size = x.shape[0] * x.shape[1], scale.shape
-    out, scale = np.empty((*x.shape[:2], *size), x.dtype), scale.astype(x.dtype)
+    out = np.empty((*x.shape[:2], *size), x.dtype)
     into, x = out.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
-    halves = all(map(_halves, windows))
+    _by_planes(x.size, planes, lambda a, b: _sum_windows(x[a:b], windows, scale, into[a:b]))
+    return out
+
+
+def mean_of_tiles(x, kernel_size, out):
+    """The means of windows side by side, of planes: x (planes, H, W) -> out (planes, H // kh, W // kw)."""
+    windows = _tiles(x.shape[1:], kernel_size)
+    _sum_windows(x, windows, _scale(windows, True, None), out)
+
+
+def _sum_windows(x, windows, scale, out):
+    """The windows' sums times `scale`: x (planes, H, W) -> out (planes, oh, ow)."""
+    scale = scale.astype(x.dtype)
+    if all(map(_halves, windows)):
+        _sum_halves(x, scale, out)
+        return
+    rows, columns = _bounds(windows)
     largest = math.prod(int(np.ptp(bounds, 0).max(initial=0)) for bounds in (rows, columns))
     exact = x.dtype if largest <= _FEW else np.float64
-
-    def task(a, b):
-        if halves:
-            _sum_halves(x[a:b], scale, into[a:b])
-        else:
-            _sum(x[a:b], rows, columns, scale, np.empty(x.shape[2], exact), into[a:b])
-
-    _by_planes(x.size, planes, task)
-    return out
+    _sum(x, rows, columns, scale, np.empty(x.shape[2], exact), out)
 
 
 def _spread(g, input_size, windows, scale):
     (g,) = floats(g)
-    rows, columns = _bounds(windows)
-    planes, scale = g.shape[0] * g.shape[1], scale.astype(g.dtype)
-    halves = all(map(_halves, windows)) and all(2 * n == size for n, size in zip(g.shape[2:], input_size, strict=True))
-    out = (np.empty if halves else np.zeros)((*g.shape[:2], *input_size), g.dtype)
-    into, g = out.reshape(planes, *input_size), g.reshape(planes, *g.shape[2:])
-
-    def task(a, b):
-        if halves:
-            _share_halves(g[a:b], scale, into[a:b])
-        else:
-            _share(g[a:b], rows, columns, scale, into[a:b])
-
-    _by_planes(out.size, planes, task)
+    out = np.empty((*g.shape[:2], *input_size), g.dtype)
+    into, g = out.reshape(-1, *input_size), g.reshape(-1, *g.shape[2:])
+    _by_planes(out.size, len(into), lambda a, b: _share_windows(g[a:b], windows, scale, into[a:b]))
     return out
+
+
+def share_over_tiles(g, kernel_size, out):
+    """The adjoint of `mean_of_tiles`, of planes: g (planes, H // kh, W // kw) -> out (planes, H, W)."""
+    windows = _tiles(out.shape[1:], kernel_size)
+    _share_windows(g, windows, _scale(windows, True, None), out)
+
+
+def _tiles(size, kernel_size):
+    return pool_windows(size, kernel_size=kernel_size, stride=kernel_size, padding=((0, 0), (0, 0)), ceil_mode=False)
+
+
+def _share_windows(g, windows, scale, out):
+    """g times `scale` added to zeros over its windows: g (planes, oh, ow) -> out (planes, H, W)."""
+    scale = scale.astype(g.dtype)
+    if all(map(_halves, windows)) and all(2 * n == size for n, size in zip(g.shape[1:], out.shape[1:], strict=True)):
+        _share_halves(g, scale, out)
+        return
+    out[...] = 0
+    _share(g, *_bounds(windows), scale, out)
 
 
 @lru_cache

@@ -4,16 +4,18 @@ The loops see rows (m, C); other axes are moved out of the way first.
 """
 
 import math
+from functools import cache
 from math import prod
 
 import numpy as np
 
 from . import workers
-from .exponential import exp
-from .jit import jit
+from .exponential import exp, exp_single
+from .jit import inline, jit, variant
 from .layout import compact, floats, half_by_single
 
 _GRAIN = 20_000  # elements that outlast handing a slice to a worker
+_ONE = np.ones(1)
 
 
 @half_by_single
@@ -29,7 +31,7 @@ def logsumexp(x, axis, keepdims=False):
 @half_by_single
 def softmax(x, axis):
     """exp(x) / sum exp(x) along axis."""
-    return _along(axis, lambda x, out: _softmax(x, _tops(x), out), x)
+    return _along(axis, _softmax, x)
 
 
 @half_by_single
@@ -41,7 +43,7 @@ def softmax_backward(g, out, axis):
 @half_by_single
 def log_softmax(x, axis):
     """x - log sum exp(x) along axis."""
-    return _along(axis, lambda x, out: _log_softmax(x, _tops(x), out), x)
+    return _along(axis, _log_softmax, x)
 
 
 @half_by_single
@@ -51,31 +53,65 @@ def log_softmax_backward(g, out, axis):
 
 
 @half_by_single
-def cross_entropy(logits, target, weight, ignore_index, label_smoothing):
-    """-log softmax(logits)[target] of each item, weighted and smoothed: (loss_per_item, log_probabilities).
+def cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction="none", with_gradient=False):
+    """-log softmax(logits)[target] of each item, weighted and smoothed: (loss, its gradient if asked for, else None).
 
-    logits (N, C, *d), target (N, *d) integers, weight (C,) or None.  With p = log_softmax(logits), w the weight of a
-    class and e the smoothing: loss = -(1 - e) w[t] p[t] - e / C sum_c w[c] p[c], and 0 at ignored items.
+    logits (N, C, *d), target (N, *d) integers, weight (C,) or None. With p = log_softmax(logits), w the weight of a
+    class and e the smoothing: loss = -(1 - e) w[t] p[t] - e / C sum_c w[c] p[c], and 0 at ignored items; reduction
+    "sum" adds the items', "mean" divides by the sum of w[t] over those that count. The gradient is that of the sum of
+    `loss` with respect to logits, written while a row is at hand.
     """
-    log_probabilities, classes = log_softmax(logits, 1), logits.shape[1]
-    rows, dtype = _rows(log_probabilities, 1), log_probabilities.dtype
-    target, weight = _checked(target, ignore_index, classes), _or_ones(weight, classes, dtype)
-    loss = np.empty(target.shape, dtype)
-    arrays = rows, target.reshape(-1), weight, loss.reshape(-1)
-    _cross_entropy(*arrays, ignore_index, float(label_smoothing))
-    return loss, log_probabilities
+    logits = compact(logits, None if logits.dtype.kind == "f" else np.float32)
+    share, *given = _counted(logits, target, weight, ignore_index, reduction)
+    losses = np.empty(target.shape, logits.dtype)
+    gradient = _over_rows(logits, *given, _ONE, share, losses, ignore_index, label_smoothing, with_gradient)
+    if reduction == "none":
+        return losses, gradient
+    return np.asarray(float(np.add.reduce(losses, None, np.float64)) * share, logits.dtype), gradient
 
 
 @half_by_single
-def cross_entropy_backward(g, log_probabilities, target, weight, ignore_index, label_smoothing):
-    """The adjoint of `cross_entropy` with respect to logits: g (N, *d) -> (N, C, *d)."""
-    g, log_probabilities = floats(g, log_probabilities)
-    rows, classes = _rows(log_probabilities, 1), log_probabilities.shape[1]
-    target, weight = _checked(target, ignore_index, classes), _or_ones(weight, classes, rows.dtype)
-    out, smoothing = np.empty_like(rows), float(label_smoothing)
-    arrays = g.reshape(-1), rows, target.reshape(-1), weight, out
-    _share(out, lambda a, b: _cross_entropy_backward(*arrays, ignore_index, smoothing, a, b))
-    return _unrows(out, log_probabilities.shape, 1)
+def cross_entropy_backward(g, logits, target, weight, ignore_index, label_smoothing, reduction="none"):
+    """The adjoint of `cross_entropy` with respect to logits: g (N, *d), or () if reduced -> (N, C, *d)."""
+    logits = compact(logits, None if logits.dtype.kind == "f" else np.float32)
+    share, *given = _counted(logits, target, weight, ignore_index, reduction)
+    g, losses = compact(g, np.float64).reshape(-1), np.empty(0, logits.dtype)
+    return _over_rows(logits, *given, g, share, losses, ignore_index, label_smoothing, True)
+
+
+def multiply_(x, factor):
+    """x times a number, in place; left alone where the number is 1."""
+    if factor != 1:
+        np.multiply(x, factor, out=x)
+    return x
+
+
+def _counted(logits, target, weight, ignore_index, reduction):
+    """(the share of a row's loss in the result; the target and the weight as the loops want them)"""
+    classes, target = logits.shape[1], compact(target, np.int64)
+    weight = _ones(classes, logits.dtype) if weight is None else compact(weight, logits.dtype)
+    wrong, share = _count(target.reshape(-1), weight, ignore_index)
+    if wrong >= 0:
+        raise IndexError(
+            f"target {target.flat[wrong]} is not a class of logits with {classes} classes: targets must lie in "
+            f"0..{classes - 1} or equal ignore_index={ignore_index}"
+        )
+    return share if reduction == "mean" else 1.0, target, weight
+
+
+@cache
+def _ones(classes, dtype):
+    return np.ones(classes, dtype)
+
+
+def _over_rows(logits, target, weight, slopes, share, losses, ignore_index, label_smoothing, with_gradient):
+    """The gradient, if it is wanted; the losses are filled, unless there are none."""
+    rows = _rows(logits, 1)
+    gradient = np.empty(rows.shape if with_gradient else (0, 0), rows.dtype)
+    arrays = rows, target.reshape(-1), weight, slopes, losses.reshape(-1), gradient
+    numbers, loop = (share, ignore_index, float(label_smoothing)), _cross_entropy[rows.itemsize]
+    _share(rows, lambda first, last: loop(*arrays, *numbers, first, last))
+    return _unrows(gradient, logits.shape, 1) if with_gradient else None
 
 
 def _along(axis, loop, *arrays):
@@ -83,17 +119,17 @@ def _along(axis, loop, *arrays):
     arrays = floats(*arrays)
     shape = arrays[0].shape
     rows = [_rows(x, axis) for x in arrays]
-    out = np.empty_like(rows[0])
+    out, loop = np.empty_like(rows[0]), loop[arrays[0].itemsize]
     _share(out, lambda a, b: loop(*(x[a:b] for x in rows), out[a:b]))
     return _unrows(out, shape, axis)
 
 
-def _tops(rows):
-    return rows.max(1, initial=-np.inf)
-
-
 def _share(rows, task):
-    workers.run(task, len(rows), grain=-(-_GRAIN * len(rows) // max(rows.size, 1)))
+    """task(first, last) over the rows, by one thread for each _GRAIN of elements."""
+    if rows.size < 2 * _GRAIN:
+        task(0, len(rows))
+    else:
+        workers.run(task, len(rows), grain=-(-_GRAIN * len(rows) // rows.size))
 
 
 def _rows(x, axis):
@@ -108,28 +144,56 @@ def _rows(x, axis):
 def _unrows(rows, shape, axis):
     """`_rows` undone."""
     if axis in (-1, len(shape) - 1) or not shape:
-        return rows.reshape(shape)
+        return rows if rows.shape == shape else rows.reshape(shape)
     rest = [size for i, size in enumerate(shape) if i != axis % len(shape)]
     return np.ascontiguousarray(np.moveaxis(rows.reshape(*rest, shape[axis]), -1, axis))
 
 
-def _or_ones(weight, classes, dtype):
-    return np.ones(classes, dtype) if weight is None else compact(weight, dtype)
+@inline
+def _top(row):
+    """The largest number of a row of float64 (or a NaN of the row).
+
+    Floating numbers are ordered as the integers of the same bits, once those of negative ones are turned round; and a
+    maximum of integers is vectorised, while one of floats waits for each comparison, for the sake of NaN.
+    """
+    bits, best = row.view(np.int64), np.int64(-(1 << 63))
+    for j in range(len(bits)):
+        key = bits[j] ^ ((bits[j] >> np.int64(63)) & np.int64((1 << 63) - 1))
+        best = key if key > best else best
+    return np.int64(best ^ ((best >> np.int64(63)) & np.int64((1 << 63) - 1))).view(np.float64)
 
 
-def _checked(target, ignore_index, classes):
-    wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if wrong.any():
-        raise IndexError(
-            f"target {target[wrong].flat[0]} is not a class of logits with {classes} classes: targets must lie in "
-            f"0..{classes - 1} or equal ignore_index={ignore_index}"
-        )
-    return compact(target, np.int64)
+@inline
+def _top_single(row):
+    """The same in float32."""
+    bits, best = row.view(np.int32), np.int32(-(1 << 31))
+    for j in range(len(bits)):
+        key = np.int32(bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32((1 << 31) - 1)))
+        best = key if key > best else best
+    return np.int32(best ^ ((best >> np.int32(31)) & np.int32((1 << 31) - 1))).view(np.float32)
 
 
-def _softmax_numpy(x, top, out):
+_number = np.float64
+
+
+def in_both(twin):
+    """Decorate a loop over rows: {bytes of an element: the loop in that precision}."""
+
+    def made(function):
+        names = {"exp": exp_single, "_top": _top_single, "_number": np.float32}
+        single = variant(function, f"{function.__name__}_single", **names)
+        return {4: jit(twin, reassociate=True)(single), 8: jit(twin, reassociate=True)(function)}
+
+    return made
+
+
+def _tops(x):
+    return x.max(1, initial=-np.inf, keepdims=True)
+
+
+def _softmax_numpy(x, out):
     with np.errstate(invalid="ignore", over="ignore"):
-        out[...] = x - top[:, None]
+        out[...] = x - _tops(x)
         np.exp(out, out=out)
         out /= out.sum(1, keepdims=True)
 
@@ -139,9 +203,9 @@ def _softmax_backward_numpy(g, p, out):
     out -= p * out.sum(1, keepdims=True)
 
 
-def _log_softmax_numpy(x, top, out):
+def _log_softmax_numpy(x, out):
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        out[...] = x - top[:, None]
+        out[...] = x - _tops(x)
         out -= np.log(np.exp(out).sum(1, keepdims=True))
 
 
@@ -151,41 +215,48 @@ def _log_softmax_backward_numpy(g, p, out):
     out += g
 
 
-def _cross_entropy_numpy(p, target, weight, loss, ignore_index, smoothing):
-    kept = target != ignore_index
-    safe, item = np.where(kept, target, 0), np.arange(len(target))
-    if len(weight):
-        loss[...] = -(1 - smoothing) * weight[safe] * p[item, safe]
-    if smoothing:
-        loss -= smoothing / len(weight) * (weight * p).sum(1)
-    loss[~kept] = 0
+def _count_numpy(target, weight, ignore_index):
+    counted = target != ignore_index
+    wrong = np.flatnonzero(counted & ((target < 0) | (target >= len(weight))))
+    if len(wrong):
+        return wrong[0], 0.0
+    total = float(weight[target[counted]].sum(dtype=np.float64))
+    return -1, 1 / total if total else np.inf
 
 
-def _cross_entropy_backward_numpy(g, p, target, weight, out, ignore_index, smoothing, first, last):
-    part = slice(first, last)
-    kept, item = target[part] != ignore_index, np.arange(last - first)
+def _cross_entropy_numpy(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
+    part, item = slice(first, last), np.arange(last - first)
+    kept = target[part] != ignore_index
     safe = np.where(kept, target[part], 0)
-    wanted = smoothing / len(weight) * np.broadcast_to(weight, p[part].shape)
-    wanted[item, safe] += (1 - smoothing) * weight[safe]
-    out[part] = np.exp(p[part]) * wanted.sum(1, keepdims=True) - wanted
-    out[part] *= np.where(kept, g[part], 0)[:, None]
-    out[part][~kept] = 0
+    p = np.empty_like(x[part])
+    _log_softmax_numpy(x[part], p)
+    wanted = smoothing / max(len(weight), 1) * np.broadcast_to(weight, p.shape)
+    if len(weight):
+        wanted[item, safe] += (1 - smoothing) * weight[safe]
+    with np.errstate(invalid="ignore"):
+        if len(losses):
+            losses[part] = np.where(kept, -np.where(wanted, wanted * p, 0).sum(1), 0)
+        if len(gradient):
+            slope = share * (slopes[part] if len(slopes) > 1 else slopes)
+            gradient[part] = (np.exp(p) * wanted.sum(1, keepdims=True) - wanted) * slope[:, None]
+            gradient[part][~kept] = 0
 
 
-@jit(_softmax_numpy, reassociate=True)
-def _softmax(x, top, out):
+@in_both(_softmax_numpy)
+def _softmax(x, out):
     for i in range(len(x)):
-        row, into, shift, total = x[i], out[i], np.float64(top[i]), 0.0
+        row, into, total = x[i], out[i], 0.0
+        top = _top(row)
         for j in range(len(row)):
-            e = exp(row[j] - shift)
+            e = exp(row[j] - top)
             into[j] = e
             total += e
-        scale = 1 / total
+        scale = _number(1 / total)
         for j in range(len(row)):
             into[j] = into[j] * scale
 
 
-@jit(_softmax_backward_numpy, reassociate=True)
+@in_both(_softmax_backward_numpy)
 def _softmax_backward(g, p, out):
     for i in range(len(g)):
         slope, row, into, total = g[i], p[i], out[i], 0.0
@@ -195,52 +266,73 @@ def _softmax_backward(g, p, out):
             into[j] = (slope[j] - total) * row[j]
 
 
-@jit(_log_softmax_numpy, reassociate=True)
-def _log_softmax(x, top, out):
+@in_both(_log_softmax_numpy)
+def _log_softmax(x, out):
     for i in range(len(x)):
-        row, into, shift, total = x[i], out[i], np.float64(top[i]), 0.0
+        row, into, total = x[i], out[i], 0.0
+        top = _top(row)
         for j in range(len(row)):
-            total += exp(row[j] - shift)
+            total += exp(row[j] - top)
         log_total = math.log(total)
         for j in range(len(row)):
-            into[j] = (row[j] - shift) - log_total
+            into[j] = (np.float64(row[j]) - top) - log_total
 
 
-@jit(_log_softmax_backward_numpy, reassociate=True)
+@in_both(_log_softmax_backward_numpy)
 def _log_softmax_backward(g, p, out):
     for i in range(len(g)):
         slope, row, into, total = g[i], p[i], out[i], 0.0
         for j in range(len(row)):
             total += slope[j]
         for j in range(len(row)):
-            into[j] = slope[j] - exp(np.float64(row[j])) * total
+            into[j] = slope[j] - exp(row[j]) * total
 
 
-@jit(_cross_entropy_numpy, reassociate=True)
-def _cross_entropy(p, target, weight, loss, ignore_index, smoothing):
-    for i in range(len(p)):
-        row, t, everywhere = p[i], target[i], 0.0
-        if t == ignore_index:
-            loss[i] = 0
-            continue
-        if smoothing > 0:
-            for j in range(len(row)):
-                everywhere += np.float64(weight[j]) * row[j]
-        loss[i] = -(1 - smoothing) * weight[t] * row[t] - smoothing / len(row) * everywhere
+@jit(_count_numpy)
+def _count(target, weight, ignore_index):
+    """(the place of the first target that is no class, or -1; 1 / the weight of those that count)"""
+    total = 0.0
+    for i in range(len(target)):
+        t = target[i]
+        if t != ignore_index:
+            if t < 0 or t >= len(weight):
+                return i, 0.0
+            total += weight[t]
+    return -1, 1 / total
 
 
-@jit(_cross_entropy_backward_numpy, reassociate=True)
-def _cross_entropy_backward(g, p, target, weight, out, ignore_index, smoothing, first, last):
-    every, whole = smoothing / p.shape[1], 0.0
+@in_both(_cross_entropy_numpy)
+def _cross_entropy(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
+    every, whole, room = smoothing / max(len(weight), 1), 0.0, np.empty_like(weight)
     for j in range(len(weight)):
         whole += every * weight[j]
     for i in range(first, last):
-        row, into, t, slope = p[i], out[i], target[i], np.float64(g[i])
+        row, t, total, everywhere = x[i], target[i], 0.0, 0.0
         if t == ignore_index:
-            into[:] = 0
+            if len(losses):
+                losses[i] = 0
+            if len(gradient):
+                gradient[i, :] = 0
             continue
-        on_target = slope * (1 - smoothing) * weight[t]
-        total = slope * whole + on_target
+        top, into = _top(row), gradient[i] if len(gradient) else room
         for j in range(len(row)):
-            into[j] = exp(np.float64(row[j])) * total - slope * every * weight[j]
-        into[t] -= on_target
+            e = exp(row[j] - top)
+            into[j] = e
+            total += e
+        if len(losses):
+            log_total = math.log(total)
+            if smoothing > 0:
+                for j in range(len(row)):
+                    everywhere += weight[j] * ((np.float64(row[j]) - top) - log_total)
+            own = (np.float64(row[t]) - top) - log_total
+            losses[i] = -(1 - smoothing) * weight[t] * own - every * everywhere
+        if len(gradient):
+            slope = share * slopes[i if len(slopes) > 1 else 0]
+            on_target = slope * (1 - smoothing) * weight[t]
+            scale, less = _number((slope * whole + on_target) / total), _number(slope * every)
+            for j in range(len(row)):
+                into[j] = into[j] * scale
+            if smoothing > 0:
+                for j in range(len(row)):
+                    into[j] -= less * weight[j]
+            into[t] -= on_target

@@ -24,6 +24,14 @@ def sigmoid(x):
     return _mapped(_sigmoid, x)
 
 
+def sigmoid_(x):
+    """`sigmoid` of a floating x, in place."""
+    if x.flags.c_contiguous:
+        share(_sigmoid_in_place, x, grain=_GRAIN)
+    else:
+        x[...] = sigmoid(x)
+
+
 @half_by_single
 def logsigmoid(x):
     """log(1 / (1 + exp(-x))) = min(x, 0) - log(1 + exp(-|x|))."""
@@ -82,6 +90,17 @@ def _erf(x, out):
 def _sigmoid_numpy(x, out):
     e = np.exp(-np.abs(x))
     np.divide(np.where(x >= 0, x.dtype.type(1), e), 1 + e, out=out)
+
+
+def _sigmoid_in_place_numpy(x):
+    _sigmoid_numpy(x, x)
+
+
+@jit(_sigmoid_in_place_numpy)
+def _sigmoid_in_place(x):  # of one array: a loop that finds two to be the same is not vectorised
+    for i in range(len(x)):
+        e = exp(-abs(np.float64(x[i])))
+        x[i] = (1.0 if x[i] >= 0 else e) / (1.0 + e)
 
 
 @jit(_sigmoid_numpy)

@@ -49,6 +49,12 @@ __device__ __forceinline__ T to_T(A x) { return Narrow<T>::from(x); }
   for (index_t i = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < (n); \
        i += static_cast<index_t>(gridDim.x) * blockDim.x)
 
+// The lines of all planes, over threadIdx.y and the grid, and the columns of one, over threadIdx.x.
+#define EACH_LINE(line, n)                                                                               \
+  for (index_t line = static_cast<index_t>(blockIdx.x) * blockDim.y + threadIdx.y; line < (n); \
+       line += static_cast<index_t>(gridDim.x) * blockDim.y)
+#define EACH_COLUMN(c, n) for (int c = threadIdx.x; c < (n); c += blockDim.x)
+
 // 16 bytes of elements, moved by one instruction.
 struct __align__(16) Pack {
   static constexpr int size = 16 / sizeof(T);

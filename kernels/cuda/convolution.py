@@ -14,7 +14,7 @@ import cupy
 
 from ..geometry import conv_output_size
 from ..registry import chosen, implementation
-from . import blas, direct
+from . import blas, direct, epilogue
 from .columns import Patches
 from .layout import channels_last, floats, restored, room_like
 from .reduction import sum
@@ -46,18 +46,48 @@ def conv2d(x, w, b, *, stride, padding, dilation, groups):
     x, w, b = floats(x, w, b)
     plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
     bias = None if b is None else cupy.ascontiguousarray(b)
-    if plan.whole:
-        out = cupy.empty(plan.out_shape, x.dtype)
-        blas.affine(x.reshape(plan.n, plan.k), w.reshape(plan.o, plan.k), bias, out.reshape(plan.n, plan.o))
-        return out
     if plan.direct and x.flags.c_contiguous:
         return plan.direct.forward(x, w, bias)
+    return _product(plan, x, w, bias)
+
+
+def _fused_floor(x, w, b, *, activation, pool, **geometry):
+    """That of `conv2d`, with its result pooled; what is saved for the adjoint is not counted."""
+    moved, flops = _forward_floor(x, w, b, **geometry)
+    whole = prod(_plan(x.shape, w.shape, **geometry, itemsize=x.itemsize).out_shape) * x.itemsize
+    return moved - whole + whole // prod(pool[1:] if pool else ()), flops
+
+
+@implementation("conv2d_act_pool", "cuda", layout="NHWC", floor=_fused_floor)
+def conv2d_act_pool(x, w, b, *, stride, padding, dilation, groups, activation, pool):
+    """`conv2d`, then "relu", "tanh" or "sigmoid", then pool ("max" | "avg", kh, kw) over windows side by side, or None.
+
+    Gives (out, what `act_pool_backward` needs beside it). Floor: that of `conv2d`, with its result pooled.
+    """
+    x, w, b = floats(x, w, b)
+    plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    bias = None if b is None else cupy.ascontiguousarray(b)
+    if plan.direct and x.flags.c_contiguous:
+        if pool and plan.direct.pools(pool):
+            return plan.direct.pooled(x, w, bias, activation, pool)
+        return epilogue.pooled(plan.direct.forward(x, w, bias, activation), "", pool)
+    relu = activation == "relu" and plan.affine
+    return epilogue.pooled(_product(plan, x, w, bias, relu), "" if relu else activation, pool)
+
+
+def _product(plan, x, w, bias, relu=False):
+    """The convolution by products; `relu` only where each is of the whole depth: see `_Plan.affine`."""
+    if plan.whole:
+        out = cupy.empty(plan.out_shape, x.dtype)
+        matrices = x.reshape(plan.n, plan.k), w.reshape(plan.o, plan.k), bias, out.reshape(plan.n, plan.o)
+        blas.affine(*matrices, relu=relu)
+        return out
     images, kernels, room = channels_last(x), plan.kernels(w), plan.room(x.dtype)
     out, into = room_like(x, plan.out_shape)
     for piece in plan.pieces():
         columns, part = plan.columns(images, piece, room), plan.part(into, piece)
-        if groups == 1 and plan.k:
-            blas.affine(columns[0], kernels[0], bias, part)
+        if plan.affine:
+            blas.affine(columns[0], kernels[0], bias, part, relu=relu)
         else:
             blas.gemm(columns, kernels.swapaxes(1, 2), plan.grouped(part))
             if bias is not None:
@@ -141,6 +171,7 @@ class _Plan:
         padded = any(map(any, padding))
         self.pointwise = self.kernel == [1, 1] == list(stride) and not padded
         self.whole = self.kernel == self.size and self.k > 0 and groups == 1 and not padded  # one window: an affine map
+        self.affine = groups == 1 and self.k > 0  # whether its products can add the bias, and more
         row_bytes = max(1, groups * self.k * ow * itemsize)
         self.rows = oh if self.pointwise else min(oh, max(1, _PIECE_BYTES // row_bytes))
         self.images = max(1, self.n if self.pointwise else _PIECE_BYTES // (row_bytes * oh))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cupy
 import numpy as np
 
-from . import runtime
+from . import epilogue, runtime
 from .reduction import sum
 
 _FEW = 32  # channels on either side, up to which columns and a product cost more
@@ -25,6 +25,7 @@ class Direct:
         x, out = (plan.c, *plan.size), (plan.o, *plan.out_size)
         self.across = _Correlation.of(x, out, plan, plan.stride, (top, left), wide)
         self.back = _Correlation.of(out, x, plan, (1, 1), before, wide) if tuple(plan.stride) == (1, 1) else None
+        self.tiled = self.across.tiled(prod(n // 2 for n in plan.out_size), wide)
         self.x_shape, self.out_shape, self.w_shape = plan.x_shape, plan.out_shape, (plan.o, plan.c, *plan.kernel)
         self.blocks, self.parts, self.taps = min(plan.n, _BLOCKS), max(1, 256 // plan.k), plan.k
         self.shared = (self.across.filters * prod(plan.out_size) + self.across.padded) * wide
@@ -34,9 +35,23 @@ class Direct:
         shared = self.shared, self.across.shared, self.back.shared if self.back else 0
         return max(shared) <= _ROOM
 
-    def forward(self, x, w, b):
-        """Cross-correlation of x with w, plus b or None."""
-        return _correlate(x, w, b, self.out_shape, self.across, 0)
+    def forward(self, x, w, b, activation=""):
+        """Cross-correlation of x with w, plus b or None, through an activation ("" for none)."""
+        return _correlate(x, w, b, self.out_shape, self.across, 0, activation)
+
+    def pools(self, pool):
+        """Whether `pooled` takes these windows, and the planes hold one."""
+        return pool[1:] == (2, 2) and min(self.out_shape[2:]) > 1 and self.tiled.shared <= _ROOM
+
+    def pooled(self, x, w, b, activation, pool):
+        """`forward`, then a pooling over windows 2 x 2 side by side: (out, saved) as `epilogue.pooled` gives them."""
+        out, saved = epilogue.rooms(self.out_shape, x.dtype, pool)
+        places, whole = (saved, None) if pool[0] == "max" else (None, saved)
+        how, w = self.tiled, cupy.ascontiguousarray(w)
+        arguments = x, w, b, out, places, whole, *how.geometry, epilogue.number(activation)
+        options = dict(shared=how.shared, FILTERS=how.filters)
+        runtime.launch("direct", "forward_pooled", x.dtype, len(x) * how.groups, how.block, arguments, **options)
+        return out, saved
 
     def backward(self, g, w):
         """The adjoint with respect to x, for stride 1: the cross-correlation of g with w turned round."""
@@ -60,7 +75,7 @@ class _Correlation(NamedTuple):
     groups: int
     padded: int  # elements of a padded image
     shared: int
-    block: int
+    block: int | tuple
 
     @staticmethod
     def of(x, out, plan, stride, before, wide):
@@ -75,6 +90,16 @@ class _Correlation(NamedTuple):
         block = min(256, 32 * -(-prod(out[1:]) // 64))
         return _Correlation(geometry, filters, groups, padded, (filters * taps + padded) * wide, block)
 
+    def tiled(self, places, wide):
+        """The same where a thread takes a window of each plane, (places) to a plane, and threadIdx.y more filters."""
+        count, channels, kh, kw = self.geometry[5], self.geometry[0], *self.geometry[6:8]
+        across = min(256, 32 * max(1, -(-places // 32)))
+        filters = min(count, 4 if across <= 64 else 8)  # small planes: threads by filters instead
+        down = min(-(-count // filters), 256 // across)
+        groups = -(-count // (filters * down))
+        shared = (filters * down * channels * kh * kw + self.padded) * wide
+        return self._replace(filters=filters, groups=groups, shared=shared, block=(across, down))
+
 
 def suited(plan, itemsize):
     """The launches of a convolution of few channels; None for others."""
@@ -84,9 +109,9 @@ def suited(plan, itemsize):
     return launches if launches.fits else None
 
 
-def _correlate(x, w, b, shape, how, turned):
+def _correlate(x, w, b, shape, how, turned, activation=""):
     out, w = cupy.empty(shape, x.dtype), cupy.ascontiguousarray(w)
-    arguments = x, w, b, out, *how.geometry, np.int32(turned)
+    arguments = x, w, b, out, *how.geometry, np.int32(turned), epilogue.number(activation)
     grid, options = shape[0] * how.groups, dict(shared=how.shared, FILTERS=how.filters)
     runtime.launch("direct", "forward", x.dtype, grid, how.block, arguments, **options)
     return out

@@ -41,6 +41,11 @@ def each_time(action: Callable[[], None]) -> None:
         _capturing.actions.append(action)
 
 
+def capturing() -> bool:
+    """Whether what is launched now becomes part of a graph."""
+    return _capturing is not None
+
+
 class Graph:
     """Launches captured from a function; `replay()` runs them again on the current stream."""
 

@@ -9,7 +9,7 @@ import cupy
 import numpy as np
 
 from ..registry import implementation
-from . import runtime
+from . import graph, runtime
 
 _SEARCH = 1 << 31  # comparisons up to which looking through the index costs less than sorting it
 
@@ -23,13 +23,14 @@ def _floor(shape, axis, index, src):
 def index_add(shape, axis, index, src):
     """zeros(shape) with slice i of src added at index[i] along axis: index (n,), src shaped as shape but n at axis.
 
-    Floor: e (|src| + |out|) bytes.
+    Floor: e (|src| + |out|) bytes. More than 2^31 comparisons are saved by sorting the index, but not while a graph is
+    captured, which CuPy's sort may wait in: there each place looks through the whole index, however long.
     """
     axis = axis % len(shape)
     src, index = cupy.ascontiguousarray(src), cupy.ascontiguousarray(index, np.int64)
     out = cupy.empty(shape, src.dtype)
     before, n, size, after = prod(shape[:axis]), index.size, shape[axis], prod(shape[axis + 1 :])
-    if size * n <= _SEARCH:
+    if size * n <= _SEARCH or graph.capturing():
         grid = runtime.blocks(before * size * -(-after // 128) * 32)
         runtime.launch("indexing", "add_by_search", src.dtype, grid, 256, (src, index, out, before, n, size, after))
         return out

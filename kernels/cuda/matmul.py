@@ -6,6 +6,7 @@ import cupy
 
 from ..registry import implementation
 from . import blas
+from .epilogue import activate
 
 
 def _floor(a, b):
@@ -43,6 +44,12 @@ def _stacked(x, batch):
     return cupy.broadcast_to(x, batch + x.shape[-2:]).reshape(prod(batch), *x.shape[-2:]) if batch else x
 
 
+def _alike(*arrays):
+    """Whether cuBLAS multiplies and adds them as they are."""
+    dtypes = {a.dtype for a in arrays if a is not None}
+    return len(dtypes) == 1 and dtypes.pop().name in blas.KINDS
+
+
 def _affine_floor(x, weight, bias):
     return _floor(x, weight.T)
 
@@ -50,13 +57,21 @@ def _affine_floor(x, weight, bias):
 @implementation("affine", "cuda", floor=_affine_floor)
 def affine(x, weight, bias):
     """x weightᵀ + bias, for a matrix x (M, K), weight (N, K) and bias (N,) or None."""
-    alike = {a.dtype for a in (x, weight, bias) if a is not None} == {x.dtype} and x.dtype.name in blas.KINDS
-    if bias is not None and alike and x.size and weight.size:
+    if bias is not None and _alike(x, weight, bias) and x.size and weight.size:
         return blas.affine(x, weight, bias, cupy.empty((len(x), len(weight)), x.dtype))
     out = matmul(x, weight.T)
     if bias is not None:
         out += bias
     return out
+
+
+@implementation("affine_act", "cuda", floor=lambda x, weight, bias, *, activation: _affine_floor(x, weight, bias))
+def affine_act(x, weight, bias, *, activation):
+    """`affine`, then "relu", by the product's own kernel, "tanh" or "sigmoid", in place."""
+    if _alike(x, weight, bias) and x.size and weight.size:
+        out, relu = cupy.empty((len(x), len(weight)), x.dtype), activation == "relu"
+        return activate(blas.affine(x, weight, bias, out, relu=relu), "" if relu else activation)
+    return activate(affine(x, weight, bias), activation)
 
 
 @implementation(

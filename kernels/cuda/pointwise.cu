@@ -1,4 +1,5 @@
 #include "common.cuh"
+#include "activation.cuh"
 
 // Elementwise functions of one or two dense arrays: 16 bytes at a time where both ends are aligned, a scalar tail.
 // Floor: each array read or written once, by 4096 threads or more.
@@ -40,10 +41,6 @@ __device__ void map_two(const T* __restrict__ x, const T* __restrict__ y, T* __r
     map_two(g, x, out, n, [=](A g, A x) -> A { return formula; });                                              \
   }
 
-__device__ __forceinline__ A logistic(A x) {
-  const A e = exp(-fabs(x));
-  return (x >= 0 ? A(1) : e) / (1 + e);
-}
 __device__ __forceinline__ A softplus(A x) { return fmax(x, A(0)) + log1p(exp(-fabs(x))); }
 __device__ __forceinline__ A normal_below(A x) { return A(0.5) * (1 + erf(x * A(0.70710678118654752440))); }
 __device__ __forceinline__ A normal_density(A x) { return exp(A(-0.5) * x * x) * A(0.39894228040143267794); }

@@ -5,11 +5,6 @@
 // for each row of the plane, the first and the end of the windows that may cover it. Backward gathers: each element of
 // the input adds what its windows have for it, in their order. Floor: the input read and the result written once.
 
-#define EACH_LINE(line, n)                                                                               \
-  for (index_t line = static_cast<index_t>(blockIdx.x) * blockDim.y + threadIdx.y; line < (n); \
-       line += static_cast<index_t>(gridDim.x) * blockDim.y)
-#define EACH_COLUMN(c, n) for (int c = threadIdx.x; c < (n); c += blockDim.x)
-
 // The largest element of each window and its flat place; the first of equals wins, NaN wins over numbers.
 extern "C" __global__ void max_of_windows(const T* __restrict__ x, T* __restrict__ out, long long* __restrict__ places,
                                           const int* __restrict__ rows, const int* __restrict__ columns, index_t planes,

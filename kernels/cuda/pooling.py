@@ -149,16 +149,16 @@ def _sizes(x, windows):
 
 
 def _launch(name, out, arrays, *numbers):
-    grid, block = _lines(out)
+    grid, block = lines(out)
     runtime.launch("pooling", name, out.dtype, grid, block, (*arrays, *numbers))
 
 
 def _launch_numba(name, out, arrays, *numbers):
-    grid, block = _lines(out)
+    grid, block = lines(out)
     numba_runtime.launch("numba_kernels", name, out.dtype, grid, block, (*arrays, *numbers))
 
 
-def _lines(out):
+def lines(out):
     """(grid, block): 256 threads, as many across as a line is long, up to a power of two, the others down the lines."""
     planes, channels, height, width = out.shape
     across = min(256, 1 << max(0, width - 1).bit_length())

@@ -16,11 +16,21 @@ def launch(file, name, dtype, sizes, arrays, others=(), numbers=(), *, teams=Non
     sizes: (outer, n, inner). teams: so many, of a warp or more; otherwise one for each row, of any size.
     """
     outer, n, inner = sizes
+    grid, block, macros = _shared_out(dtype, sizes, arrays, teams)
+    runtime.launch(file, name, dtype, grid, block, (*arrays, *others, outer * inner, n, inner, *numbers), **macros)
+
+
+def blocks(dtype, sizes, arrays) -> int:
+    """How many blocks `launch` takes for these rows."""
+    return _shared_out(dtype, sizes, arrays, None)[0]
+
+
+def _shared_out(dtype, sizes, arrays, teams):
+    outer, n, inner = sizes
     rows = outer * inner
     macros = plan(rows, n, inner, dtype.itemsize, arrays, alone=teams is None)
-    team, block = macros["TEAM"], max(macros["TEAM"], _BLOCK)
-    grid = runtime.blocks((teams or rows) * team, block)
-    runtime.launch(file, name, dtype, grid, block, (*arrays, *others, rows, n, inner, *numbers), **macros)
+    block = max(macros["TEAM"], _BLOCK)
+    return runtime.blocks((teams or rows) * macros["TEAM"], block), block, macros
 
 
 def plan(rows, n, inner, itemsize, arrays, alone=True) -> dict[str, int]:

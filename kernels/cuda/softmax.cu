@@ -90,60 +90,58 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) log_softmax_backward(co
 // The weight of a class: 1 without weights.
 __device__ __forceinline__ A weight_of(const T* weight, long long j) { return weight ? to_A(weight[j]) : A(1); }
 
-// loss[r] = -(1 - e) w[t] p[t] - e / n sum_c w[c] p[c] with p = log softmax(x), which is written too; 0 at ignored rows,
-// NaN where the target is no class.
+// Loss and gradient in one reading of the logits: either may be a null pointer.
+// losses[r] = -(1 - e) w[t] p[t] - e / n sum_c w[c] p[c] with p = log softmax(x); 0 at ignored rows, NaN where the target
+// is no class. sums[block]: the block's losses added. out: exp(p) (g sum_c k[c]) - g k with k the weights of the loss and
+// g = slopes[r step] (1 without slopes), divided by what `parts` add up to where there are any.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     cross_entropy(const T* __restrict__ in, T* __restrict__ out, const long long* __restrict__ target,
-                  const T* __restrict__ weight, T* __restrict__ loss, index_t rows, index_t n, index_t inner,
-                  long long ignored, A smoothing) {
+                  const T* __restrict__ weight, T* __restrict__ losses, A* __restrict__ sums,
+                  const T* __restrict__ slopes, const A* __restrict__ parts, index_t rows, index_t n, index_t inner,
+                  index_t step, index_t count, long long ignored, A smoothing) {
   __shared__ A room[33];
-  EACH_ROW(r) {
-    Row<T> x(in + START(r), n, inner), p(out + START(r), n, inner);
-    x.read();
-    const Peak peak = peak_of(x, room);
-    const A shift = log(peak.sum);
-    A everywhere = 0;
-    each_place(n, [&](Place at) {
-      const A v = (x[at] - peak.top) - shift;
-      p.put(at, v);
-      if (smoothing > 0) everywhere += weight_of(weight, at.j) * v;
-    });
-    p.write();
-    if (smoothing > 0) everywhere = team_sum(everywhere, room);
-    if (FIRST_OF_TEAM) {
-      const long long t = target[r];
-      const bool known = t >= 0 && t < n;
-      const A v = known ? (to_A(in[START(r) + t * inner]) - peak.top) - shift : NOT_A_NUMBER;
-      const A w = known ? weight_of(weight, t) : A(1);
-      loss[r] = to_T(t == ignored ? A(0) : -(1 - smoothing) * w * v - smoothing / n * everywhere);
-    }
-  }
-}
-
-// The gradient of the logits from that of each row's loss: exp(p) (g sum_c k[c]) - g k with k the weights of the loss.
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    cross_entropy_backward(const T* __restrict__ log_probability, T* __restrict__ out, const T* __restrict__ slopes,
-                           const long long* __restrict__ target, const T* __restrict__ weight, index_t rows, index_t n,
-                           index_t inner, long long ignored, A smoothing) {
-  __shared__ A room[33];
-  A whole = smoothing;
-  if (weight && smoothing > 0) {
+  A share = 1, whole = smoothing, sum = 0;
+  if (parts) share = 1 / block_sum(threadIdx.x < count ? parts[threadIdx.x] : A(0), room);
+  if (out && weight && smoothing > 0) {
     A own = 0;
     each_place(n, [&](Place at) { own += to_A(weight[at.j]); });
     whole = smoothing / n * team_sum(own, room);
   }
   EACH_ROW(r) {
-    Row<T> p(log_probability + START(r), n, inner), result(out + START(r), n, inner);
-    p.read();
+    Row<T> x(in + START(r), n, inner);
+    x.read();
+    const Peak peak = peak_of(x, room);
     const long long t = target[r];
-    const A slope = to_A(slopes[r]), every = slope * smoothing / n;
-    const A on_target = slope * (1 - smoothing) * (t >= 0 && t < n ? weight_of(weight, t) : A(1));
-    const A total = slope * whole + on_target;
-    each_place(n, [&](Place at) {
-      A d = exponential(p[at]) * total - (at.j == t ? on_target : A(0));
-      if (smoothing > 0) d -= every * weight_of(weight, at.j);
-      result.put(at, t == ignored ? A(0) : d);
-    });
-    result.write();
+    const bool known = t >= 0 && t < n, counted = t != ignored;
+    const A own = known ? weight_of(weight, t) : A(1);
+    if (losses || sums) {
+      const A shift = log(peak.sum);
+      A everywhere = 0;
+      if (smoothing > 0) {
+        each_place(n, [&](Place at) { everywhere += weight_of(weight, at.j) * ((x[at] - peak.top) - shift); });
+        everywhere = team_sum(everywhere, room);
+      }
+      if (FIRST_OF_TEAM) {
+        const A v = known ? (to_A(in[START(r) + t * inner]) - peak.top) - shift : NOT_A_NUMBER;
+        const A loss = counted ? -(1 - smoothing) * own * v - smoothing / n * everywhere : A(0);
+        if (losses) losses[r] = to_T(loss);
+        sum += loss;
+      }
+    }
+    if (out) {
+      Row<T> result(out + START(r), n, inner);
+      const A slope = share * (slopes ? to_A(slopes[r * step]) : A(1)), every = slope * smoothing / n;
+      const A on_target = slope * (1 - smoothing) * own, scale = (slope * whole + on_target) / peak.sum;
+      each_place(n, [&](Place at) {
+        A d = exponential(x[at] - peak.top) * scale - (at.j == t ? on_target : A(0));
+        if (smoothing > 0) d -= every * weight_of(weight, at.j);
+        result.put(at, counted ? d : A(0));
+      });
+      result.write();
+    }
+  }
+  if (sums) {
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
   }
 }

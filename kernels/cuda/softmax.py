@@ -6,7 +6,9 @@ import cupy
 import numpy as np
 
 from ..registry import implementation
-from . import rows
+from . import rows, runtime
+
+_PARTS = 256  # into which the weight of the targets is cut at most: a block adds them up at once
 
 
 @implementation("softmax", "cuda", floor=lambda x, axis: (2 * x.nbytes, 5 * x.size))
@@ -49,29 +51,82 @@ def logsumexp(x, axis, keepdims=False):
     return out
 
 
-@implementation("cross_entropy", "cuda", floor=lambda logits, *rest: (2 * logits.nbytes, 8 * logits.size))
-def cross_entropy(logits, target, weight, ignore_index, label_smoothing):
-    """-log softmax(logits)[target] of each item, weighted and smoothed: (loss_per_item, log_probabilities).
+def _floor_of_both(logits, target, weight, ignored, smoothing, reduction="none", with_gradient=False):
+    """The logits are read, and once more their bytes written if the gradient is wanted; the targets are read."""
+    return (1 + with_gradient) * logits.nbytes + target.nbytes, (8 if with_gradient else 5) * logits.size
+
+
+@implementation("cross_entropy", "cuda", floor=_floor_of_both)
+def cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction="none", with_gradient=False):
+    """-log softmax(logits)[target] of each item, weighted and smoothed: (loss, its gradient if asked for, else None).
 
     logits (N, C, *d), target (N, *d) integers, weight (C,) or None. With p = log_softmax(logits), w the weight of a
     class and e the smoothing: loss = -(1 - e) w[t] p[t] - e / C sum_c w[c] p[c], 0 at ignored items, and NaN where the
-    target is no class: the GPU is not waited for. Floor: 2 e N C bytes.
+    target is no class: the GPU is not waited for. Reduction "sum" adds the items', "mean" divides by the sum of w[t]
+    over those that count. The gradient is that of the sum of `loss` with respect to logits, written while a row is in
+    registers. Floor: 2 e N C bytes with it, e N C without.
     """
-    logits, target = cupy.ascontiguousarray(logits), cupy.ascontiguousarray(target, np.int64)
-    loss, p = cupy.empty(target.shape, logits.dtype), cupy.empty(logits.shape, logits.dtype)
-    others, numbers = (target, _like(weight, logits), loss), (np.int64(ignore_index), float(label_smoothing))
-    rows.launch("softmax", "cross_entropy", p.dtype, _sizes(p, 1), (logits, p), others, numbers)
-    return loss, p
+    items = _Items(logits, target, weight, ignore_index, label_smoothing, reduction)
+    gradient = cupy.empty(items.logits.shape, items.logits.dtype) if with_gradient else None
+    if reduction == "none":
+        loss = cupy.empty(target.shape, items.logits.dtype)
+        items.launch(gradient, losses=loss)
+        return loss, gradient
+    return items.total(gradient), gradient
 
 
-@implementation("cross_entropy_backward", "cuda", floor=lambda g, p, *rest: (2 * p.nbytes, 6 * p.size))
-def cross_entropy_backward(g, log_probabilities, target, weight, ignore_index, label_smoothing):
-    """The adjoint of `cross_entropy` with respect to logits: g (N, *d) -> (N, C, *d). Floor: 2 e N C bytes."""
-    p, target = cupy.ascontiguousarray(log_probabilities), cupy.ascontiguousarray(target, np.int64)
-    out, g = cupy.empty(p.shape, p.dtype), cupy.ascontiguousarray(g, p.dtype)
-    others, numbers = (g, target, _like(weight, p)), (np.int64(ignore_index), float(label_smoothing))
-    rows.launch("softmax", "cross_entropy_backward", p.dtype, _sizes(p, 1), (p, out), others, numbers)
+@implementation("cross_entropy_backward", "cuda", floor=lambda g, x, *rest: (2 * x.nbytes, 8 * x.size))
+def cross_entropy_backward(g, logits, target, weight, ignore_index, label_smoothing, reduction="none"):
+    """The adjoint of `cross_entropy` with respect to logits: g (N, *d), or () if reduced -> (N, C, *d).
+
+    Floor: 2 e N C bytes.
+    """
+    items = _Items(logits, target, weight, ignore_index, label_smoothing, reduction)
+    out = cupy.empty(items.logits.shape, items.logits.dtype)
+    items.launch(out, slopes=cupy.ascontiguousarray(g, out.dtype))
     return out
+
+
+@implementation("multiply_", "cuda", floor=lambda x, factor: (factor.nbytes, 1))
+def multiply_(x, factor):
+    """x times a number (an array of one element), in place; left alone where the number is 1.
+
+    The number is looked at on the GPU. Floor: e bytes where it is 1, else 2 e |x|.
+    """
+    factor, grid = cupy.ascontiguousarray(factor, x.dtype), runtime.blocks(x.size, 256, 64 // x.itemsize)
+    runtime.launch("cross_entropy", "multiply", x.dtype, grid, 256, (x, factor, x.size))
+    return x
+
+
+class _Items:
+    """The rows of a cross entropy: dense arrays, and for a mean the weight of those that count, in parts."""
+
+    def __init__(self, logits, target, weight, ignore_index, label_smoothing, reduction):
+        self.logits, self.target = cupy.ascontiguousarray(logits), cupy.ascontiguousarray(target, np.int64)
+        self.dtype, self.weight = logits.dtype, _like(weight, logits)
+        self.ignored, self.smoothing = np.int64(ignore_index), float(label_smoothing)
+        self.sizes, self.step = _sizes(logits, 1), int(reduction == "none")
+        self.sum_dtype = np.float64 if self.dtype == np.float64 else np.float32
+        self.parts, self.count = None, 0
+        if reduction == "mean":
+            self.count = min(runtime.blocks(target.size), _PARTS)
+            self.parts = cupy.empty(self.count or 1, self.sum_dtype)
+            arguments = self.target, self.weight, self.parts, target.size, self.sizes[1], self.ignored
+            runtime.launch("cross_entropy", "count", self.dtype, self.count, 256, arguments)
+
+    def launch(self, gradient, losses=None, sums=None, slopes=None):
+        """The one pass over the logits; what is None is not written, and slopes are then 1."""
+        others = self.target, self.weight, losses, sums, slopes, self.parts
+        numbers = self.step, self.count, self.ignored, self.smoothing
+        rows.launch("softmax", "cross_entropy", self.dtype, self.sizes, (self.logits, gradient), others, numbers)
+
+    def total(self, gradient):
+        """The loss of all rows."""
+        blocks = rows.blocks(self.dtype, self.sizes, (self.logits, gradient))
+        sums, loss = cupy.empty(blocks or 1, self.sum_dtype), cupy.empty((), self.dtype)
+        self.launch(gradient, sums=sums)
+        runtime.launch("cross_entropy", "total", self.dtype, 1, 512, (sums, self.parts, loss, blocks, self.count))
+        return loss
 
 
 def _like(weight, x):

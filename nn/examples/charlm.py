@@ -43,6 +43,7 @@ def train(
     layers: int = 1,
     dropout: float = 0.3,
     temperature: float = 0.8,
+    viz: bool = False,
     verbose: bool = True,
 ) -> dict[str, Any]:
     """Train a character model by Adam on a one-cycle schedule; leave checkpoints, log and picture in `out`.
@@ -53,7 +54,8 @@ def train(
     four letters, learnt by heart. epochs: if None, as many as make 3,000 steps, but at most 30. cell, hidden, layers,
     dropout: of `models.CharLM`. temperature: of the samples shown after each epoch. seed: of weights, dropout and
     samples; equal seeds give equal numbers for one number of threads. resume: go on from the last whole epoch in `out`
-    to the same numbers. device: "cpu" or "cuda". verbose: say on standard output what happens.
+    to the same numbers. device: "cpu" or "cuda". viz: write run.html, a page on which the training can be watched.
+    verbose: say on standard output what happens.
     Returns bits, yardsticks, epochs, sample, seconds and out. Raises ValueError for a text that is too short and for
     settings unlike those of the run resumed, OSError for a file that is not there, ImportError without Matplotlib.
     """
@@ -90,6 +92,7 @@ def train(
         metrics={},
         clip_norm=1.0,
         out=out,
+        viz=out / "run.html" if viz else None,
         on_epoch=lambda row: trainer.say(textwrap.indent(written(), "    | ", lambda line: True)),
         verbose=verbose,
     )

@@ -71,6 +71,7 @@ def train(
     *,
     device: str = "cpu",
     samples: int | None = None,
+    viz: bool = False,
     verbose: bool = True,
 ) -> dict[str, Any]:
     """Train LeNet-5 by Adam on a one-cycle schedule; leave checkpoints, log and pictures in `out`; return a summary.
@@ -80,7 +81,8 @@ def train(
     data: "digits" (scikit-learn's 1,797, split by `data.digits`) or "mnist:PATH", a folder with MNIST's IDX files.
     epochs: 25 for digits and 10 for MNIST if None. seed: of weights, order and distortions; equal seeds give equal
     numbers for one number of threads. resume: go on from the last whole epoch in `out` to the same numbers. device:
-    "cpu" or "cuda". samples: train and test on so many digits only. verbose: say on standard output what happens.
+    "cpu" or "cuda". samples: train and test on so many digits only. viz: write run.html, a page on which the training
+    can be watched. verbose: say on standard output what happens.
     Returns accuracy, mistakes, tested, epochs, seconds and out. Raises ValueError for an unknown `data` or for
     `epochs` unlike those of the run resumed, ImportError (naming the extra) without scikit-learn or Matplotlib.
     """
@@ -112,6 +114,7 @@ def train(
         scheduler=OneCycleLR(optimizer, rate, epochs=epochs, steps_per_epoch=len(loader)),
         schedule_every="batch",
         out=out,
+        viz=out / "run.html" if viz else None,
         verbose=verbose,
     )
     history = trainer.fit(loader, test_loader, epochs, resume)

@@ -39,7 +39,8 @@ class _Attention(Module):
         several = query.ndim == 3
         scores = self.score(query if several else query.unsqueeze(1), projected)
         if mask is not None:
-            scores = masked_fill(scores, ~mask.unsqueeze(1), float(np.finfo(scores.dtype).min))
+            # close to the least number, also of bfloat16; not infinite, which `detect_anomaly` would report
+            scores = masked_fill(scores, ~mask.unsqueeze(1), -65504.0 if scores.dtype == np.float16 else -3e38)
         weights = softmax(scores, -1)
         context = matmul(weights, values)
         return (context, weights) if several else (context.squeeze(1), weights.squeeze(1))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..module import Kind, Module
+from .fusion import run_at
 
 __all__ = ["ModuleDict", "ModuleList", "Sequential"]
 
@@ -87,7 +88,9 @@ class _Indexed(_Container):
 class Sequential(_Indexed):
     """Call modules one after the other, each on the result of the one before: f(x) = fₙ(…f₂(f₁(x))).
 
-    Takes modules, or one mapping of names to modules.
+    Takes modules, or one mapping of names to modules. A Linear or Conv2d with a ReLU, Tanh or Sigmoid behind it, and
+    for the second a max- or average pooling over windows side by side, is one operation of the graph, unless one of
+    them has a hook.
 
     >>> net = cr.nn.Sequential(cr.nn.Linear(2, 3), cr.nn.ReLU(), cr.nn.Linear(3, 1))
     >>> net(cr.ones(5, 2)).shape, len(net), net[1]
@@ -102,8 +105,11 @@ class Sequential(_Indexed):
 
     def forward(self, input: Any) -> Any:
         """Return the last module's result."""
-        for module in self._items().values():
-            input = module(input)
+        modules, at = list(self._items().values()), 0
+        while at < len(modules):
+            count, told = run_at(modules, at, input)
+            input = modules[at](input, **told)
+            at += count
         return input
 
     def _like(self, items: list[tuple[str, Module]]) -> Sequential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...autograd import Tensor, einsum, empty, linear
+from ...autograd import Tensor, einsum, empty, linear, linear_act
 from .. import init
 from ..module import Module
 from ..parameter import Parameter
@@ -50,9 +50,11 @@ class Linear(Module):
         """Draw the parameters anew."""
         init.default_(self.weight, self.bias)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Return x Wᵀ + b."""
+    def forward(self, input: Tensor, *, activation: str = "") -> Tensor:
+        """Return x Wᵀ + b, through an activation that follows at once if `Sequential` names one."""
         axis_size(self, input.shape, -1, self.in_features, "in_features")
+        if activation:
+            return linear_act(input, self.weight, self.bias, activation)
         return linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -1,5 +1,7 @@
 """Mixed precision: which operation computes in which dtype, and that gradients come home in their own."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,25 @@ def test_what_it_does_not_know_is_refused():
             cr.autocast("cpu", dtype=wrong)
     with pytest.raises(ValueError, match="received device='tpu'"):
         cr.autocast("tpu")
+
+
+def test_the_cpu_computes_in_bfloat16_unless_told_otherwise(monkeypatch):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
+    x, w = cr.ones(2, 3, device="cpu"), cr.ones(3, 2, device="cpu", requires_grad=True)
+    with cr.autocast("cpu"):
+        y = x @ w
+        assert y.dtype == cr.bfloat16 and y.softmax(0).dtype == f32
+    y.float().sum().backward()
+    assert w.grad.dtype == f32 and w.grad.tolist() == [[2.0, 2.0]] * 3
+    assert cr.autocast("cuda", enabled=False).dtype == f16
+
+
+def test_without_ml_dtypes_the_cpu_needs_a_dtype(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ImportError, match=r"autocast: .*'chainrule\[bfloat16\]', or pass dtype=cr.float16"):
+        cr.autocast("cpu")
+    x = cr.ones(2, 2, device="cpu")
+    with cr.autocast("cpu", enabled=False):
+        assert (x @ x).dtype == f32
+    with cr.autocast("cpu", dtype=f16):
+        assert (x @ x).dtype == f16

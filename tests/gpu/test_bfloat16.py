@@ -52,9 +52,12 @@ def test_updates(cuda, cupy, rng):
 
 def test_cross_entropy(cuda, cupy, rng):
     x, target, g = rng.standard_normal((6, 40)).astype(bfloat16), rng.integers(0, 40, 6), np.ones(6, bfloat16)
-    loss, p = cuda.cross_entropy(cupy.asarray(x), cupy.asarray(target), None, -100, 0.1)
-    expected, log_p = cpu.cross_entropy(wide(x), target, None, -100, 0.1)
-    np.testing.assert_allclose(wide(loss.get()), expected, rtol=1e-2)
-    got = cuda.cross_entropy_backward(cupy.asarray(g), p, cupy.asarray(target), None, -100, 0.1)
-    expected = cpu.cross_entropy_backward(wide(g), log_p, target, None, -100, 0.1)
-    np.testing.assert_allclose(wide(got.get()), expected, atol=1e-2)
+    given = None, -100, 0.1
+    for reduction, slope in ("none", g), ("mean", g[0]):
+        loss, gradient = cuda.cross_entropy(cupy.asarray(x), cupy.asarray(target), *given, reduction, True)
+        expected, wanted = cpu.cross_entropy(wide(x), target, *given, reduction, True)
+        assert loss.dtype == gradient.dtype == bfloat16
+        np.testing.assert_allclose(wide(loss.get()), expected, rtol=1e-2)
+        np.testing.assert_allclose(wide(gradient.get()), wanted, atol=1e-2)
+        got = cuda.cross_entropy_backward(cupy.asarray(slope), cupy.asarray(x), cupy.asarray(target), *given, reduction)
+        np.testing.assert_allclose(wide(got.get()), wanted, atol=1e-2)

@@ -31,17 +31,18 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 FILES = sorted(path.stem for path in runtime._FOLDER.glob("*.cu"))
 
 # The values of each macro that `launch` defines: a file that names some is compiled with all their combinations.
-MACROS = {"LANES": (1, 32), "WIDE": (0, 1), "UNIT": ("T", "Pack"), "FILTERS": (1, 6, 8)}
+MACROS = {"LANES": (1, 32), "WIDE": (0, 1), "UNIT": ("T", "Pack"), "FILTERS": (1, 4, 6, 8)}
 # Lengths of rows and how far apart their elements lie, for which the files that include rows.cuh are compiled.
 ROWS = ((5, 2), (255, 1), (512, 1), (4095, 1), (1 << 17, 1), (8192, 1), (4096, 1))
 # Registers of a thread: with 64, an SM of 65,536 holds four blocks of 256; twice as many in float64. More where a
 # kernel says why.
 REGISTERS = 64
-SOFTMAX = "softmax log_softmax cross_entropy softmax_backward log_softmax_backward cross_entropy_backward logsumexp"
+SOFTMAX = "softmax log_softmax cross_entropy softmax_backward log_softmax_backward logsumexp"
 BUDGETS = {
     ("recurrent", "forward"): 96,  # holds 16 bytes of each gate and of both of its biases
     ("recurrent", "backward"): 72,  # of each recorded value, and of each gradient
     ("direct", "forward"): 80,  # holds 16 sums
+    ("direct", "forward_pooled"): 112,  # holds 32
     **{("softmax", name): 112 for name in SOFTMAX.split()},  # hold 16 elements of two rows
     ("layer_norm", "layer_norm"): 128,  # and of four here: x, weight, bias, the result
     ("layer_norm", "layer_norm_backward"): 168,  # g, x, weight, and 16 sums of each of two gradients
@@ -49,8 +50,11 @@ BUDGETS = {
 # What the machine code of a kernel must hold, in float32 on sm_90.
 INSTRUCTIONS = {
     ("softmax", "softmax"): "LDG.E.128",
-    ("softmax", "cross_entropy_backward"): "LDG.E.128",
+    ("softmax", "cross_entropy"): "LDG.E.128",
+    ("cross_entropy", "multiply"): "LDG.E.128",
     ("normalization", "moments"): "LDG.E.128",
+    ("normalization", "batch_norm"): "STG.E.128",
+    ("normalization", "slopes"): "LDG.E.128",
     ("normalization", "batch_norm_backward"): "LDG.E.128",
     ("layer_norm", "layer_norm"): "LDG.E.128",
     ("layer_norm", "layer_norm_backward"): "LDG.E.128",
@@ -61,6 +65,8 @@ INSTRUCTIONS = {
     ("columns", "im2col"): "LDG.E.128",
     ("columns", "col2im"): "LDG.E.128",
     ("direct", "forward"): "LDS.128",
+    ("direct", "forward_pooled"): "LDS.128",
+    ("epilogue", "activate"): "LDG.E.128",
     ("recurrent", "forward"): "LDG.E.128",
     ("recurrent", "backward"): "LDG.E.128",
 }

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import chainrule as cr
 from chainrule.kernels import cpu
 
 
@@ -45,3 +46,19 @@ def test_scatter_add(cuda, cupy, rng, shape, given, axis):
 def test_indices_outside_are_left_out(cuda, cupy):
     index, src = cupy.asarray(np.array([0, 5, -1])), cupy.ones((3, 2))
     assert cuda.index_add((2, 2), 0, index, src).get().tolist() == [[1, 1], [0, 0]]
+
+
+def test_in_a_graph_the_index_is_not_sorted(cuda, cupy, rng, monkeypatch):
+    monkeypatch.setattr("chainrule.kernels.cuda.indexing._SEARCH", -1)
+    sorts, argsort = [], cupy.argsort
+    monkeypatch.setattr(cupy, "argsort", lambda *given, **how: sorts.append(1) or argsort(*given, **how))
+
+    @cr.capture
+    def step(index, src):
+        return cr.zeros(5, 3, device="cuda").index_add(0, index, src)
+
+    for call in range(3):  # as ever, captured, replayed
+        index, src = rng.integers(0, 5, 20), rng.standard_normal((20, 3))
+        got = step(cr.tensor(index, device="cuda"), cr.tensor(src.astype("f4"), device="cuda"))
+        np.testing.assert_allclose(got.cpu().numpy(), cpu.index_add((5, 3), 0, index, src), rtol=1e-4, atol=1e-5)
+        assert len(sorts) == 1 and step.reason == "", call

@@ -166,3 +166,43 @@ def test_states_are_carried_from_replay_to_replay(kind):
         ends.append([row[name] for row in history for name in ("loss", "val_loss")])
     assert ends[1] == ends[2]
     assert ends[0] == pytest.approx(ends[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+def test_a_training_page_measures_steps_that_are_not_replayed(tmp_path, monkeypatch, stateful):
+    from chainrule.nn.viz import log, run
+
+    monkeypatch.setattr(log, "ROWS", 8)  # so that steps between are left to the graph
+    lengths = []
+    for page in (None, tmp_path / "run.html"):
+        cr.manual_seed(1)
+        if stateful:
+            model = Carrying().to("cuda")
+            train = data.Streams((cr.arange(101.0) * 0.7).sin(), streams=2, window=5)
+        else:
+            x = cr.randn(40, 1)
+            model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).to("cuda")
+            train = data.DataLoader(data.TensorDataset(x, x.sin()), batch_size=4, shuffle=True)
+        kind = nn.StatefulTrainer if stateful else nn.Trainer
+        trainer = kind(
+            model, nn.MSELoss(), optim.Adam(model.parameters(), 0.01), clip_norm=1.0, viz=page, verbose=False
+        )
+        replayed, calls = trainer._replayed, []
+        trainer._replayed = lambda *args, replayed=replayed, calls=calls: calls.append(1) or replayed(*args)
+        history = trainer.fit(train, train, epochs=3)
+        lengths.append((len(calls), [row[name] for row in history for name in ("loss", "val_loss")]))
+    known = run.read(page)
+    assert known["every"] == 4 and [row[0] for row in known["rows"]] == list(range(1, 31, 4))
+    assert (lengths[0][0], lengths[1][0]) == (30, 22)
+    assert lengths[0][1] == lengths[1][1]
+    assert known["no_look"] == "" and all(value > 0 for row in known["rows"] for value in row[2:])
+
+
+class Carrying(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.GRU(1, 6), nn.Linear(6, 1)
+
+    def forward(self, x, state):
+        hidden, state = self.cell(x.unsqueeze(2), state)
+        return self.out(hidden).squeeze(2), state

@@ -8,6 +8,7 @@ import pytest
 from scipy import special
 
 from chainrule.kernels import cpu
+from chainrule.kernels.cpu.exponential import exp, exp_single
 
 softmax = import_module("chainrule.kernels.cpu.softmax")  # the package's attribute is the function
 
@@ -25,6 +26,17 @@ def test_forward(shape, axis, dtype, rng, path):
         assert out.shape == x.shape and out.dtype == x.dtype and type(out) is np.ndarray and out.flags.c_contiguous
         if x.size:
             np.testing.assert_allclose(out, theirs(x.astype(np.float64), axis if shape else None), **tolerance)
+
+
+@pytest.mark.parametrize(
+    "formula, dtype, least, most, error", [(exp, "f8", -708, 709, 2.4e-16), (exp_single, "f4", -87, 88, 1e-7)]
+)
+def test_exponentials(formula, dtype, least, most, error):
+    x = np.linspace(least, most, 4001).astype(dtype)
+    got = np.array([formula(one) for one in x])
+    expected = np.exp(x.astype(np.longdouble))
+    assert got.dtype == dtype and (np.abs(got - expected) <= error * expected).all()
+    assert formula(x.dtype.type(least - 1)) == formula(x.dtype.type(-np.inf)) == 0
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -77,15 +89,42 @@ def test_cross_entropy(extra, weighted, smoothing, dtype, rng, path):
     weight = rng.random(5).astype(dtype) if weighted else None
     target.reshape(-1)[1] = -7
     arguments = target, weight, -7, smoothing
-    loss, log_probabilities = cpu.cross_entropy(logits, *arguments)
+    loss, gradient = cpu.cross_entropy(logits, *arguments)
     tolerance = dict(rtol=1e-4, atol=1e-5) if dtype == "float32" else dict(rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(loss, oracles.cross_entropy(logits, *arguments), **tolerance)
-    np.testing.assert_allclose(log_probabilities, special.log_softmax(logits.astype(np.float64), 1), **tolerance)
     g = rng.normal(size=loss.shape).astype(dtype)
-    expected = oracles.derivative(lambda x: oracles.cross_entropy(x, *arguments), logits.astype(np.float64), g)
-    out = cpu.cross_entropy_backward(g, log_probabilities, *arguments)
-    np.testing.assert_allclose(out, expected, **tolerance)
-    assert loss.dtype == out.dtype == logits.dtype
+    slope = lambda g: oracles.derivative(lambda x: oracles.cross_entropy(x, *arguments), logits.astype(np.float64), g)
+    out = cpu.cross_entropy_backward(g, logits, *arguments)
+    np.testing.assert_allclose(out, slope(g), **tolerance)
+    assert loss.dtype == out.dtype == logits.dtype and gradient is None
+    counted = sum(1.0 if weight is None else weight[t] for t in target.flat if t != -7)
+    for reduction, share in ("sum", 1.0), ("mean", 1 / counted):
+        reduced, gradient = cpu.cross_entropy(logits, *arguments, reduction, True)
+        np.testing.assert_allclose(reduced, loss.sum() * share, **tolerance)
+        expected = slope(np.full(loss.shape, share))
+        np.testing.assert_allclose(gradient, expected, **tolerance)
+        out = cpu.cross_entropy_backward(np.asarray(3, dtype), logits, *arguments, reduction)
+        np.testing.assert_allclose(out, 3 * expected, **tolerance)
+        assert reduced.dtype == gradient.dtype == out.dtype == logits.dtype and reduced.shape == ()
+        assert cpu.cross_entropy(logits, *arguments, reduction)[1] is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_what_is_no_number_stays_in_its_row(bad, dtype, rng, path):
+    logits = rng.normal(size=(4, 37)).astype(dtype)
+    logits[1, 30], logits[2, 3] = bad, -np.inf
+    loss, gradient = cpu.cross_entropy(logits, np.array([1, 2, 4, 5]), None, -100, 0.0, "sum", True)
+    assert np.isnan(loss) and np.isnan(gradient).any(1).tolist() == [False, True, False, False]
+    for out in cpu.softmax(logits, 1), cpu.log_softmax(logits, 1):
+        assert np.isnan(out).any(1).tolist() == [False, True, False, False]
+
+
+def test_multiply_in_place():
+    x = np.ones((2, 3), np.float32)
+    assert cpu.multiply_(x, np.float32(2)) is x and (x == 2).all()
+    x.flags.writeable = False
+    assert cpu.multiply_(x, np.float32(1)) is x
 
 
 def test_cross_entropy_agrees_with_pytorch(torch, rng, path):
@@ -109,9 +148,12 @@ def test_target_outside_the_classes(wrong):
 
 
 def test_no_items(path):
-    loss, log_probabilities = cpu.cross_entropy(np.zeros((0, 3)), np.zeros(0, np.int64), None, -100, 0.1)
-    assert loss.shape == (0,) and log_probabilities.shape == (0, 3)
-    assert cpu.cross_entropy_backward(loss, log_probabilities, np.zeros(0, np.int64), None, -100, 0.1).shape == (0, 3)
+    logits, arguments = np.zeros((0, 3)), (np.zeros(0, np.int64), None, -100, 0.1)
+    loss, _ = cpu.cross_entropy(logits, *arguments)
+    assert loss.shape == (0,) and cpu.cross_entropy_backward(loss, logits, *arguments).shape == (0, 3)
+    loss, gradient = cpu.cross_entropy(logits, *arguments, "mean", True)
+    assert np.isnan(loss) and gradient.shape == (0, 3)
+    assert cpu.cross_entropy(logits, *arguments, "sum")[0] == 0
 
 
 def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):

@@ -1,6 +1,7 @@
 """Tests of the tests: faults planted in the engine must be caught by the generic checks."""
 
 import contextlib
+import functools
 import importlib
 import sys
 
@@ -52,6 +53,7 @@ def fresh(p, direct):
 def changed(rule, change):
     """A rule whose every gradient is changed."""
 
+    @functools.wraps(rule.function)  # its signature says what it is told
     def wrong(*args, **params):
         got = rule.function(*args, **params)
         if isinstance(got, (tuple, list)):

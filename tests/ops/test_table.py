@@ -88,7 +88,7 @@ NO_POINT = {
     "concatenate split_view unbind_view": "nothing to join or cut along",
     "getitem_view getitem_copy setitem_copy": "the indices of the samples are those of three dimensions",
     "take_slices add_slices gather_along scatter_along spread_at": "work along a dimension",
-    "tril_from triu_from matmul_batched linear_rows rnn_tree lstm_graph": "operands are matrices",
+    "tril_from triu_from matmul_batched linear_rows linear_act_rows rnn_tree lstm_graph": "operands are matrices",
     "rnn_rows lstm_rows gru_rows": "operands are matrices",
     "gather_planes scatter_planes batch_norm_batch layer_norm_last cross_entropy_items": "operands have dimensions",
     "windows_product windows_input windows_weight": "operands are sequences and filters",

@@ -152,10 +152,11 @@ def recipe(monkeypatch):
 
 def test_train_lenet5_hands_its_options_on(recipe, tmp_path):
     calls, _ = recipe
-    options = f"--data mnist:x --epochs 2 --out {tmp_path} --seed 3 --resume"
+    options = f"--data mnist:x --epochs 2 --out {tmp_path} --seed 3 --resume --viz"
     result = say("train", "lenet5", *options.split())
     assert result.exit_code == 0, result.output
-    assert calls == [{"data": "mnist:x", "epochs": 2, "out": tmp_path, "seed": 3, "resume": True, "device": "cpu"}]
+    expected = {"data": "mnist:x", "epochs": 2, "out": tmp_path, "seed": 3, "resume": True, "viz": True}
+    assert calls == [expected | {"device": "cpu"}]
 
 
 @pytest.mark.parametrize("kind", ["FileNotFoundError", "ValueError", "ImportError"])
@@ -183,7 +184,7 @@ def test_train_charlm_hands_its_options_on(monkeypatch, tmp_path):
     result = say("train", "charlm", *options.split(), "--temperature", "0.5", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     expected = {"data": "hello", "cell": "gru", "hidden": 8, "layers": 2, "dropout": 0.1, "epochs": 2, "out": tmp_path}
-    assert calls == [expected | {"seed": 3, "resume": True, "temperature": 0.5, "device": "cpu"}]
+    assert calls == [expected | {"seed": 3, "resume": True, "viz": False, "temperature": 0.5, "device": "cpu"}]
 
 
 def test_train_translate_hands_its_options_on(monkeypatch, tmp_path):

@@ -21,7 +21,9 @@ def test_every_package_has_an_init():
 def test_every_other_file_of_a_package_is_shipped():
     data = PROJECT["tool"]["setuptools"]["package-data"]
     for package in PACKAGES:
-        files = {p for p in folder(package).iterdir() if p.is_file() and p.suffix not in (".py", ".pyc")}
+        inner = [folder(other) for other in PACKAGES if other.startswith(f"{package}.")] + ["__pycache__"]
+        below = (p for p in folder(package).rglob("*") if not any(str(part) in str(p) for part in inner))
+        files = {p for p in below if p.is_file() and p.suffix not in (".py", ".pyc")}
         shipped = {p for pattern in data.get(package, []) for p in folder(package).glob(pattern)}
         assert files == shipped, package
 

@@ -250,6 +250,7 @@ def test_a_snapshot_is_a_copy():
         (np.array(True), "True"),
         (np.full((2, 2), np.nan), "nan … nan, 4 NaN"),
         (np.array([[1e-8, 2e12]]), "1e-8 … 2e12"),
+        (np.full((2, 2), 0.25), "all 0.25"),
     ],
 )
 def test_the_short_text(array, text):

@@ -103,8 +103,34 @@ def test_pytorchs_state_dict_loads_as_tensors(tmp_path, torch):
     assert loaded.keys() == model.state_dict().keys()
     assert all(isinstance(t, cr.Tensor) and not t.requires_grad for t in loaded.values())
     assert all((t.numpy() == model.state_dict()[name].numpy()).all() for name, t in loaded.items())
-    save_file({"half": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "file")
-    with pytest.raises(ValueError, match="'half' as BF16, which NumPy has no type for.*Convert it to float32"):
+    save_file({"tiny": torch.ones(2).to(torch.float8_e5m2)}, tmp_path / "file")
+    with pytest.raises(ValueError, match="'tiny' as F8_E5M2, which NumPy has no type for.*Convert it to float32"):
+        load(tmp_path / "file")
+
+
+def test_bfloat16_from_and_to_pytorch(tmp_path, torch):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes")
+    from safetensors.torch import load_file, save_file
+
+    theirs = {"w": torch.linspace(-3, 3, 6).reshape(2, 3).bfloat16(), "one": torch.tensor(0.1).bfloat16()}
+    save_file({**theirs, "b": torch.ones(2)}, tmp_path / "theirs")
+    ours = load(tmp_path / "theirs")
+    assert {name: str(t.dtype) for name, t in ours.items()} == {"w": "bfloat16", "one": "bfloat16", "b": "float32"}
+    assert all(ours[name].tolist() == t.tolist() for name, t in theirs.items())
+    save({"net": {"w": ours["w"].requires_grad_(), "t": ours["w"].detach().T}, "one": ours["one"]}, tmp_path / "ours")
+    back = load_file(tmp_path / "ours")
+    assert torch.equal(back["net.w"], theirs["w"]) and torch.equal(back["net.t"], theirs["w"].T)
+    again = load(tmp_path / "ours")
+    assert again["net"]["w"].requires_grad and again["net"]["w"].dtype == again["one"].dtype == cr.bfloat16
+    assert again["net"]["t"].tolist() == theirs["w"].T.tolist() and again["one"].tolist() == theirs["one"].tolist()
+
+
+def test_without_ml_dtypes_bfloat16_is_refused(tmp_path, torch, monkeypatch):
+    from safetensors.torch import save_file
+
+    save_file({"half": torch.ones(2).bfloat16()}, tmp_path / "file")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ImportError, match=r"'half' as BF16, which NumPy lacks .*pip install 'chainrule\[bfloat16\]'"):
         load(tmp_path / "file")
 
 

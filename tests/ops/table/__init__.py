@@ -3,12 +3,12 @@
 `tests/ops/test_table.py` generates every generic check from it; a primitive without a row fails the suite.
 """
 
-from . import elementwise, indexing, linalg, networks, recurrent, reductions, shape, tree, windows
+from . import elementwise, fused, indexing, linalg, networks, recurrent, reductions, shape, tree, windows
 from .row import Row, Sample, outputs
 
 TABLE: list[Row] = [
     row
-    for module in (elementwise, reductions, shape, indexing, linalg, windows, networks, recurrent, tree)
+    for module in (elementwise, reductions, shape, indexing, linalg, windows, fused, networks, recurrent, tree)
     for row in module.ROWS
 ]
 

@@ -179,19 +179,19 @@ def class_samples(smoothing=(0.0, 0.2), logs=False):
 
 
 def items(rng):
+    always = {"ignore_index": -100, "label_smoothing": 0.0, "with_gradient": True}
     for sample in class_samples()(rng):
-        x, target, _ = sample.inputs
-        if sample.params["reduction"] == "sum" and x.ndim > 1 and x.size:
-            given = {
-                "ignore_index": sample.params.get("ignore_index", -100),
-                "label_smoothing": sample.params["label_smoothing"],
-            }
+        x, given = sample.inputs[0], {**always, **sample.params}
+        if x.ndim > 1:
             yield Sample(sample.inputs, given, fixed=sample.fixed)
-    yield Sample((normal(rng, 0, 3), np.zeros(0, int), None), {"ignore_index": -100, "label_smoothing": 0.0})
+        if x.ndim == 2 and given["label_smoothing"]:
+            yield Sample(sample.inputs, {**given, "with_gradient": False}, fixed=sample.fixed)
+    yield Sample((normal(rng, 0, 3), np.zeros(0, int), None), {**always, "reduction": "none"})
 
 
-def items_oracle(x, target, weight=None, *, ignore_index, label_smoothing):
-    return item_losses(x, target, weight, ignore_index, label_smoothing, log_softmax)[0]
+def items_oracle(x, target, weight=None, *, ignore_index, label_smoothing, reduction, with_gradient):
+    losses, counted = item_losses(x, target, weight, ignore_index, label_smoothing, log_softmax)
+    return reduced(losses, reduction, math.fsum(counted.ravel()))
 
 
 def probability_samples(rng):
