@@ -221,10 +221,10 @@ def _loaded(context, parameter, text):
     if not path.is_file():
         raise click.BadParameter(f"there is no file {path} (looked in {Path.cwd()})", context, parameter)
     sys.path.insert(0, str(path.parent.resolve()))  # as `python FILE.py` does
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"program_{path.stem}", path)
     if spec is None:
         raise click.BadParameter(f"{path} is no Python file: its name must end in .py", context, parameter)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
     spec.loader.exec_module(module)
     found = getattr(module, name, None)
     if not callable(found):

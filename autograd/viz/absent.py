@@ -102,7 +102,7 @@ def _unreached(scene, way) -> Explanation:
             told = "backward ran for other inputs (backward(inputs=…) or cr.autograd.grad)."
             fix = f"name {name} among the inputs, or leave inputs= out"
             return scene.explain("none", "other inputs", start + told, fix, None, path, last.place)
-    if scene.released:
+    if scene.refused:
         return scene.explain("none", *used_up(scene, name), path=path)
     return scene.explain("none", *not_run(scene, name), path=path)
 
@@ -122,8 +122,11 @@ def not_run(scene, name) -> tuple:
 
 
 def used_up(scene, name) -> tuple:
-    """(cause, sentence, fix, step) where a backward pass released the graph, and no recording saw it."""
+    """(cause, sentence, fix, step) where backward cannot run: the graph was released, or values were changed."""
     step = next((s for s in scene.steps if s.recorded and (s.node is None or s.node.kept is None)), None)
+    if step is None:
+        told = f"{name}.grad is None: backward not run, and it could not: {scene.refused}."
+        return "backward not run", told, "mend that error first", scene.targets[0].maker
     return (
         "released",
         f"{name}.grad is None: released. A backward pass has already used this graph and released what it kept (first "

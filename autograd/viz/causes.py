@@ -320,7 +320,7 @@ def where_bad(step, out) -> tuple:
     """
     odd = np.isnan(out) if np.isnan(out).any() else ~np.isfinite(out)
     index = tuple(int(n) for n in np.argwhere(odd)[0])
-    values = []
+    values: list = []
     for x in step.inputs:
         array = _array(x)
         if array is None or not step.primitive.elementwise:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import accumulate
 
 from .cells import WHOLE
 from .program import Value
-from .sketch import Arrow, Box, Sketch, common
+from .sketch import Arrow, Box, Sketch
 
 ASPECT = 1.6  # width to height of what is aimed at
 OPERATION, MODULE = (110, 60), (250, 135)  # about how large a box is with its surroundings, in points
 
 
 def columns(sketch: Sketch) -> list[Arrow]:
-    """The arrows at which a new column begins: the only way from what is above to what is below."""
+    """The arrows at which a new column begins: the only way from what is above to what is below.
+
+    None where frames lie in frames, which would not fit in columns.
+    """
+    if any(box.home.level > 1 for box in sketch.boxes.values()):
+        return []
     ranks = _ranks(sketch)
     last = max(ranks.values(), default=0)
     widths, heights = [0] * (last + 1), [0] * (last + 1)
@@ -66,9 +72,15 @@ def _ranks(sketch) -> dict[Box, int]:
 
 
 def _bridges(sketch, ranks, last) -> dict[int, Arrow]:
-    """Rank: the one arrow that leads from the boxes down to this rank to those below it."""
+    """Rank: the one arrow that leads from the boxes down to this rank to those below it.
+
+    What comes from nothing and is used once goes where it is used.
+    """
     crossing: list[list[Arrow]] = [[] for _ in range(last + 1)]
+    made, uses = {arrow.head for arrow in sketch.arrows}, Counter(arrow.tail for arrow in sketch.arrows)
     for arrow in sketch.arrows:
+        if arrow.tail not in made and uses[arrow.tail] == 1:
+            continue
         low, high = sorted((ranks.get(arrow.tail, 0), ranks.get(arrow.head, 0)))
         for rank in range(low, high):
             crossing[rank].append(arrow)
@@ -76,5 +88,4 @@ def _bridges(sketch, ranks, last) -> dict[int, Arrow]:
         rank: arrows[0]
         for rank, arrows in enumerate(crossing)
         if len(arrows) == 1 and arrows[0].kind == "data" and arrows[0].tail.kind != "operation"
-        and common([arrows[0].tail.home, arrows[0].head.home]).level <= 1
     }

@@ -91,14 +91,13 @@ class Labels:
         facts = [words for words in first if words]
         if "saved" in self.show:
             kept = [pair for step in steps for pair in step.saved]
-            names = ", ".join(f"{label} {shape_text(a.shape) or 'number'}" for label, a in kept)
-            total = sum({id(a): a.nbytes for _, a in kept}.values())
-            facts.append(f"keeps {names if len(steps) == 1 else f'{len(kept)} arrays'}: {amount(total, 'B')}" if kept
-                         else "keeps nothing")
+            total = amount(sum({id(array): array.nbytes for _, array in kept}.values()), "B")
+            few = [f"keeps {label} {shape_text(a.shape) or 'number'}: {amount(a.nbytes, 'B')}" for label, a in kept]
+            facts += few if 0 < len(few) <= 3 and len(steps) == 1 else [f"keeps {len(kept) or 'no'} arrays: {total}"]
         if "cost" in self.show:
             costs = [step.cost for step in steps if step.cost is not None]
-            facts.append(f"{amount(sum(c.flops for c in costs), 'FLOP')}, moves "
-                         f"{amount(sum(c.bytes for c in costs), 'B')}")
+            flops, moved = sum(cost.flops for cost in costs), sum(cost.bytes for cost in costs)
+            facts.append(f"{amount(flops, 'FLOP')}, moves {amount(moved, 'B')}")
         return facts
 
     def _module(self, box) -> str:
@@ -266,6 +265,8 @@ def _looks(arrow, sketch, mode) -> list[dict]:
         forward["weight"] = "8"  # the data flow down straight, the weights come from the side
         if arrow.head.kind == "operation" and not _within(arrow.tail.home, arrow.head.home):
             forward["minlen"] = "2"  # above the frame that it enters, not beside
+    elif arrow.tail.kind == "constant":
+        forward["weight"] = "3"  # numbers stand near what they are used for
     if arrow.kind == "loop":
         forward |= {"label": f"<<B>× {arrow.count:,}</B><BR/>{words}>", "color": "#0f766e", "fontcolor": "#0f766e",
                     "constraint": "false", "penwidth": "1.6"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from traceback import walk_tb
 from types import SimpleNamespace
@@ -52,7 +53,7 @@ def save_failure(tape: Tape, error: BaseException, path) -> str:
         *outer, inner = _users(error.__traceback__)
         names = {name: thing for frame in outer for name, thing in frame.f_locals.items()}
         program = Program.of(_history(outputs, step), names, inner)
-        saved = draw(program, failed=step, note=str(error).partition("\n")[0]).save(Path(path))
+        saved = draw(program, failed=step, note=re.split("[;\\n]", str(error))[0]).save(Path(path))
     except Exception as problem:
         return f"the graph could not be drawn: {problem}"
     return f"the graph so far, with {step.name} in red: {saved}"

@@ -114,7 +114,7 @@ def _cancelled(scene) -> list:
 
 def _through(scene, culprit) -> list[Step]:
     """A way from the tensor to the loss that passes through the step `culprit`."""
-    parents = {scene.value: None}
+    parents: dict = {scene.value: None}
     waiting = [scene.value]
     for value in waiting:
         for step, one in scene.flows(value):
@@ -172,7 +172,8 @@ def bad_value(scene, value, start) -> Explanation:
 
 def _bad_chain(value) -> list[Step]:
     """The steps with bad results through which the badness of `value` came, oldest first."""
-    found, waiting = {}, [value]
+    found: dict[Step, None] = {}
+    waiting = [value]
     while waiting:
         value = waiting.pop()
         while value.maker is None and value.source is not None:
@@ -320,8 +321,8 @@ def _steepest(pairs, kind) -> tuple:
 def _scale_cause(steps, kind) -> tuple:
     """(cause, what to add to the sentence, fix) for the uses `steps` of one line."""
     step, again = steps[0], "repeated " if len(steps) > 1 else ""
-    shares = [saturation(one) for one in steps]
-    share = None if None in shares else sum(shares) / len(shares)
+    shares = [share for share in map(saturation, steps) if share is not None]
+    share = sum(shares) / len(shares) if shares else None
     if kind == "vanishing" and share:
         return (
             f"{again}saturated {step.name}" if share > 0.5 else f"{again}small slopes of {step.name}",
@@ -346,7 +347,8 @@ def _scale_cause(steps, kind) -> tuple:
 
 def _norms(scene, way) -> list:
     """(where, norm of the gradient) from the loss back to the tensor, one row for each module call or step."""
-    rows, last = [], None
+    rows: list[tuple] = []
+    last = None
     for step in reversed([step for step in way if not step.primitive.view]):
         call = scene.program.call_of[step]
         if call.path and call is last:

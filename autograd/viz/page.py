@@ -16,6 +16,7 @@ import linecache
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,7 @@ class Facts:
             "results": [self.number[x] for x in step.results],
             "params": [[name, _setting(p)] for name, p in step.params.items() if _setting(p)],
             "parts": _parts(step),
+            "several": step.primitive.composed is not None,
             "place": self.places.add(step.place, lambda: _place(step.place)),
             "recorded": step.recorded,
             "cost": list(step.cost) if step.cost else None,
@@ -302,8 +304,8 @@ def rule_source(function) -> tuple[str, int, str]:
         lines, line = inspect.getsourcelines(code)
     except (OSError, TypeError):
         return file, code.co_firstlineno, ""
-    source = _lambda(code) if code.co_name == "<lambda>" else inspect.cleandoc("".join(lines))
-    return file, line, source or inspect.cleandoc("".join(lines))
+    whole = textwrap.dedent("".join(lines)).strip()
+    return file, line, (_lambda(code) if code.co_name == "<lambda>" else "") or whole
 
 
 def _ours(function) -> bool:
@@ -450,11 +452,11 @@ def _setting(param) -> str:
 
 
 def _parts(step) -> list[str]:
-    """The operations that run as one in this step, e.g. a convolution, its activation and its pooling."""
-    if step.primitive.composed is None:
+    """The operations that ran as this one step, by a kernel for all of them: a convolution, its activation, its pooling."""
+    if "_act" not in step.name:
         return []
-    settings = [step.params.get(name) for name in ("activation", "pool")]
-    return [step.name.partition("_")[0], *[s if isinstance(s, str) else str(s) for s in settings if s]]
+    pool = step.params.get("pool")
+    return [step.name.partition("_")[0], step.params["activation"], *([f"{pool[0]} pooling over {pool[1]}"] if pool else [])]
 
 
 # ---- the user's source -----------------------------------------------------------------------------------------------

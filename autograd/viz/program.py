@@ -17,7 +17,7 @@ import numpy as np
 
 from ...kernels import for_array, is_array
 from ..backward import grad, reachable
-from ..graph import Node, SideTable, user_frame, writes
+from ..graph import Node, SideTable, recomputes, user_frame, writes
 from ..tensor import Tensor, is_number
 from ..watch import watching
 from .snapshot import WHOLE, Snapshot, number
@@ -85,6 +85,11 @@ class Step:
     def node(self):
         """The graph's node, None if nothing was recorded or it is gone."""
         return self._node() if self._node else None
+
+    @property
+    def released(self) -> bool:
+        """Whether the node, or what it kept for backward, is gone for good."""
+        return self.node is None or (self.node.kept is None and not recomputes.get(self.node))
 
     @property
     def name(self) -> str:
@@ -317,22 +322,26 @@ class Program:
 
         if self.walked and gradient is None:
             return
-        released = next((s for s in self.steps if s.recorded and (s.node is None or s.node.kept is None)), None)
+        released = next((step for step in self.steps if step.recorded and step.released), None)
         if released is not None:
             raise RuntimeError(
                 f"the graph's values were released by an earlier backward pass (first at {released.name}, "
                 f"{released.place}), so backward cannot be shown; draw before backward(), call "
                 "backward(retain_graph=True), or compute under `with cr.viz.record():`"
             )
-        for step in self.steps:
-            if step.node is not None and not recorded.get(step.node):
-                recorded.add(step.node, step)
+        mine = [step for step in self.steps if step.node is not None and not recorded.get(step.node)]
+        for step in mine:
+            recorded.add(step.node, step)
         leaves = [value.leaf for value in self.values if value.leaf is not None and value.live and self.users[value]]
         live = [t for t in self.outputs if t.requires_grad and not t.is_leaf]
         seeds = [Tensor(for_array(t.array).ones_like(t.array)) for t in live] if gradient is None else [gradient]
-        if live:
-            with watching(Recorder(self.values)):
-                grad(live, leaves, seeds, retain_graph=True, allow_unused=True)
+        try:
+            if live:
+                with watching(Recorder(self.values)):
+                    grad(live, leaves, seeds, retain_graph=True, allow_unused=True)
+        finally:  # the next reader of the graph finds it as this one did
+            for step in mine:
+                recorded.remove(step.node, step)
 
 
 def _period(names) -> int:

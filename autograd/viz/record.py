@@ -95,12 +95,12 @@ class Recorder(Watch):
         node = tensor.grad_fn
         if node is not None and tensor._live:
             step = self._step(node)
-            known = step is not None and step in self._own
-            return step.results[tensor._edge[1] if type(tensor._edge) is tuple else 0] if known else None
+            index = tensor._edge[1] if type(tensor._edge) is tuple else 0
+            return step.results[index] if step is not None and step in self._own else None
         if id(tensor) in self._leaves:
             return self._leaves[id(tensor)]
-        known = self._by_array.get((id(tensor.array), writes.version(tensor.array), False))
-        return known[1] if known else None
+        _, value = self._by_array.get((id(tensor.array), writes.version(tensor.array), False), (None, None))
+        return value
 
     def _new(self, array, edge, given) -> Value:
         if isinstance(edge, Tensor):

@@ -73,7 +73,7 @@ class Scene:
         self.recorder = next((r for r in recorders if _knows(r, t, loss)), None)
         if self.recorder is None and loss is None and t.grad_fn is None and recorders and recorders[0].passes:
             self.recorder = recorders[0]  # of which it is worth saying that it did not meet the tensor
-        self.released = False
+        self.refused = ""  # what backward would say, where it cannot run
         root = loss if loss is not None else t if t.grad_fn is not None else None
         self.program = None
         if self.recorder is not None:
@@ -82,8 +82,8 @@ class Scene:
             self.program = Program(root, frame=frame)
             try:
                 self.program.walk()
-            except RuntimeError:
-                self.released = True
+            except RuntimeError as error:
+                self.refused = str(error)
         self.value = self._value_of(t)
         named = self.program.name(self.value) if self.value is not None else ""
         self.cuts: dict[Value, list[Value]] = {}
@@ -172,7 +172,7 @@ class Scene:
 
     def way(self, start=None) -> list[Step]:
         """The recorded steps from the tensor (or the value `start`) to the loss on the shortest way, [] for none."""
-        parents = {start or self.value: None}
+        parents: dict = {start or self.value: None}
         waiting = list(parents)
         for value in waiting:
             if value in self.targets:
@@ -207,14 +207,16 @@ class Scene:
 
     def longest(self) -> list[tuple]:
         """(value, step that used it) along the way to the loss with the most steps that a gradient came."""
-        length, parents = {self.value: 0}, {self.value: None}
+        length: dict = {self.value: 0}
+        parents: dict = {self.value: None}
         for step in self.between():
             for gift in step.pulse.gifts if step.pulse else ():
                 if gift.value in length and gift.fitted.norm:
                     for one in step.results:
                         if length[gift.value] + 1 > length.get(one, 0) and one in self.before:
                             length[one], parents[one] = length[gift.value] + 1, (gift.value, step)
-        found, value = [], next((target for target in self.targets if target in parents), self.value)
+        found: list[tuple] = []
+        value = next((target for target in self.targets if target in parents), self.value)
         while parents[value] is not None:
             found.append(parents[value])
             value = found[-1][0]

@@ -71,6 +71,7 @@ def _target(file, span) -> str:
     return _targets(file, len(linecache.getlines(file))).get(span, "")
 
 
+@functools.lru_cache(maxsize=4096)
 def operand(place, i: int) -> str:
     """The source of operand i of a sum, product …, where that is a name or a number; '' if it is not.
 

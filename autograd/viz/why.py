@@ -59,7 +59,7 @@ def _of_loss(scene) -> Explanation:
     loss = scene.name
     leaves = [v for v in scene.program.values if v.leaf is not None and v.live and v in scene.before]
     if not scene.passed:
-        missing = not_run if not scene.released else used_up
+        missing = used_up if scene.refused else not_run
         return scene.explain("none", *missing(scene, scene.name))
     told = []
     for value in leaves:
@@ -72,8 +72,8 @@ def _of_loss(scene) -> Explanation:
     if not told or told[0].kind == "fine":
         norms = [value.gradient.norm for value in leaves if value.gradient is not None]
         span = f" (norms {number(min(norms))} … {number(max(norms))})" if norms else ""
-        told = f"{loss} is fine: the gradients of its {len(norms)} leaves are finite and in proportion{span}."
-        return scene.explain("fine", "", told, "")
+        fine = f"{loss} is fine: the gradients of its {len(norms)} leaves are finite and in proportion{span}."
+        return scene.explain("fine", "", fine, "")
     others = sum(one.kind != "fine" for one in told) - 1
     if others:
         told[0].told += f" ({others} more of {len(told)} leaves have such a fault)"

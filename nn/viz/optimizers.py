@@ -127,6 +127,7 @@ def optimizers(
     names = list(MAKERS) if optimizers is None else list(optimizers)
     if not wanted or not names or steps < 1:
         raise ValueError("optimizers received nothing to draw; it needs a surface, an optimiser and a step")
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     with tqdm(total=len(wanted) * len(names), disable=None if verbose else True) as bar:
         panels = [Panel(surface, dict(_paths(surface, optimizers, steps, bar))) for surface in wanted]
     return _page(panels, steps, out) if out.suffix == ".html" else _picture(panels, out)

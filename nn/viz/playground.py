@@ -19,11 +19,10 @@ from ..layers import Linear
 from ..module import Module
 from .data2d import Points, points
 from .raster import BLUE, HEAT, RED, SHAPES, data_url, levels, ramp, strip
-from .rehearsal import Recording, Sight, Variant, labels, moments, prepare, rehearse
+from .rehearsal import MOST_UNITS, Recording, Sight, Variant, labels, moments, prepare, rehearse
 from .scrub import chart, document
 
 MOMENTS = 60  # recorded of each run
-MOST_UNITS = 10  # drawn of each layer
 MOST_POINTS = 300  # drawn; all are trained on
 MAP_BYTES, DECISION_BYTES = 1_600_000, 500_000  # of all runs together, before compression
 SOFT = ramp((120, 158, 240), (255, 255, 255), (240, 130, 130))  # under points in full colours
@@ -63,12 +62,13 @@ def playground(
     """
     if steps < 1:
         raise ValueError(f"playground received steps={steps}; a training needs at least one")
-    plane, variants = points(data, n, noise), variants_of(net)
+    plane, variants, out = points(data, n, noise), variants_of(net), Path(out)
     prepared = {label: (variant, *prepare(variant, plane)) for label, variant in variants.items()}
     wanted, probes = moments(steps, MOMENTS), examples(plane)
     widths = {label: [min(width, MOST_UNITS) for width in found] for label, (_, _, found) in prepared.items()}
     frames = len(wanted) * 2 * sum(map(sum, widths.values()))
     sizes = (_side(MAP_BYTES / frames, 10, 28), _side(DECISION_BYTES / len(wanted) / len(variants), 24, 64))
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     recordings = []
     with tqdm(total=steps * len(variants), disable=None if verbose else True) as bar:
         for label, (variant, module, _) in prepared.items():
@@ -154,9 +154,9 @@ class Run:
             for j in range(inputs)
         ]
 
-    def flat(self, columns: Sequence[np.ndarray], reduce: Any) -> np.ndarray:
-        """One number for each drawn unit from columns (N, n)."""
-        return np.concatenate([reduce(column, axis=0)[:width] for column, width in zip(columns, self.widths)])
+    def flat(self, columns: Sequence[np.ndarray]) -> np.ndarray:
+        """One number for each drawn unit from columns (1, n)."""
+        return np.concatenate([column[0, :width] for column, width in zip(columns, self.widths)])
 
     def weights(self, matrices: Sequence[np.ndarray]) -> np.ndarray:
         """One number for each edge from a matrix (outputs, inputs) of each layer."""
@@ -168,11 +168,11 @@ class Run:
         return np.concatenate(own).astype(np.float32)
 
     def view(self, sights: Sequence[Sight]) -> dict[str, Any]:
-        """What one view of the page shows: means and summed gradients over the examples of a sight, at each moment."""
+        """What one view of the page shows at each moment."""
         return {
             "loss": np.array([sight.objective for sight in sights], np.float32),
-            "values": np.stack([self.flat(sight.columns, np.mean) for sight in sights]),
-            "pulls": np.stack([self.flat(sight.pulls, np.sum) for sight in sights]),
+            "values": np.stack([self.flat(sight.columns) for sight in sights]),
+            "pulls": np.stack([self.flat(sight.pulls) for sight in sights]),
             "weights": np.stack([self.weights(sight.weights) for sight in sights]),
             "biases": np.stack([self.biases(sight.biases) for sight in sights]),
         }
@@ -189,7 +189,7 @@ class Run:
             "weights": np.stack([self.weights(m) for m in r.weights]),
             "biases": np.stack([self.biases(b) for b in r.biases]),
             "views": [self.view(r.sights), *(self.view(sights) for sights in zip(*r.probes))],
-            "wrong": [np.rint(100 * _wrong(s, self.plane))[:MOST_POINTS].astype(int) for s in r.sights],
+            "wrong": [np.rint(100 * wrong)[:MOST_POINTS].astype(int) for wrong in r.wrong],
             "side": r.maps[0][0].shape[-1],
             "fine": r.decisions[0].shape[-1],
         }
@@ -204,12 +204,6 @@ def _kinds(net: Module) -> list[str]:
         elif found and not list(module.children()):
             found[-1].append(type(module).__name__)
     return [", ".join(names) for names in found]
-
-
-def _wrong(sight: Sight, plane: Points) -> np.ndarray:
-    """|∂L/∂logit of the right class| of each example's own loss: 1 − p of its class."""
-    gradient = np.abs(sight.pulls[-1]) * len(plane.x)
-    return np.clip(gradient[:, 0] if gradient.shape[1] == 1 else gradient[np.arange(len(plane.y)), plane.y], 0, 1)
 
 
 def _data(runs: Sequence[Run], plane: Points, probes: Sequence[int]) -> dict[str, Any]:
@@ -317,7 +311,7 @@ def _unit(run: Run, u: int, x: float, y: float) -> str:
     images = "".join(
         _image(kind, levels(found, _limit(run, kind, c)), x, y, UNIT) for kind, found in frames.items()
     )
-    value = run.flat(run.recording.sights[-1].columns, np.mean)[u]
+    value = run.flat(run.recording.sights[-1].columns)[u]
     name = html.escape(unit["name"])
     return (
         f'<g class="unit"><rect class="back" x="{x}" y="{y:.1f}" width="{UNIT}" height="{UNIT}"/>{images}'

@@ -59,7 +59,8 @@ def png(indices: np.ndarray, palette: np.ndarray) -> bytes:
     lines = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
     lines[:, 1:] = indices
     header = struct.pack(">2I5B", width, height, 8, 3, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    packed = zlib.compress(lines.tobytes(), 9)
+    parts = ((b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", packed), (b"IEND", b""))
     chunks = (struct.pack(">I", len(data)) + kind + data + _crc(kind + data) for kind, data in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 

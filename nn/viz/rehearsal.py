@@ -26,6 +26,8 @@ from ..module import Module
 from ..optim import Adam, Optimizer
 from .data2d import Points
 
+MOST_UNITS = 10  # drawn of each layer
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -110,6 +112,11 @@ class Sight(NamedTuple):
     weights: list[np.ndarray]
     biases: list[np.ndarray | None]
 
+    def together(self) -> Sight:
+        """The same as if all points were one: the columns' means, and the sums of the gradients, (1, n)."""
+        means = [column.mean(0, keepdims=True) for column in self.columns]
+        return self._replace(columns=means, pulls=[pull.sum(0, keepdims=True) for pull in self.pulls])
+
 
 def layers_of(net: Module, x: Tensor) -> tuple[list[Linear], list[Tensor]]:
     """Run the network: its Linear layers in the order of running, and the columns between them (see Sight)."""
@@ -136,6 +143,12 @@ def refuse(net: Module, layers: Sequence[Linear], columns: Sequence[Tensor], cla
             f"playground received a {name} that ran no nn.Linear; its pictures show units and the weights between "
             "them. Pass a network of nn.Linear layers."
         )
+    odd = next((column.shape for column in columns if len(column.shape) != 2), None)
+    if odd is not None:
+        raise ValueError(
+            f"playground received a {name} in which a layer sees inputs of shape {odd}; it draws layers that see "
+            "(N, units). Leave out further axes."
+        )
     for before, after in pairwise(layers):
         if before.out_features != after.in_features:
             raise ValueError(
@@ -154,18 +167,28 @@ def see(net: Module, x: np.ndarray, objective: Callable[[Tensor, list[Linear]], 
     """Return what a forward pass over x and a backward pass from objective(output (N, C), layers) compute."""
     layers, columns = layers_of(net, tensor(x, requires_grad=True))
     goal = objective(columns[-1], layers)
-    weights = [layer.weight for layer in layers]
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    found = [g.numpy() for g in grad(goal, [*columns, *weights, *biases])]
-    pulls, found = found[: len(columns)], found[len(columns) :]
-    rest = iter(found[len(weights) :])
+    wanted = [*columns, *(p for layer in layers for p in (layer.weight, layer.bias) if p is not None)]
+    live = list({id(t): t for t in wanted if t.requires_grad}.values())  # a layer may be frozen, or run twice
+    found = {id(t): g.numpy() for t, g in zip(live, grad(goal, live), strict=True)}
+    gradient = lambda t: None if t is None else found.get(id(t), np.zeros(t.shape, np.float32))
     return Sight(
         goal.item(),
         [column.detach().numpy() for column in columns],
-        pulls,
-        found[: len(weights)],
-        [None if layer.bias is None else next(rest) for layer in layers],
+        [gradient(column) for column in columns],
+        [gradient(layer.weight) for layer in layers],
+        [gradient(layer.bias) for layer in layers],
     )
+
+
+def wrong(sight: Sight, y: np.ndarray) -> np.ndarray:
+    """Return |∂L/∂logit of the right class| of each example's own loss: 1 − p of its class, (N,)."""
+    gradient = np.abs(sight.pulls[-1]) * len(y)
+    return np.clip(gradient[:, 0] if gradient.shape[1] == 1 else gradient[np.arange(len(y)), y], 0, 1)
+
+
+def see_one(net: Module, points: Points, i: int) -> Sight:
+    """Return the passes of one example, of its own loss."""
+    return see(net, points.x[[i]], lambda out, layers: data_loss(out, points.y[[i]]))
 
 
 def data_loss(out: Tensor, y: np.ndarray) -> Tensor:
@@ -189,15 +212,17 @@ def guesses(out: np.ndarray) -> np.ndarray:
 class Recording:
     """What was seen of a run at the moments `steps` (M of them): one entry each in every list.
 
-    sights: over all points, of the loss with its penalty; losses: without it; probes[p][m]: of one example and its
-    loss alone; maps and pulls: (n, G, G) for each column over the grid, the units' values and the gradients of the
-    winning logit; decisions: logits (C, H, H) over a finer grid; weights, biases: of each layer.
+    sights: over all points, of the loss with its penalty, put together (see Sight); losses: without it; wrong: 1 − p of
+    each point; probes[m][p]: of one example and its loss alone; maps and pulls: (n, G, G) for each column over the
+    grid, the drawn units' values and the gradients of the winning logit; decisions: logits (C, H, H) over a finer grid;
+    weights, biases: of each layer.
     """
 
     label: str
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     sights: list[Sight] = field(default_factory=list)
+    wrong: list[np.ndarray] = field(default_factory=list)
     probes: list[list[Sight]] = field(default_factory=list)
     weights: list[list[np.ndarray]] = field(default_factory=list)
     biases: list[list[np.ndarray | None]] = field(default_factory=list)
@@ -300,15 +325,15 @@ def record(
     with no_grad():
         layers, (*_, out) = layers_of(net, tensor(points.x))
         _, (*_, fine) = layers_of(net, tensor(grid(points, sizes[1])))
-    recording.sights.append(sight)
+    recording.sights.append(sight.together())
+    recording.wrong.append(wrong(sight, points.y))
     recording.losses.append(data_loss(out, points.y).item())
     recording.accuracies.append(float((guesses(out.numpy()) == points.y).mean()))
-    alone = ((points.x[[i]], points.y[[i]]) for i in probes)
-    recording.probes.append([see(net, x, lambda out, _, y=y: data_loss(out, y)) for x, y in alone])
+    recording.probes.append([see_one(net, points, i) for i in probes])
     recording.weights.append([layer.weight.detach().numpy().copy() for layer in layers])
     recording.biases.append([None if layer.bias is None else layer.bias.detach().numpy().copy() for layer in layers])
     for kept, seen in ((recording.maps, plane.columns), (recording.pulls, plane.pulls)):
-        kept.append([_picture(column) for column in seen])
+        kept.append([_picture(column[:, :MOST_UNITS]) for column in seen])
     recording.decisions.append(_picture(fine.numpy()))
 
 

@@ -71,6 +71,9 @@ class TrainingPage:
         if self.path.suffix not in (".html", ".htm") or self.path.is_dir():
             what = "is a folder" if self.path.is_dir() else "does not end in .html, so that no browser would open it"
             raise ValueError(f'Trainer received viz={str(path)!r}, which {what}. Pass the path of a file: "run.html".')
+        self.trainer: Any = None  # these three while it trains
+        self._looker: Any = None
+        self._repeat: Any = None
         self.log: Log | None = None
         self.status, self.message = "running", ""
         self.broke: dict[str, Any] | None = None
@@ -86,13 +89,15 @@ class TrainingPage:
         trainer.say(f"Training page: {self.path}")
         try:
             yield
-        except BaseException as error:
-            self.status = {KeyboardInterrupt: "interrupted", FloatingPointError: "broken"}.get(type(error), "failed")
-            self.message = str(error) if isinstance(error, FloatingPointError) else type(error).__name__
-            self._end()
+            self._end("finished" if len(trainer.history) >= epochs else "stopped early")
+        except KeyboardInterrupt:
+            self._end("interrupted")
             raise
-        self.status = "finished" if len(trainer.history) >= epochs else "stopped early"
-        self._end()
+        except BaseException as error:
+            self._end("broken" if self.broke else "failed", str(error) if self.broke else type(error).__name__)
+            raise
+        finally:
+            self.trainer = self._looker = self._repeat = None  # no cycle, and no batch kept
 
     @property
     def due(self) -> bool:
@@ -187,13 +192,12 @@ class TrainingPage:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # no page, or none of this training: a new one
         log.back_to(done)
-        known = {epoch["epoch"] for epoch in log.epochs}
-        log.epochs += [{"step": row["epoch"] * steps, **row} for row in history if row["epoch"] not in known]
-        log.epochs.sort(key=lambda epoch: epoch["epoch"])
+        log.epochs = [{"step": int(row["epoch"]) * steps, **row} for row in history]
         return log
 
-    def _end(self) -> None:
+    def _end(self, status: str, message: str = "") -> None:
         assert self.log is not None
+        self.status, self.message = status, message
         if self.log.done and self.log.looks and self.log.looks[-1]["step"] < self.log.done:
             self._look()
         self.write()
@@ -202,7 +206,7 @@ class TrainingPage:
 
     def _prepare(self, train: Any, validation: Any) -> Looker:
         """Fetch the sample that all looks show: the first of the validation data, or of the training data."""
-        trainer, loader = self.trainer, train if validation is None else validation
+        trainer, loader = self.trainer, validation or train
         with trainer._aside(*trainer._sources(train, loader)):
             x, _ = next(iter(trainer._batches(loader)))
         sample = one_sample(x, trainer._samples_along)
@@ -241,7 +245,7 @@ class TrainingPage:
         count = sum(p.numel() for p in model.parameters())
         optimizer = type(self.trainer.optimizer).__name__
         page = shell.document(
-            f"{type(model).__name__} in training",
+            f"Training of {type(model).__name__}",
             body(data),
             data=data,
             description=f"{count:,} parameters, moved by {optimizer}. Written by chainrule while it trains.",

@@ -23,10 +23,10 @@ def body(data: dict[str, Any]) -> str:
 <p class="quiet">{_losses_told(data)}</p>
 <noscript><p>With JavaScript on, this page also shows gradient norms, update ratios, weights and feature maps.</p>
 </noscript>
-<div class="needs-js" id="norms"></div>
-<div class="needs-js" id="weighing"></div>
+<div id="norms"></div>
+<div id="weighing"></div>
 </section>
-<section class="needs-js" id="looks"></section>
+<section id="looks"></section>
 </div>
 {_epochs(data)}"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,14 @@ def document(name: str, title: str, told: str, steps: Sequence[int], data: dict[
     parts: what stands in the HTML for {their names}; {last} is the last step.
     """
     read = lambda file: (ASSETS / file).read_text(encoding="utf-8")
-    body = read("scrub.html") + read(f"{name}.html")
-    for key, text in {"most": str(len(steps) - 1), "last": str(steps[-1]), **parts}.items():
-        body = body.replace(f"{{{key}}}", text)
+    parts |= {"most": str(len(steps) - 1), "last": str(steps[-1])}
+    body = re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], read("scrub.html") + read(f"{name}.html"))
     known = {"steps": list(steps), "chart": {"left": LEFT, "right": WIDTH - RIGHT}, **data}
     css, js = read(f"{name}.css"), read(f"{name}.js")
     return shell.document(title, body, css=css, js=js, data=known, description=told, asset=ASSETS / "scrub")
 
 
-def chart(curves: Sequence[tuple[str, Sequence[int], Sequence[float]]], label: str) -> str:
+def chart(curves: Sequence[tuple[str, Sequence[int], Any]], label: str) -> str:
     """Return an SVG of curves (attributes, steps, values), logarithmic where positive values fall far.
 
     >>> from chainrule.nn.viz.scrub import chart

@@ -320,7 +320,8 @@ def test_saved_and_cost():
     boxes = drawn(y, show=("saved", "cost")).sketch.boxes.values()
     label = {title_of(b): words(label_of(b)) for b in boxes if b.kind != "value"}
     assert "keeps x 4 × 3: 48 B" in label["matmul"] and "48 FLOP, moves 104 B" in label["matmul"]
-    assert "keeps nothing" in label["sum"]
+    assert "keeps no arrays: 0 B" in label["sum"]
+    assert "keeps 1 arrays: 48 B" in drawn(y, show=("saved",)).source  # the sum of all, below
     assert "=" not in label["w"] and "∇" not in label["w"]
     plain = {title_of(b): words(label_of(b)) for b in drawn(y, show=()).sketch.boxes.values() if b.kind != "value"}
     assert plain["matmul"] == "matmul" and plain["w"] == "w 3 × 2 float32"
@@ -506,6 +507,20 @@ def test_pictures_import_neither_engine_until_one_is_drawn():
 
     code = "import chainrule.viz, sys; print([m for m in ('graphviz', 'pygraphviz', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+# ---- columns ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_tall_picture_goes_on_in_a_second_column():
+    x = cr.ones(2, requires_grad=True)
+    y = x
+    for name in ("sin", "cos", "tanh", "exp", "sigmoid", "relu", "square", "sqrt", "log1p", "neg"):
+        y = getattr(y, name)()
+    source = drawn(y.sum(), fold=False).source
+    turns = [line for line in source.splitlines() if "headport=w tailport=e" in line]
+    assert 1 <= len(turns) <= 3 and all("constraint=false" in line for line in turns)
+    assert "headport=w" not in drawn((x * 2).sum()).source
 
 
 # ---- modules and notebooks -------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The chain rule of small graphs in LaTeX."""
 
 import re
+import shutil
+import subprocess
 import sys
 from contextlib import nullcontext
 
@@ -327,3 +329,10 @@ def test_the_document_and_the_notebook(lecture):
     assert shown.document.endswith("\\]\n\\end{document}\n") and str(shown) in shown.document
     assert shown._repr_latex_() == f"$$\n{shown}\n$$" and repr(shown) == str(shown)
     assert shown.startswith("\\begin{aligned}\n") and shown.endswith("\n\\end{aligned}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("kind", KINDS)
+def test_latex_compiles_it(kind, tmp_path):
+    (tmp_path / "it.tex").write_text(cr.viz.latex(made(kind)).document)
+    subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "it.tex"], cwd=tmp_path, check=True)

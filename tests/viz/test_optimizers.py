@@ -156,7 +156,7 @@ def test_a_picture_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"a.png is drawn by Matplotlib.*chainrule\[examples\].*end `out` in .html"):
         viz.optimizers(["bowl"], steps=1, out=tmp_path / "a.png", verbose=False)
-    assert viz.optimizers(["bowl"], steps=1, out=tmp_path / "a.html", verbose=False).exists()
+    assert viz.optimizers(["bowl"], steps=1, out=tmp_path / "new" / "a.html", verbose=False).exists()
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

@@ -145,9 +145,18 @@ def test_the_maps_are_the_units_over_the_plane():
 def test_the_users_network_and_random_numbers_stay_as_they_are(tmp_path):
     net = nn.models.MLP([2, 3, 1], nn.Tanh)
     before, state = array(net[0].weight).copy(), cr.default_generator.get_state()
-    viz.playground(net, steps=3, out=tmp_path / "a.html", verbose=False)
+    viz.playground(net, steps=3, out=tmp_path / "new" / "a.html", verbose=False)
     assert np.array_equal(array(net[0].weight), before) and net[0].weight.grad is None and net.training
     assert cr.default_generator.get_state() == state
+
+
+class Steps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(1, 3)
+
+    def forward(self, x):
+        return self.a(x.unsqueeze(2)).sum(1)[:, :1]
 
 
 class Skips(nn.Module):
@@ -164,6 +173,7 @@ class Skips(nn.Module):
     [
         (nn.Sequential(nn.Tanh()), ValueError, "a Sequential that ran no nn.Linear"),
         (Skips(), ValueError, "a layer of 3 units is followed by one that takes 5"),
+        (Steps(), ValueError, r"a layer sees inputs of shape \(200, 2, 1\)"),
         (nn.Linear(2, 4), ValueError, "returns 4 numbers for a point, but the points have 2 classes.*1 or 2"),
         ("tanh", TypeError, "received str; pass a module, a viz.Variant"),
         ([], TypeError, "received no network"),
@@ -191,6 +201,34 @@ def test_labels_say_in_what_runs_differ():
     found = rehearsal.labels([viz.Variant(), viz.Variant(optimizer=sgd, hidden=(8,)), viz.Variant()])
     usual = "hidden 4-2, optimizer Adam lr 0.03"
     assert found == [f"{usual} (1)", "hidden 8, optimizer SGD lr 0.5", f"{usual} (3)"]
+
+
+class Twice(nn.Module):
+    """One layer that runs twice, a frozen one, no bias, and inputs of its own making."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Linear(4, 4), nn.Linear(4, 2, bias=False)
+        self.out.requires_grad_(False)
+
+    def forward(self, x):
+        x = cr.cat([x, x * x], 1)
+        return self.out(self.inner(self.inner(x).tanh()).tanh())
+
+
+def test_layers_that_run_twice_are_frozen_or_have_no_bias(browser, tmp_path):
+    net = Twice().double()
+    out = viz.playground({"twice": net}, "circles", steps=4, out=tmp_path / "p.html", verbose=False)
+    tab = browser.open(out)
+    run = tab.evaluate("page.data.runs[0]")
+    assert [unit["name"] for unit in run["units"]][:4] == ["input 1", "input 2", "input 3", "input 4"]
+    weights = array(net.inner.weight).ravel()
+    np.testing.assert_allclose(run["weights"][0], [*weights, *weights, *array(net.out.weight).ravel()], rtol=1e-6)
+    assert run["weights"][-1][32:] == run["weights"][0][32:] and run["weights"][-1][:16] != run["weights"][0][:16]
+    assert run["views"][0]["weights"][0][:16] == run["views"][0]["weights"][0][16:32]
+    assert run["views"][0]["weights"][0][32:] == [0] * 8
+    tab.locator(".unit .frame").last.click()
+    assert list(table(tab)) == ["the unit itself", *(f"weight from layer 2, unit {i}" for i in (1, 2, 3, 4))]
 
 
 def test_mini_batches_and_dropout_learn(tmp_path):
@@ -461,7 +499,7 @@ def test_without_javascript_the_last_step_is_there(browser, page):
 
 
 def test_three_hostile_classes_and_wide_layers(browser, tmp_path, rng):
-    names = np.array(["<img src=x onerror=alert(1)>", "</script>", "🧠"])
+    names = np.array(["<img src=x onerror=alert(1)>", "</script>", "🧠 {rows}"])
     y = np.arange(90) % 3
     x = rng.standard_normal((90, 2)) * 0.2 + np.array([[0, 1], [1, 0], [-1, 0]])[y]
     net = nn.models.MLP([2, 16, 3], nn.Tanh)

@@ -126,6 +126,22 @@ def test_a_released_graph_still_shows_leaves_and_says_why_no_more():
         program.walk()
 
 
+def test_a_walk_leaves_no_trace_for_the_next_reader():
+    x = cr.ones(2, requires_grad=True)
+    y = (x * 3).sum()
+    Program(y).walk()
+    again = Program(y)
+    assert not again.walked and all(value.gradient is None for value in again.values)
+
+
+def test_a_checkpoint_can_be_walked():
+    x = cr.ones(2, requires_grad=True)
+    y = cr.checkpoint(lambda x: (x * x).exp(), x).sum()
+    program = Program(y)
+    program.walk()
+    np.testing.assert_allclose(program.values[0].gradient.array, [2 * np.e] * 2, rtol=1e-6)
+
+
 def test_what_is_no_tensor_is_refused():
     with pytest.raises(TypeError, match="received float; pass the tensor whose graph is wanted, e.g. the loss"):
         Program(3.0)
@@ -264,3 +280,35 @@ def test_numbers_are_short():
 def test_bfloat16_is_shown():
     pytest.importorskip("ml_dtypes")
     assert Snapshot(cr.tensor([1.5, 2.0], dtype=cr.bfloat16).array).text == "[1.5, 2]"
+
+
+def test_a_leaf_that_is_detached_too_stays_a_leaf():
+    with cr.viz.record() as recording:
+        w = cr.tensor([1.0, 2.0], requires_grad=True)
+        copy = w.detach()
+        loss = (w * 3).sum() + (copy * 2).sum()
+        loss.backward()
+    first, second = (step for step in Program(loss).steps if step.name == "multiply")
+    assert first.inputs[0].role == "input" and first.inputs[0].gradient.array.tolist() == [3.0, 3.0]
+    assert second.inputs[0].cut == "detach" and second.inputs[0].source is first.inputs[0]
+    assert recording.value_of(w) is first.inputs[0]
+
+
+def test_a_recording_of_backward_takes_in_what_was_computed_before():
+    w = cr.tensor([1.0, 2.0], requires_grad=True)
+    loss = (w * 3).sum()
+    with cr.viz.record() as recording:
+        loss.backward()
+    assert [(step.name, step.pulse.order) for step in recording.steps] == [("multiply", 1), ("sum", 0)]
+    (one,) = recording.passes
+    assert not one.failed and one.outputs == [recording.value_of(loss)] and one.place.expression == "loss.backward()"
+
+
+def test_a_pass_within_a_pass_leaves_the_recording_whole():
+    w, inner = cr.ones(1, requires_grad=True), cr.ones(1, requires_grad=True)
+    with cr.viz.record() as recording:
+        doubled = w * 2
+        doubled.register_hook(cr.enable_grad()(lambda g: cr.autograd.grad((inner * 5).sum(), [inner])[0]))
+        doubled.sum().backward()
+    assert w.grad.tolist() == [10.0] and len(recording.passes) == 1
+    assert recording.steps[0].pulse.gifts[0].fitted.scalar == 10.0

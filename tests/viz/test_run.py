@@ -311,6 +311,14 @@ def test_resumed_without_its_page_it_says_what_was_not_recorded(tmp_path, page):
     assert "The first 12 steps were not recorded." in (tmp_path / "run.html").read_text()
 
 
+def test_a_validation_loss_that_is_no_number_does_not_stop_a_resumed_page(tmp_path):
+    for resume in (False, True):
+        trainer, loader, validation = build(tmp_path / "run.html", tmp_path)
+        trainer.evaluate = lambda loader: {"loss": float("nan")}
+        trainer.fit(loader, validation, epochs=2 + resume, resume=resume)
+    assert [epoch["val_loss"] for epoch in run.read(tmp_path / "run.html")["epochs"]] == ["NaN"] * 3
+
+
 def test_a_second_fit_goes_on(tmp_path):
     trainer, loader, validation = build(tmp_path / "run.html")
     trainer.fit(loader, validation, epochs=1)
@@ -360,12 +368,21 @@ def test_weights_that_broke_in_an_earlier_step_are_named(tmp_path):
     assert "The weights of first, last were no longer finite before this step" in (tmp_path / "run.html").read_text()
 
 
-def test_an_error_of_ones_own_is_told_and_raised(tmp_path):
-    trainer, loader, _ = build(tmp_path / "run.html")
-    trainer.on_epoch = lambda row: 1 / 0
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("error", [ZeroDivisionError, FloatingPointError])
+def test_an_error_of_ones_own_is_told_and_raised(tmp_path, error):
+    def fail(row):
+        raise error
+
+    trainer, loader, _ = build(tmp_path / "run.html", on_epoch=fail)
+    with pytest.raises(error):
         trainer.fit(loader, epochs=2)
-    assert "Ended by an error (ZeroDivisionError) after 6 of 12 steps." in (tmp_path / "run.html").read_text()
+    assert f"Ended by an error ({error.__name__}) after 6 of 12 steps." in (tmp_path / "run.html").read_text()
+
+
+def test_validation_data_without_batches_are_the_trainers_matter(tmp_path):
+    trainer, loader, _ = build(tmp_path / "run.html")
+    with pytest.raises(ValueError, match="The loader gave no batches to average over"):
+        trainer.fit(loader, [], epochs=1)
 
 
 def test_early_stopping_is_told(tmp_path):
@@ -566,6 +583,13 @@ def test_hovering_tells_the_value_of_a_cell(browser, finished):
     said = tab.locator("figure[data-module='conv'] output").inner_text()
     assert said.startswith("row 1, column 1: ")
     assert float(said.split(": ")[1].replace("−", "-")) == pytest.approx(value, rel=0.06)
+
+
+def test_charts_and_maps_are_printed(browser, finished):
+    tab = browser.open(finished)
+    tab.emulate_media(media="print")
+    assert tab.locator("#gradients svg").is_visible() and tab.locator("#filters canvas").first.is_visible()
+    assert not tab.locator("#play").is_visible()
 
 
 def test_without_javascript_the_loss_is_there(browser, finished):

@@ -177,3 +177,12 @@ def test_values_are_those_of_the_engine():
     expected = np.tanh(x.detach().numpy())
     for cell, array in ((row[2], expected), (row[3], expected / 6)):
         assert [float(text) for text in cell.split(" … ")] == pytest.approx([array.min(), array.max()], rel=1e-3)
+
+
+def test_numbers_that_backward_does_not_keep_are_read_from_the_source():
+    x = cr.tensor([1.0, 2.0], requires_grad=True)
+    scale = cr.tensor([4.0, 5.0])
+    y = ((3 - (x + 10)) - scale).sum()
+    rows = {row[0].strip("│├└─ "): row[2] for row in columns(cr.viz.text(y)) if len(row) == 4}
+    assert rows["add"] == "[11, 12]" and rows["10"] == "10" and rows["3"] == "3"
+    assert "subtract" in rows and rows["scale"] == "?"  # a name says no number

@@ -602,8 +602,8 @@ def root_in_the_branch_not_taken():
 def gradient_that_overflows():
     w = leaf(1e-200)
     small = w * 1e-200
-    large = small * 1e200  # planted
-    loss = (large * 1e200 * 1e200).sum()
+    large = small * 1e200
+    loss = (large * 1e200 * 1e200).sum()  # planted
     loss.backward()
     return w, loss
 
@@ -750,6 +750,17 @@ def test_a_graph_that_is_still_there_tells_as_much_as_a_recording():
         broken = (w.log() * 2).sum()
     found = cr.viz.why(broken)
     assert found.cause == "log at its border" and "at index (1,), log of -2" in found.told
+
+
+def test_a_graph_that_backward_would_refuse():
+    w = leaf(1.0, 2.0)
+    hidden = w * 2
+    loss = (hidden * hidden).sum()
+    with cr.no_grad():
+        hidden[0] = 5.0
+    found = cr.viz.why(w, loss)
+    assert found.told.startswith("w.grad is None: backward not run, and it could not: multiply: ")
+    assert "changed in place" in found.told and found.place.expression == "(hidden * hidden).sum()"
 
 
 def test_a_kernel_for_several_operations_is_explained_by_its_activation():

@@ -216,6 +216,7 @@ const painters = {
       step.worked ? row(make("span", { class: "at number" }, entries(step.results[0])), markup(step.worked)) : null,
       make("p", { class: "quiet" }, primitive.about),
       step.parts.length ? make("p", {}, `One step for several operations: ${step.parts.join(", then ")}.`) : null,
+      step.parts.length || step.several ? make("p", { class: "note" }, "What runs under cr.viz.record() is shown in its single operations.") : null,
       step.params.length ? make("p", { class: "number" }, step.params.map(([name, value]) => `${name} = ${value}`).join("   ")) : null,
       make("h3", {}, "Inputs"), step.inputs.map((v, i) => (v === null ? null : flow(step.called[i], v, values[v].data))),
       make("h3", {}, "Result"), step.results.map((v, i) => flow(step.results.length > 1 ? `o (${i + 1})` : "o", v, values[v].data)),
@@ -415,7 +416,7 @@ function show(view) {
   now.view = view;
   find("#views").value = String(view);
   canvas.replaceChildren(current().svg);
-  now.zoom = null;
+  now.zoom = now.painted = null;
   if (now.node?.kind === "g") { now.node = null; paintNode(); }
   paintCrumbs();
   refresh();
@@ -481,9 +482,7 @@ function paintGraph() {
     if (marked) state += marked.has(one.tail) && marked.has(one.head) ? " on-path" : " off-path";
     if (state !== one.was) { one.edge.setAttribute("class", `edge ${one.tail} ${one.head} ${state}`); one.was = state; }
   }
-  const box = nodes.get(active) || nodes.get(goal);
-  if (box && now.event !== now.seen) reveal(box.node);
-  now.seen = now.event;
+  return (nodes.get(active) || nodes.get(goal))?.node;
 }
 
 function reveal(node) {
@@ -512,14 +511,21 @@ const refresh = page.soon(() => {
       if (view >= 0 && svgOf(view)?.nodes.has(`s${event.step}`)) { show(view); break; }
     }
   }
-  paintGraph();
-  if (now.painted !== now.event) {
-    paintStep();
-    if (now.node) paintNode();
-    paintControls(event);
-    now.painted = now.event;
-  }
+  const box = paintGraph();
+  if (now.painted === now.event) return;
+  now.painted = now.event;
+  paintStep();
+  if (now.node) paintNode();
+  paintControls(event);
+  if (box) reveal(box); // what asks for the layout comes last, or the frame would lay out twice
+  if (now.item) revealStep(now.item.parentElement);
 });
+
+function revealStep(item) {
+  const list = find("#steps");
+  const [outer, inner] = [list.getBoundingClientRect(), item.getBoundingClientRect()];
+  if (outer.height < list.scrollHeight && (inner.top < outer.top || inner.bottom > outer.bottom)) list.scrollTop += inner.top - outer.top - outer.height / 2;
+}
 
 function paintControls(event) {
   slider.value = String(now.event);
@@ -534,7 +540,6 @@ function paintControls(event) {
     now.item?.removeAttribute("aria-current");
     item?.setAttribute("aria-current", "step");
     now.item = item;
-    if (item) { const ol = find("#steps"); if (ol.scrollHeight > ol.clientHeight) ol.scrollTop = item.parentElement.offsetTop - ol.offsetTop - ol.clientHeight / 2; }
   }
 }
 
