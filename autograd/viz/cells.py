@@ -20,7 +20,7 @@ COLORS = {  # kind: (line and text, fill); the same on every page
     "failed": ("#b91c1c", "#fee2e2"),
 }
 GRADIENT, FAINT, INK = "#c2410c", "#64748b", "#0f172a"
-FONT, FIGURES = "Helvetica", "Courier"
+FONT, FIGURES = "Arial,Liberation Sans,Helvetica,sans-serif", "Courier New,Liberation Mono,DejaVu Sans Mono,monospace"
 LONG = 40  # characters of a name
 WHOLE = (4, 6)  # rows and columns of an array that is shown whole
 STRIP = (3, 20)  # rows and columns of the heat strip of a larger one
