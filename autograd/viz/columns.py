@@ -10,6 +10,7 @@ from .program import Value
 from .sketch import Arrow, Box, Sketch
 
 ASPECT = 1.6  # width to height of what is aimed at
+TALL = 450  # points of height from which on there may be a second column
 OPERATION, MODULE = (110, 60), (250, 135)  # about how large a box is with its surroundings, in points
 
 
@@ -18,8 +19,6 @@ def columns(sketch: Sketch) -> list[Arrow]:
 
     None where frames lie in frames, which would not fit in columns.
     """
-    if any(box.home.level > 1 for box in sketch.boxes.values()):
-        return []
     ranks = _ranks(sketch)
     last = max(ranks.values(), default=0)
     widths, heights = [0] * (last + 1), [0] * (last + 1)
@@ -27,6 +26,8 @@ def columns(sketch: Sketch) -> list[Arrow]:
         width, height = _size(box)
         widths[rank] += width
         heights[rank] = max(heights[rank], height)
+    if sum(heights) < TALL or any(box.home.level > 1 for box in ranks):
+        return []
     count = int((ASPECT * sum(heights) / max(widths)) ** 0.5) if widths and max(widths) else 1
     bridges = _bridges(sketch, ranks, last)
     reached, found = list(accumulate(heights)), {}

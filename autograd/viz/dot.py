@@ -82,7 +82,7 @@ class Labels:
     def _operation(self, box) -> str:
         step, (line, fill) = box.of, COLORS["failed" if box.failed else "operation"]
         facts = self._facts([step], settings(step))
-        rows = [cell(font(f"<B>{text(step.name)}</B>{_times(box)}", 11, line))]
+        rows = [cell(font(f"<B>{text(operation(step))}</B>{_times(box)}", 11, line))]
         rows += [cell(font(f"&#160;{text(words)}&#160;", 8, FAINT)) for words in facts]
         return table(rows, border=1, style="rounded", bgcolor=fill, color=line, cellpadding=3 if len(rows) == 1 else 1)
 
@@ -117,9 +117,10 @@ class Labels:
             n = sum(math.prod(w.shape) for w in weights)
             words = f"{n:,} parameters in {len(weights)} tensors"
             rows.append(cell(font(words, 9, "#1d4ed8"), bgcolor="#dbeafe", align="left", colspan=2))
-        if len(block.steps) > 1:
-            words = block.title if block.what == "chunk" else f"{len(block.steps):,} operations"
-            rows += [cell(font(words, 8, FAINT), align="left", colspan=2)]
+        few = operation(block.steps[0])
+        words = block.title if block.what == "chunk" else f"{len(block.steps):,} operations"
+        if len(block.steps) > 1 or few != block.steps[0].name:
+            rows.append(cell(font(words if len(block.steps) > 1 else few, 8, FAINT), align="left", colspan=2))
         rows += [cell(font(text(w), 8, FAINT), align="left", colspan=2) for w in self._facts(block.steps)]
         for value in box.outlets[:3]:
             rows += self._state(value, False, "=" if len(box.outlets) == 1 else self._name(value))
@@ -160,13 +161,22 @@ def _times(box) -> str:
     return f" × {box.count:,}" if box.count > 1 else ""
 
 
+def operation(step) -> str:
+    """The name of an operation; of a kernel for several, their names: 'conv2d + tanh + avg_pool2d'."""
+    activation, pool = step.params.get("activation"), step.params.get("pool")
+    if not activation and not pool:
+        return step.name
+    first = step.name.partition("_")[0]
+    return " + ".join(filter(None, [first, activation, pool and f"{pool[0]}_pool2d"]))
+
+
 def settings(step) -> str:
     """What was set of an operation, where it is not the usual: 'stride 2, padding 1'."""
     found = []
     for key, value in step.params.items():
         parts = set(value) if isinstance(value, (tuple, list)) and all(isinstance(v, int) for v in value) else {value} \
             if isinstance(value, (int, float, str)) else set()
-        if not parts or value is False or parts == {DULL.get(key)}:
+        if not parts or value is False or parts == {DULL.get(key)} or key == "activation":
             continue
         shown = parts.pop() if len(parts) == 1 else value
         found.append(f"{key} {number(shown) if isinstance(shown, float) else shown}")

@@ -17,7 +17,7 @@ RUN = 30
 READABLE = 32  # operations and closed groups up to which a view may be the one to begin with
 WIDE = 800  # points, likewise
 LARGEST = 250  # beyond, no view of the whole program is made at that depth
-LONGEST = 32  # characters of a line
+LONGEST = 44  # characters of a line
 BRIEF = 24  # characters of an expression that may stand for a name
 
 
@@ -187,10 +187,15 @@ class Layouts:
         name = self.titles[value]
         if value.given and value.given == name:
             return [name]
-        lines = [f"{_short(name, 24)}  {shape}".strip(), value.data.text if value.data is not None else "…"]
+        lines = [f"{_short(name, 24)}  {shape}".strip(), shown(value.data) if value.data is not None else "…"]
         if value.live:
-            lines.append(f"∇ {value.gradient.text}" if value.gradient is not None else "∇ –")
+            lines.append(f"∇ {shown(value.gradient)}" if value.gradient is not None else "∇ –")
         return lines
+
+
+def shown(snapshot) -> str:
+    """The short line of a snapshot with true minus signs."""
+    return snapshot.text.replace("-", "−")
 
 
 def role(program, value) -> str:

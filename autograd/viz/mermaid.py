@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cells import COLORS, shape_text
-from .dot import framed, settings
+from .dot import framed, operation, settings
 from .program import Step, Value
 from .sketch import Sketch
 
@@ -53,7 +53,7 @@ def _words(sketch, box) -> str:
         gradient = "" if not value.live else f"∇ {value.gradient.text}" if value.gradient is not None else "∇ –"
         words = [sketch.program.label(value) + times, shape_text(value.shape), f"= {data}" if data else "", gradient]
     elif isinstance(box.of, Step):
-        words = [box.of.name + times, settings(box.of)]
+        words = [operation(box.of) + times, settings(box.of)]
     else:
         words = [box.of.name + times, box.of.kind]
     return "\n".join(filter(None, words))

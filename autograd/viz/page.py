@@ -25,7 +25,7 @@ from ..graph import user_frame
 from ..primitive import as_ndarray
 from . import shell
 from .latex import form_of
-from .layout import Layouts, role
+from .layout import Layouts, role, shown
 from .math import mathml
 from .numeric import Numeric
 from .picture import render
@@ -230,7 +230,7 @@ class Arrays(Table):
         return super().add(key, lambda: self._facts(snapshot))
 
     def _facts(self, snapshot) -> dict:
-        facts = {"shape": snapshot.shape, "dtype": str(snapshot.dtype), "text": snapshot.text, "size": snapshot.size}
+        facts = {"shape": snapshot.shape, "dtype": str(snapshot.dtype), "text": shown(snapshot), "size": snapshot.size}
         array = snapshot.array
         if array is not None and array.size <= self.whole and array.dtype.kind in "fiub":
             facts["whole"] = array.ravel()
@@ -337,7 +337,7 @@ def in_numbers(formula: str, numbers: dict[str, str]) -> str:
     """A formula with numbers in the place of letters, products marked by dots.
 
     >>> from chainrule.autograd.viz.page import in_numbers
-    >>> in_numbers(r"\\\\bar o\\\\,y", {r"\\\\bar o": "0.004", "y": "-3"})
+    >>> in_numbers(r"\\bar o\\,y", {r"\\bar o": "0.004", "y": "-3"})
     '0.004 \\\\cdot (-3)'
     """
     found: list[str] = []
@@ -452,11 +452,12 @@ def _setting(param) -> str:
 
 
 def _parts(step) -> list[str]:
-    """The operations that ran as this one step, by a kernel for all of them: a convolution, its activation, its pooling."""
+    """The operations that one kernel did in this step, e.g. a convolution, its activation and its pooling."""
     if "_act" not in step.name:
         return []
     pool = step.params.get("pool")
-    return [step.name.partition("_")[0], step.params["activation"], *([f"{pool[0]} pooling over {pool[1]}"] if pool else [])]
+    pooling = [f"{pool[0]} pooling over {pool[1]}"] if pool else []
+    return [step.name.partition("_")[0], step.params["activation"], *pooling]
 
 
 # ---- the user's source -----------------------------------------------------------------------------------------------
@@ -513,7 +514,7 @@ def _listed(facts, i, step) -> str:
     made = step.results[0]
     name = facts.program.name(made)
     what = html.escape(_cut(name or step.place.expression, 80))
-    value = html.escape(made.data.text) if made.data is not None else ""
+    value = html.escape(shown(made.data)) if made.data is not None else ""
     return (
         f'<li><button type="button" data-step="{i}"><span class="code">{html.escape(step.name)}</span> '
         f'<span class="what">{what}</span> <span class="number">{value}</span></button></li>'

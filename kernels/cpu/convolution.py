@@ -1,7 +1,8 @@
 """Cross-correlation and its two adjoints: columns of patches (im2col) times a matrix, in pieces that stay in cache.
 
 x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups, K = C/G kh kw, P = oh ow.
-The workers share the batch; each piece is one im2col and one product with BLAS on one thread.
+The workers share the batch; each piece is one im2col and one product with BLAS on one thread. Loops without columns
+(`direct`) and Winograd's transforms (`winograd`) take the convolutions for which they are faster.
 """
 
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..geometry import conv_output_size
-from . import direct, workers
+from . import direct, winograd, workers
 from .epilogue import Epilogue, Plain
 from .jit import jit
 from .layout import floats, half_by_single
@@ -28,6 +29,9 @@ def conv2d(x, w, b, *, stride, padding, dilation, groups):
     out = np.empty((plan.n, plan.o, *plan.out_size), x.dtype)
     if plan.direct:
         direct.forward(plan, x, w, b, Plain(out))
+        return out
+    if plan.winograd:
+        winograd.forward(x, w, b, out, plan.corner)
         return out
     product = _product(plan, x, w, b)
     workers.run(lambda start, stop: product(start, stop, out), plan.items, grain=plan.grain)
@@ -61,7 +65,13 @@ def conv2d_act_pool(x, w, b, *, stride, padding, dilation, groups, activation, p
     if plan.direct:
         direct.forward(plan, x, w, b, results)
         return results.out, results.saved
-    product, every = _product(plan, x, w, b), slice(0, plan.n)
+    every = slice(0, plan.n)
+    if plan.winograd:
+        room = results.room(every)
+        winograd.forward(x, w, b, room, plan.corner)
+        workers.run(lambda start, stop: results.finish(slice(start, stop), room[start:stop]), plan.n)
+        return results.out, results.saved
+    product = _product(plan, x, w, b)
     if plan.n < workers.get_num_threads():  # the workers share the rows of an image
         room = results.room(every)
         workers.run(lambda start, stop: product(start, stop, room), plan.items, grain=plan.grain)
@@ -85,6 +95,10 @@ def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     g, w = floats(g, w)
     shape = (g.shape[0], w.shape[1] * groups, *input_size)
     plan = _plan(shape, w.shape, stride, padding, dilation, groups, g.itemsize)
+    if plan.winograd:
+        out = np.empty(shape, g.dtype)
+        winograd.forward(g, winograd.turned(w), None, out, tuple(2 - before for before in plan.corner))
+        return out
     out = np.zeros(shape, g.dtype)
     kernels, images = np.ascontiguousarray(plan.kernels(w).swapaxes(1, 2)), plan.grouped(g)
 
@@ -104,6 +118,8 @@ def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     plan = _plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
     if plan.direct:
         return direct.weight(plan, g, x)
+    if plan.winograd_weight:
+        return winograd.weight(g, x, plan.corner)
     images, sums = plan.grouped(g), {}
 
     def task(start, stop):
@@ -135,7 +151,7 @@ class _Plan:
         self.n, self.c, *self.size = x_shape
         self.o, _, *self.kernel = w_shape
         self.k = w_shape[1] * w_shape[2] * w_shape[3]
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.stride, self.padding, self.dilation, self.groups, self.itemsize = stride, padding, dilation, groups, itemsize
         self.out_size = conv_output_size(
             self.size, kernel_size=self.kernel, stride=stride, padding=padding, dilation=dilation
         )
@@ -148,6 +164,9 @@ class _Plan:
         self.blocks = -(-oh // self.rows)
         self.items = self.n * self.blocks
         self.direct = direct.suits(self)
+        self.corner = tuple(before for before, _ in padding)
+        self.winograd = not self.direct and winograd.suits(self, winograd.FORWARD)
+        self.winograd_weight = not self.direct and winograd.suits(self, winograd.WEIGHT)
         self.grain = max(1, _WORTH_SHARING // max(1, 2 * self.o * self.k * self.rows * ow))
 
     def kernels(self, w):

@@ -170,7 +170,10 @@ def see(net: Module, x: np.ndarray, objective: Callable[[Tensor, list[Linear]], 
     wanted = [*columns, *(p for layer in layers for p in (layer.weight, layer.bias) if p is not None)]
     live = list({id(t): t for t in wanted if t.requires_grad}.values())  # a layer may be frozen, or run twice
     found = {id(t): g.numpy() for t, g in zip(live, grad(goal, live), strict=True)}
-    gradient = lambda t: None if t is None else found.get(id(t), np.zeros(t.shape, np.float32))
+
+    def gradient(t: Any) -> Any:
+        return None if t is None else found.get(id(t), np.zeros(t.shape, np.float32))
+
     return Sight(
         goal.item(),
         [column.detach().numpy() for column in columns],

@@ -187,7 +187,7 @@ def test_the_numbers_on_the_page_are_the_engines(browser, tmp_path):
     for label in ("loss", "bias"):
         texts = tab.locator(f"svg .node.v{data['values'].index(by_label[label])} text").all_text_contents()
         numbers = [number(v) for v in expected[label][1].numpy().ravel().tolist()]
-        assert texts[-1] == "∇ " + (numbers[0] if len(numbers) == 1 else f"[{', '.join(numbers)}]")
+        assert texts[-1] == "∇ " + (numbers[0] if len(numbers) == 1 else f"[{', '.join(numbers)}]").translate(MINUS)
 
 
 def test_a_product_is_worked_out(stepper):

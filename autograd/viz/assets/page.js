@@ -67,12 +67,12 @@ const index = (dims, at) => { const found = []; for (let i = dims.length - 1; i 
 function picture(id, title = "") {
   if (id === null || id === undefined) return make("span", { class: "unknown" }, "not known");
   const array = arrays[id];
-  if (array.size === 1) return make("span", { class: "number value-number" }, array.text.replaceAll("-", "−"));
+  if (array.size === 1) return make("span", { class: "number value-number" }, array.text);
   const label = `${title} ${shape(array.shape)}, ${array.text}`.trim();
   if (array.whole && array.whole.length <= 64) return grid(array, label);
   const box = make("figure", { class: "map" });
   if (array.whole || array.thumb) box.append(heatmap(array, label));
-  box.append(make("figcaption", { class: "number" }, `${shape(array.shape)}: ${array.text.replaceAll("-", "−")}`));
+  box.append(make("figcaption", { class: "number" }, `${shape(array.shape)}: ${array.text}`));
   return box;
 }
 
@@ -213,7 +213,7 @@ const painters = {
       source(step.place),
       make("h3", {}, "Formula"),
       primitive.formula ? row(symbolMath("o", "="), markup(primitive.formula)) : null,
-      step.worked ? row(make("span", { class: "at number" }, entries(step.results[0])), markup(step.worked)) : null,
+      step.worked ? row(entries(step.results[0]), markup(step.worked)) : null,
       make("p", { class: "quiet" }, primitive.about),
       step.parts.length ? make("p", {}, `One step for several operations: ${step.parts.join(", then ")}.`) : null,
       step.parts.length || step.several ? make("p", { class: "note" }, "What runs under cr.viz.record() is shown in its single operations.") : null,
@@ -237,7 +237,7 @@ const painters = {
       rule && event.local === null ? [row(line(nabla(event.value), mo("=")), markup(rule.formula)), make("p", { class: "quiet" }, "The vector–Jacobian product of this operation: the Jacobian itself is never made.")] : null,
       event.local !== null ? row(line(partial("o", step.called[event.i]), mo("=")), even(event.local) ?? picture(event.local, "local derivative")) : null,
       numbers || event.worked ? make("h3", {}, numbers ? "In numbers: incoming × local" : "In numbers") : null,
-      numbers, event.worked ? row(make("span", { class: "at number" }, entries(event.value)), markup(event.worked)) : null,
+      numbers, event.worked ? row(entries(event.value), markup(event.worked)) : null,
       make("h3", {}, "Outgoing contribution"),
       flow(step.called[event.i] || "", event.value, event.raw, "gradient"),
       rule ? make("details", { class: "rule", open: true }, make("summary", {}, `The rule, as it runs: ${rule.file}, line ${rule.line}`), make("pre", { tabindex: "0" }, rule.code || rule.name)) : null,
@@ -259,7 +259,7 @@ const painters = {
 };
 const even = (id) => { const { whole } = arrays[id]; return whole?.length > 1 && whole.every((x) => x === whole[0]) ? make("span", { class: "number" }, `${shown(whole[0])} in each of ${whole.length} entries`) : null; };
 const symbolMath = (...texts) => math("math", {}, texts.map((t) => (t === "=" ? mo("=") : t === "ō" ? math("mover", {}, math("mi", {}, "o"), mo("¯")) : math("mi", {}, t))));
-const entries = (v) => { const n = (values[v].shape || []).reduce((a, b) => a * b, 1); return n > 1 ? `[${values[v].shape.map(() => 0).join(", ")}]` : ""; };
+const entries = (v) => (values[v].shape?.reduce((a, b) => a * b, 1) > 1 ? make("span", { class: "at number" }, `[${values[v].shape.map(() => 0).join(", ")}]`) : null); // the first of several
 
 const TITLES = { forward: "Forward", seed: "Backward", rule: "Backward", fit: "Backward: un-broadcasting", sum: "Backward: paths meet" };
 

@@ -1,0 +1,139 @@
+"""What this machine can do at best, measured on the spot: bandwidth by the size of the working set, and FLOP/s.
+
+A floor computed from these is a claim that nothing runs faster; so each peak is the best of several tries, and what is
+below a floor makes the peaks be measured again before it is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+
+from ..kernels import for_device
+from ..kernels.cpu import workers
+from ..kernels.cpu.jit import jit
+from .machine import pinned
+
+_SIZES = tuple(1 << power for power in (16, 18, 20, 22, 24, 26, 28))  # bytes of a working set
+_SIDE = 1024  # of the square matrices
+_TRIES = 5
+
+
+@dataclass
+class Peaks:
+    """Peaks of one dtype for one number of threads.
+
+    copy, read: bytes of the working set -> GB/s, those of a copy counted twice (read and write). fma: GFLOP/s of a loop
+    of multiply-adds on registers. matrix: GFLOP/s of a matrix product. After: `matrix` once more, at the end of a run.
+    """
+
+    dtype: str
+    threads: int
+    copy: dict[int, float]
+    read: dict[int, float]
+    fma: float
+    matrix: float
+    after: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """The most GFLOP/s."""
+        return max(self.fma, self.matrix)
+
+    def bandwidth(self, size: float) -> float:
+        """The most GB/s on a working set of so many bytes: that of the largest set measured that is no larger."""
+        sizes = [s for s in self.copy if s <= size] or [min(self.copy)]
+        return max(self.copy[max(sizes)], self.read[max(sizes)])
+
+    def floor(self, moved: float, flops: float, size: float) -> float:
+        """The seconds below which nothing can move so many bytes and compute so many FLOPs."""
+        return max(moved / self.bandwidth(size), flops / self.rate) / 1e9
+
+    def best(self, other: Peaks) -> Peaks:
+        """The better of both in everything."""
+        join = lambda a, b: {size: max(a[size], b[size]) for size in a}
+        return Peaks(
+            self.dtype, self.threads, join(self.copy, other.copy), join(self.read, other.read),
+            max(self.fma, other.fma), max(self.matrix, other.matrix), self.after,
+        )  # fmt: skip
+
+    @property
+    def throttled(self) -> float:
+        """By how much the product had slowed down at the end, as a share."""
+        return 0.0 if self.after is None else max(0.0, 1 - self.after / self.matrix)
+
+    def to_json(self) -> dict:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: dict) -> Peaks:
+        """What `to_json` gave, also after it was text."""
+        sizes = lambda table: {int(size): rate for size, rate in table.items()}
+        return cls(**{**found, "copy": sizes(found["copy"]), "read": sizes(found["read"])})
+
+
+def best_of(work: Callable[[], object], tries: int = _TRIES, least: float = 2e-3) -> float:
+    """The seconds of the quickest try; a try repeats the work until it lasts `least` seconds.
+
+    >>> from chainrule.bench.peaks import best_of
+    >>> best_of(lambda: None, tries=2, least=1e-5) > 0
+    True
+    """
+    work()
+    count, best = 1, float("inf")
+    while tries:
+        start = time.perf_counter()
+        for _ in range(count):
+            work()
+        took = time.perf_counter() - start
+        if took < least:
+            count *= 2
+        else:
+            best, tries = min(best, took / count), tries - 1
+    return best
+
+
+def measure(dtype: str = "float32", threads: int | None = None, device: str = "cpu") -> Peaks:
+    """The peaks for arrays of `dtype`; 16-bit numbers are computed with in float32 on the CPU.
+
+    >>> peaks = cr.bench.measure("float32", 1)  # doctest: +SKIP
+    """
+    if device == "cuda":
+        return _on_cuda(dtype)
+    threads = threads or workers.get_num_threads()
+    kind = np.dtype(dtype if dtype in ("float32", "float64") else "float32")
+    with pinned(threads):
+        copy = {size: size / best_of(_copies(size // 2)) / 1e9 for size in _SIZES}
+        read = {size: size / best_of(_reads(size, kind)) / 1e9 for size in _SIZES}
+        return Peaks(dtype, threads, copy, read, _fma_rate(kind, threads), matrix_rate(kind))
+
+
+def _copies(size: int) -> Callable[[], object]:
+    x, y = np.ones(size, np.uint8), np.empty(size, np.uint8)
+
+    def part(start, stop):
+        y[start:stop] = x[start:stop]
+
+    return partial(workers.run, part, size, grain=1 << 14)
+
+
+def _reads(size: int, kind: np.dtype) -> Callable[[], object]:
+    x = np.ones(size // kind.itemsize, kind)
+    return partial(workers.run, lambda start, stop: np.dot(x[start:stop], x[start:stop]), x.size, grain=1 << 12)
+
+
+def matrix_rate(kind: np.dtype, side: int = _SIDE) -> float:
+    """GFLOP/s of NumPy's product of two square matrices, with the threads that its BLAS has.
+
+    >>> from chainrule.bench.peaks import matrix_rate
+    >>> matrix_rate(np.dtype("float32"), side=64) > 0
+    True
+    """
+    a = np.random.default_rng(0).standard_normal((side, side)).astype(kind)
+    out = np.empty_like(a)
+    return 2 * side**3 / best_of(lambda: np.matmul(a, a, out=out)) / 1e9
