@@ -410,6 +410,16 @@ class Module:
         return f"{type(self).__name__}(\n  " + "\n  ".join(([extra] if extra else []) + children) + "\n)"
 
 
+def in_place_of(module: Module, forward: Callable[..., Any], *args: Any) -> Any:
+    """Return forward(module, *args) under the module's name, as a call of the module returns its own forward's."""
+    with scope(module._name or type(module).__name__):
+        try:
+            return forward(module, *args)
+        except Exception as error:
+            _locate(error, module)
+            raise
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -27,6 +28,7 @@ from .program import Step, Value
 from .sketch import Block, Box, Sketch
 from .snapshot import number
 
+LOOP = "#0f766e"
 PLAIN = 400  # boxes from which on they hold no figures
 DULL = {"stride": 1, "dilation": 1, "groups": 1, "padding": 0, "ignore_index": -100, "label_smoothing": 0.0,
         "reduction": "mean", "levels": 0, "shape": None, "with_gradient": True, "dtype": None}
@@ -247,13 +249,15 @@ def _bare(block, inside, sketch) -> bool:
 def tip(sketch: Sketch, box: Box) -> str:
     """What is said where the mouse rests on a box: where it stands in the user's program."""
     if isinstance(box.of, Value):
-        value = box.of
-        made = value.maker.place if value.maker else None
-        words = sketch.program.label(value)
-        return f"{words}: {value.role} {value.shape}" + (f"\n{made.text}\n{made}" if made else "")
-    place = box.of.place
-    title = box.of.name if isinstance(box.of, Step) else box.of.path or box.of.title
-    return f"{title}\n{place.expression}\n{place}" if place else title
+        place = box.of.maker.place if box.of.maker else None
+        title = f"{sketch.program.label(box.of)}: {box.of.role} {box.of.shape}"
+    else:
+        place = box.of.place
+        title = box.of.name if isinstance(box.of, Step) else box.of.path or box.of.title
+    if not place:
+        return title
+    file = os.path.basename(place.file)  # a picture is passed on: where its maker keeps files stays private
+    return f"{title}\n{place.text}\n{file}:{place.line}, in {place.function}"
 
 
 def plain(graphviz, words: str, limit: int = 300):
@@ -264,30 +268,36 @@ def plain(graphviz, words: str, limit: int = 300):
 
 def _looks(arrow, sketch, mode) -> list[dict]:
     """The attributes of an arrow: forward, backward, or one of each."""
-    shape = shape_text(arrow.value.shape)
     if arrow.kind == "cut":
         return [{"style": "dashed", "label": f" {arrow.value.cut}", "class": "edge cut"}]
+    shape = shape_text(arrow.value.shape)
+    course = _course(arrow)
     inner = arrow.tail.kind == "operation" or arrow.head.of is arrow.value
     name = sketch.program.name(arrow.value) if arrow.tail.kind == "module" else ""
     words = "" if inner else " ".join(filter(None, [text(name, 20), shape]))
-    forward = {"label": f"< {words}>" if words else "", "class": f"edge {arrow.kind}"}
-    if arrow.value.maker is not None or arrow.tail.kind == "input":
-        forward["weight"] = "8"  # the data flow down straight, the weights come from the side
-        if arrow.head.kind == "operation" and not _within(arrow.tail.home, arrow.head.home):
-            forward["minlen"] = "2"  # above the frame that it enters, not beside
-    elif arrow.tail.kind == "constant":
-        forward["weight"] = "3"  # numbers stand near what they are used for
+    forward = course | {"label": f"< {words}>" if words else "", "class": f"edge {arrow.kind}"}
     if arrow.kind == "loop":
-        forward |= {"label": f"<<B>× {arrow.count:,}</B><BR/>{words}>", "color": "#0f766e", "fontcolor": "#0f766e",
-                    "constraint": "false", "penwidth": "1.6"}
+        label = f"<<B>× {arrow.count:,}</B><BR/>{words}>"
+        forward |= {"label": label, "color": LOOP, "fontcolor": LOOP, "penwidth": "1.6"}
     if mode == "forward":
         return [forward]
+    back = {"dir": "back", "color": GRADIENT, "fontcolor": GRADIENT, "class": "edge gradient", "penwidth": "1.4"}
+    back |= {"label": f"< {_gift(arrow, shape)}>"}
     live = arrow.value.live
-    back = {"dir": "back", "color": GRADIENT, "fontcolor": GRADIENT, "class": "edge gradient", "penwidth": "1.4",
-            "label": f"< {_gift(arrow, shape)}>", "weight": forward.get("weight", "1")}
     if mode == "both":
-        return [forward, back | {"constraint": "false"}] if live else [forward]
-    return [back] if live else [{"style": "dotted", "dir": "none", "color": "#94a3b8", "class": "edge data"}]
+        return [forward, course | back | {"constraint": "false"}] if live else [forward]
+    unused = {"style": "dotted", "dir": "none", "color": "#94a3b8", "class": "edge data"}
+    return [course | (back if live else unused)]
+
+
+def _course(arrow) -> dict:
+    """How an arrow takes part in the layout: data flow down straight, weights and numbers come from the side."""
+    if arrow.kind == "loop":
+        return {"constraint": "false"}
+    if arrow.value.maker is None and arrow.tail.kind != "input":
+        return {"weight": "3"} if arrow.tail.kind == "constant" else {}
+    enters = arrow.head.kind == "operation" and not _within(arrow.tail.home, arrow.head.home)
+    return {"weight": "8", "minlen": "2"} if enters else {"weight": "8"}  # above the frame, not beside
 
 
 def _beside(sketch) -> list:
@@ -314,7 +324,7 @@ def _gift(arrow, shape) -> str:
     if pulse is None or arrow.i < 0:
         return ""
     gift = next((gift for gift in pulse.gifts if gift.i == arrow.i), None)
-    few = gift is not None and gift.fitted.array is not None and gift.fitted.array.size <= 4
+    few = gift is not None and gift.fitted.array is not None and gift.fitted.array.size <= 2
     return f"∇ {text(gift.fitted.text)}" if few else f"∇ {shape}" if gift is not None else ""
 
 

@@ -33,8 +33,10 @@ from .program import Program
 from .snapshot import Snapshot, number
 
 BUDGET = 1_200_000  # numbers and bytes of arrays that a page holds, about
+FEW = 8  # elements that need no statistics
 WORKED = 64  # elements up to which local derivatives are worked out
 TERMS = 6  # of a sum that is written out
+DETAILED = 1500  # steps up to which formulas are written out in numbers
 LAYOUTS = 3_000_000  # bytes of layouts; beyond, the modules that come last have none
 CONTEXT = 2  # lines of the user's program before and after the one that is shown
 
@@ -84,13 +86,14 @@ class Facts:
         self.layouts = Layouts(program, render)
         gifts = sum(len(step.pulse.gifts) for step in program.steps if step.pulse)
         self.arrays = Arrays(BUDGET // max(1, len(program.values) * 2 + gifts))
-        self.rules, self.places, self.primitives = Table(), Table(), {}
+        self.rules, self.places, self.remarks, self.primitives = Table(), Table(), Table(), {}
+        self.detailed = len(program.steps) <= DETAILED
         self.checks = Numeric(program).checks(check) if check > 0 else {}
         self.events = self._events()
         self.backward = sum(step.pulse is not None for step in program.steps)
         self.data = {
-            "steps": [self._step(step) for step in program.steps],
-            "values": [self._value(value) for value in program.values],
+            "steps": [_filled(self._step(step)) for step in program.steps],
+            "values": [_filled(self._value(value)) for value in program.values],
             "events": self.events,
             "groups": [self._group(group) for group in self.layouts.groups],
             "views": [{"title": v.title, "group": v.group.index, "depth": v.depth} for v in self.layouts.views],
@@ -100,6 +103,7 @@ class Facts:
             "rules": self.rules.items,
             "places": self.places.items,
             "primitives": self.primitives,
+            "remarks": self.remarks.items,
         }
 
     # ---- steps, values, groups ---------------------------------------------------------------------------------------
@@ -116,13 +120,13 @@ class Facts:
             "inputs": [None if x is None else self.number[x] for x in step.inputs],
             "called": [step.input_name(i) for i in range(len(step.inputs))],
             "results": [self.number[x] for x in step.results],
-            "params": [[name, _setting(p)] for name, p in step.params.items() if _setting(p)],
-            "parts": _parts(step),
+            "params": [[name, _setting(p)] for name, p in step.params.items() if _setting(p)] or None,
+            "parts": _parts(step) or None,
             "several": step.primitive.composed is not None,
             "place": self.places.add(step.place, lambda: _place(step.place)),
             "recorded": step.recorded,
             "cost": list(step.cost) if step.cost else None,
-            "worked": _worked(step),
+            "worked": self.detailed and _worked(step),
         }
 
     def _value(self, value) -> dict:
@@ -141,7 +145,8 @@ class Facts:
             "users": [[self.number[step], i] for step, i in self.program.users[value]],
             "cut": cut,
             "source": self.number.get(value.source),
-            "check": [d._asdict() for d in check] if isinstance(check, list) else check,
+            "check": [d._asdict() for d in check] if isinstance(check, list) else None,
+            "unchecked": self.remarks.add(check, lambda: check) if isinstance(check, str) else None,
         }
 
     def _group(self, group) -> dict:
@@ -177,17 +182,15 @@ class Facts:
         add, rule = self.arrays.add, step.rule_for(gift.i)
         about = {"step": self.number[step], "i": gift.i, "value": self.number[gift.value]}
         local = local_derivative(step, gift)
-        events = [
-            about
-            | {
-                "kind": "rule",
-                "rule": None if rule is None else self.rules.add(rule, lambda: _rule(step, rule)),
-                "arrived": [add(one) for one in step.pulse.arrived],
-                "local": None if local is None else add(Snapshot(local)),
-                "raw": add(gift.raw),
-                "worked": _worked_rule(step, gift, rule),
-            }
-        ]
+        given = {
+            "kind": "rule",
+            "rule": None if rule is None else self.rules.add(rule, lambda: _rule(step, rule)),
+            "arrived": [add(one) for one in step.pulse.arrived],
+            "local": None if local is None else add(Snapshot(local)),
+            "raw": add(gift.raw),
+            "worked": self.detailed and _worked_rule(step, gift, rule),
+        }
+        events = [about | _filled(given)]
         if gift.broadcast:
             events.append(about | {"kind": "fit", "raw": add(gift.raw), "fitted": add(gift.fitted)})
         if gift.before is not None:
@@ -195,6 +198,11 @@ class Facts:
             events.append(about | {"kind": "sum"} | sums)
         events[-1]["total"] = add(gift.total)
         return events
+
+
+def _filled(facts: dict) -> dict:
+    """The facts without those that say nothing."""
+    return {name: fact for name, fact in facts.items() if fact is not None and fact is not False and fact != ""}
 
 
 class Table:
@@ -234,7 +242,7 @@ class Arrays(Table):
         array = snapshot.array
         if array is not None and array.size <= self.whole and array.dtype.kind in "fiub":
             facts["whole"] = array.ravel()
-        if snapshot.size > 1:
+        if snapshot.size > FEW:
             facts |= {name: getattr(snapshot, name) for name in ("min", "max", "mean", "std", "norm", "zeros")}
             facts |= {"nans": snapshot.nans, "infs": snapshot.infs}
             counts, edges = snapshot.histogram

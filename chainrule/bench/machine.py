@@ -120,5 +120,5 @@ def environment(threads: int) -> dict[str, str]:
     >>> environment(2)["OMP_NUM_THREADS"]
     '2'
     """
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(threads))}

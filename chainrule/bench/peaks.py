@@ -137,3 +137,45 @@ def matrix_rate(kind: np.dtype, side: int = _SIDE) -> float:
     a = np.random.default_rng(0).standard_normal((side, side)).astype(kind)
     out = np.empty_like(a)
     return 2 * side**3 / best_of(lambda: np.matmul(a, a, out=out)) / 1e9
+
+
+def _fma_rate(kind: np.dtype, threads: int, rounds: int = 2000) -> float:
+    """GFLOP/s of multiply-adds on numbers that stay in registers and the nearest cache."""
+    rows = np.ones((threads, 256), kind)
+    factors = np.array([0.999, 0.001], kind)
+    task = lambda start, stop: [_multiply_add(rows[i], factors, rounds) for i in range(start, stop)]
+    return threads * 2 * 16 * 256 * rounds / best_of(partial(workers.run, task, threads)) / 1e9
+
+
+def _multiply_add_numpy(out, factors, rounds):
+    for _ in range(16 * rounds):
+        out *= factors[0]
+        out += factors[1]
+
+
+@jit(_multiply_add_numpy)
+def _multiply_add(out, factors, rounds):
+    a, b = factors[0], factors[1]
+    for _ in range(rounds):
+        for j in range(256):  # vectorised across j; each number passes 16 multiply-adds in a register
+            c = out[j]
+            c = c * a + b; c = c * a + b; c = c * a + b; c = c * a + b  # fmt: skip  # noqa: E702
+            c = c * a + b; c = c * a + b; c = c * a + b; c = c * a + b  # fmt: skip  # noqa: E702
+            c = c * a + b; c = c * a + b; c = c * a + b; c = c * a + b  # fmt: skip  # noqa: E702
+            c = c * a + b; c = c * a + b; c = c * a + b; c = c * a + b  # fmt: skip  # noqa: E702
+            out[j] = c
+
+
+def _on_cuda(dtype: str) -> Peaks:
+    """Copies and products on the GPU, between events; it has one bandwidth here, that of its memory."""
+    import cupy
+
+    from .cuda import on_events
+
+    kernels = for_device("cuda")
+    size, side = 1 << 28, 8192
+    x, y = cupy.zeros(size, np.uint8), cupy.empty(size, np.uint8)
+    a = cupy.ones((side, side), dtype)
+    copy = 2 * size / on_events(lambda: cupy.copyto(y, x))(20) * 20 / 1e9
+    matrix = 2 * side**3 / on_events(lambda: kernels.matmul(a, a))(5) * 5 / 1e9
+    return Peaks(dtype, 1, {2 * size: copy}, {2 * size: copy}, 0.0, matrix)

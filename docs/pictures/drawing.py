@@ -1,9 +1,8 @@
-"""Makes the pictures of docs/drawing.md again: `python docs/pictures/drawing.py [FOLDER]`.
+"""Makes the pictures of docs/drawing.md again: `python docs/pictures drawing`.
 
 Those of micrograd and torchviz too, where these packages (and PyTorch) are installed.
 """
 
-import sys
 from pathlib import Path
 
 import chainrule as cr
@@ -76,8 +75,9 @@ def others():
     """The examples of micrograd, torchviz and torchvista, drawn by chainrule."""
     weights, bias = [cr.tensor(v, requires_grad=True) for v in (0.6, -0.9)], cr.tensor(0.0, requires_grad=True)
     inputs = [cr.tensor(1.0, requires_grad=True), cr.tensor(-2.0, requires_grad=True)]
-    y = (weights[0] * inputs[0] + weights[1] * inputs[1] + bias).relu()
-    y.backward(retain_graph=True)
+    with viz.record():
+        y = (weights[0] * inputs[0] + weights[1] * inputs[1] + bias).relu()
+        y.backward()
     names = {"w0": weights[0], "w1": weights[1], "x0": inputs[0], "x1": inputs[1], "bias": bias, "y": y}
     yield "beside-micrograd-chainrule", viz.draw(y, names=names)
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
@@ -131,7 +131,7 @@ def by_torchviz(folder):
 
 
 def main(folder=HERE):
-    """Write the pictures into the folder."""
+    """Write the pictures into a folder."""
     cr.manual_seed(0)
     for part in (expression, mlp, convolutions, recurrence, loop, others):
         for name, picture in part():
@@ -144,4 +144,4 @@ def main(folder=HERE):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
+    main()

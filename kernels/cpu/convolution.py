@@ -151,7 +151,8 @@ class _Plan:
         self.n, self.c, *self.size = x_shape
         self.o, _, *self.kernel = w_shape
         self.k = w_shape[1] * w_shape[2] * w_shape[3]
-        self.stride, self.padding, self.dilation, self.groups, self.itemsize = stride, padding, dilation, groups, itemsize
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.itemsize = itemsize
         self.out_size = conv_output_size(
             self.size, kernel_size=self.kernel, stride=stride, padding=padding, dilation=dilation
         )

@@ -92,7 +92,7 @@ class _Correlation(NamedTuple):
 
     def tiled(self, places, wide):
         """The same where a thread takes a window of each plane, (places) to a plane, and threadIdx.y more filters."""
-        count, channels, kh, kw = self.geometry[5], self.geometry[0], *self.geometry[6:8]
+        channels, _, _, _, _, count, kh, kw, *_ = self.geometry
         across = min(256, 32 * max(1, -(-places // 32)))
         filters = min(count, 4 if across <= 64 else 8)  # small planes: threads by filters instead
         down = min(-(-count // filters), 256 // across)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd import Generator, Tensor, as_device, manual_seed, no_grad, tensor
-from ...autograd.viz import draw
+from ...autograd.viz import draw, record
 from ..data import DataLoader, Dataset, TensorDataset, digits, mnist
 from ..layers import CrossEntropyLoss, MaxPool2d, ReLU
 from ..models import LeNet5
@@ -151,7 +151,9 @@ def _read(model: LeNet5, loader: DataLoader, device: str) -> tuple[np.ndarray, n
 
 def _draw_graph(model: LeNet5, loss: CrossEntropyLoss, loader: DataLoader, out: Path) -> None:
     """Write the graph of the loss of one batch as loss.dot and loss.svg."""
-    x, y = next(iter(loader))
-    picture = draw(loss(model(x[:32]), y[:32]), names=dict(model.named_parameters()))
+    x, y = (part[:32] for part in next(iter(loader)))
+    with record():  # each layer by itself, though they run as one
+        value = loss(model(x), y)
+    picture = draw(value, names={"model": model, "loss": value})
     for kind in ("dot", "svg"):
         picture.save(out / f"loss.{kind}")

@@ -107,8 +107,7 @@ class Sequential(_Indexed):
         """Return the last module's result."""
         modules, at = list(self._items().values()), 0
         while at < len(modules):
-            count, told = run_at(modules, at, input)
-            input = modules[at](input, **told)
+            input, count = run_at(modules, at, input)
             at += count
         return input
 

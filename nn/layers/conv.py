@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from ...autograd import Tensor, conv1d, conv2d, conv2d_act_pool, conv_transpose1d, conv_transpose2d, empty
+from ...autograd import Tensor, conv1d, conv2d, conv_transpose1d, conv_transpose2d, empty
 from .. import init
 from ..module import Module
 from ..parameter import Parameter
@@ -114,13 +114,6 @@ class Conv2d(_Conv):
 
     axes = 2
     function = staticmethod(conv2d)
-
-    def forward(self, input: Tensor, *, activation: str = "", pool: tuple | None = None) -> Tensor:
-        """Return w ⋆ x + b, through an activation and a pooling that follow at once if `Sequential` names them."""
-        if not activation:
-            return super().forward(input)
-        sizes = self.stride, self.padding, self.dilation, self.groups
-        return conv2d_act_pool(input, self.weight, self.bias, *sizes, activation, pool)
 
 
 class _Transpose(_Conv):

@@ -5,36 +5,48 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...autograd import Tensor, is_watched, pool_fits
-from ..module import Module
+from ...autograd import Tensor, conv2d_act_pool, is_watched, linear_act, pool_fits
+from ..module import Module, in_place_of
 from .activation import ReLU, Sigmoid, Tanh
+from .checks import axis_size
 from .conv import Conv2d
 from .linear import Linear
 from .pooling import AvgPool2d, MaxPool2d
 
-_FIRST = (Linear, Conv2d)
 _MANY = 1 << 18  # results of a product that are worth the larger operation on the CPU
 ACTIVATIONS: dict[type, str] = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 
 
-def run_at(modules: list[Module], at: int, input: Any) -> tuple[int, dict[str, Any]]:
-    """How many modules from `at` on one call of the first computes, and what its `forward` is told for that.
+def run_at(modules: list[Module], at: int, input: Any) -> tuple[Any, int]:
+    """The result of the run of modules that begins at `at`, and how many they are: more than one only if fused.
 
     A module that has hooks or a `forward` of its own is called by itself, and every one is while anyone watches. So is
     a Linear of few results on the CPU, where two operations are as fast: docs/decisions/0008-fused-layers.md.
     """
     first, behind = modules[at], modules[at + 1 : at + 3]
-    if type(first) not in _FIRST or not behind or not isinstance(input, Tensor):
-        return 1, {}
-    if type(first) is Linear and input.device == "cpu" and _results(first, input) < _MANY:
-        return 1, {}
+    if type(first) not in (Linear, Conv2d) or not behind or not isinstance(input, Tensor):
+        return first(input), 1
     activation = ACTIVATIONS.get(type(behind[0]))
     if activation is None or not (_plain(first) and _plain(behind[0])) or is_watched():
-        return 1, {}
-    pool = _pool(behind[-1]) if type(first) is Conv2d and len(behind) == 2 else None
-    if pool and _fits(first, input, pool):
-        return 3, {"activation": activation, "pool": pool}
-    return 2, {"activation": activation}
+        return first(input), 1
+    if type(first) is Linear:
+        if input.device == "cpu" and _results(first, input) < _MANY:
+            return first(input), 1
+        return in_place_of(first, _linear, input, activation), 2
+    pool = _pool(behind[1]) if len(behind) == 2 else None
+    if pool and not _fits(first, input, pool):
+        pool = None
+    return in_place_of(first, _conv2d, input, activation, pool), 3 if pool else 2
+
+
+def _linear(module: Any, input: Tensor, activation: str) -> Tensor:
+    axis_size(module, input.shape, -1, module.in_features, "in_features")
+    return linear_act(input, module.weight, module.bias, activation)
+
+
+def _conv2d(module: Any, input: Tensor, activation: str, pool: tuple | None) -> Tensor:
+    sizes = module.stride, module.padding, module.dilation, module.groups
+    return conv2d_act_pool(input, module.weight, module.bias, *sizes, activation, pool)
 
 
 def _results(linear: Any, input: Tensor) -> int:

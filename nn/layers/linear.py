@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...autograd import Tensor, einsum, empty, linear, linear_act
+from ...autograd import Tensor, einsum, empty, linear
 from .. import init
 from ..module import Module
 from ..parameter import Parameter
@@ -50,11 +50,9 @@ class Linear(Module):
         """Draw the parameters anew."""
         init.default_(self.weight, self.bias)
 
-    def forward(self, input: Tensor, *, activation: str = "") -> Tensor:
-        """Return x Wᵀ + b, through an activation that follows at once if `Sequential` names one."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Return x Wᵀ + b."""
         axis_size(self, input.shape, -1, self.in_features, "in_features")
-        if activation:
-            return linear_act(input, self.weight, self.bias, activation)
         return linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-const { steps, values, events, groups, views, results, arrays, rules, places, primitives } = page.data;
+const { steps, values, events, groups, views, results, arrays, rules, places, primitives, remarks } = page.data;
 const { find, all, make, math, draw, shown } = page;
 const FORWARD = "forward";
 
@@ -32,7 +32,7 @@ const now = { event: 0, view: page.data.first, node: null, path: null, zoom: nul
 
 // ---- words ----------------------------------------------------------------------------------------------------------
 
-const shape = (dims) => (dims === null ? "?" : dims.length ? dims.join(" × ") : "a single number");
+const shape = (dims) => (dims?.length ? dims.join(" × ") : "a single number");
 const clip = (text, most = 60) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 const names = (list) => list.map((v) => clip(values[v].label, 30)).join(", ");
 const outcome = () => (results.length === 1 ? clip(values[results[0]].label, 30) : "the results");
@@ -43,7 +43,7 @@ function sentence(event) {
   const target = event.value === undefined ? "" : clip(values[event.value].label, 30);
   switch (event.kind) {
     case FORWARD: return `${step.name} computes ${names(step.results)}${given.length ? ` from ${names(given)}` : ""}.`;
-    case "seed": return values[event.value].shape.length
+    case "seed": return values[event.value].shape?.length
       ? `Backward begins: each entry of the gradient of ${target} is given.`
       : `Backward begins: the gradient of ${target} with respect to itself is ${arrays[event.total].text}.`;
     case "rule": return `The gradient of ${names(step.results)} has arrived; ${step.name} passes ${target} its part of it.`;
@@ -151,11 +151,10 @@ function source(id) {
 }
 
 function comparison(v) {
-  const { check, gradient } = values[v];
-  if (gradient === null) return null;
+  const { check, unchecked, gradient } = values[v];
+  if (gradient === undefined) return null;
   const title = make("h3", {}, "Finite-difference check");
-  if (check === null || check === undefined) return [title, make("p", { class: "quiet" }, "Not asked for.")];
-  if (typeof check === "string") return [title, make("p", { class: "quiet" }, check)];
+  if (!check) return [title, make("p", { class: "quiet" }, remarks[unchecked] ?? "Not asked for.")];
   const cells = check.map((d) => make("tr", { class: d.agree ? "agree" : "differ" },
     make("th", { class: "number" }, d.index.length ? `[${d.index.join(", ")}]` : ""), make("td", { class: "number" }, shown(d.analytic)), make("td", { class: "number" }, shown(d.numeric)),
     make("td", {}, d.agree ? "✓ agree" : d.kink ? "a kink: the two sides differ here" : "✗ differ")));
@@ -197,7 +196,7 @@ function foldings(event) {
 }
 
 function flow(title, v, id, extra = "") {
-  return make("div", { class: `flow ${extra}` }, make("span", { class: "called" }, title), button(v), make("span", { class: "quiet" }, values[v].shape === null ? "" : shape(values[v].shape)), picture(id, values[v].label));
+  return make("div", { class: `flow ${extra}` }, make("span", { class: "called" }, title), button(v), make("span", { class: "quiet" }, !values[v].shape ? "" : shape(values[v].shape)), picture(id, values[v].label));
 }
 
 function place(step) {
@@ -215,9 +214,9 @@ const painters = {
       primitive.formula ? row(symbolMath("o", "="), markup(primitive.formula)) : null,
       step.worked ? row(entries(step.results[0]), markup(step.worked)) : null,
       make("p", { class: "quiet" }, primitive.about),
-      step.parts.length ? make("p", {}, `One step for several operations: ${step.parts.join(", then ")}.`) : null,
-      step.parts.length || step.several ? make("p", { class: "note" }, "What runs under cr.viz.record() is shown in its single operations.") : null,
-      step.params.length ? make("p", { class: "number" }, step.params.map(([name, value]) => `${name} = ${value}`).join("   ")) : null,
+      step.parts ? make("p", {}, `One step for several operations: ${step.parts.join(", then ")}.`) : null,
+      step.parts || step.several ? make("p", { class: "note" }, "What runs under cr.viz.record() is shown in its single operations.") : null,
+      step.params?.length ? make("p", { class: "number" }, step.params.map(([name, value]) => `${name} = ${value}`).join("   ")) : null,
       make("h3", {}, "Inputs"), step.inputs.map((v, i) => (v === null ? null : flow(step.called[i], v, values[v].data))),
       make("h3", {}, "Result"), step.results.map((v, i) => flow(step.results.length > 1 ? `o (${i + 1})` : "o", v, values[v].data)),
       step.cost ? make("p", { class: "quiet" }, `${step.cost[0].toLocaleString("en")} floating-point operations, ${step.cost[1].toLocaleString("en")} bytes moved.`) : null,
@@ -227,15 +226,15 @@ const painters = {
     return [flow("∇", event.value, event.total, "gradient"), make("p", { class: "quiet" }, "Each operation now takes the gradient of its result and gives each of its inputs a part, by the chain rule: the newest operation first.")];
   },
   rule(event, step) {
-    const rule = event.rule === null ? null : rules[event.rule];
+    const rule = rules[event.rule];
     const numbers = worked(event);
     return [
       make("h3", {}, "Incoming gradient ", symbolMath("ō")),
       step.results.map((v, i) => flow(step.results.length > 1 ? `ō (${i + 1})` : "ō", v, event.arrived[i], "gradient")),
       make("h3", {}, "Local derivative"),
-      rule && event.local !== null ? row(line(nabla(event.value), mo("="), nabla(step.results[0]), mo("·"), partial("o", step.called[event.i]), mo("=")), markup(rule.formula)) : null,
-      rule && event.local === null ? [row(line(nabla(event.value), mo("=")), markup(rule.formula)), make("p", { class: "quiet" }, "The vector–Jacobian product of this operation: the Jacobian itself is never made.")] : null,
-      event.local !== null ? row(line(partial("o", step.called[event.i]), mo("=")), even(event.local) ?? picture(event.local, "local derivative")) : null,
+      rule && event.local !== undefined ? row(line(nabla(event.value), mo("="), nabla(step.results[0]), mo("·"), partial("o", step.called[event.i]), mo("=")), markup(rule.formula)) : null,
+      rule && event.local === undefined ? [row(line(nabla(event.value), mo("=")), markup(rule.formula)), make("p", { class: "quiet" }, "The vector–Jacobian product of this operation: the Jacobian itself is never made.")] : null,
+      event.local !== undefined ? row(line(partial("o", step.called[event.i]), mo("=")), even(event.local) ?? picture(event.local, "local derivative")) : null,
       numbers || event.worked ? make("h3", {}, numbers ? "In numbers: incoming × local" : "In numbers") : null,
       numbers, event.worked ? row(entries(event.value), markup(event.worked)) : null,
       make("h3", {}, "Outgoing contribution"),
@@ -299,8 +298,8 @@ function deselect() { now.node = null; paintNode(); refresh(); }
 function paintValue(v) {
   const value = values[v];
   const running = gradientAt(v, now.event);
-  const data = value.data === null ? null : arrays[value.data];
-  const gradient = value.gradient === null ? null : arrays[value.gradient];
+  const data = value.data === undefined ? null : arrays[value.data];
+  const gradient = value.gradient === undefined ? null : arrays[value.gradient];
   const done = complete(v, now.event) || (gains[v].length === 0 && gradient);
   return [
     make("h2", {}, make("span", { class: `chip ${value.role}` }, value.label)),
@@ -314,9 +313,9 @@ function paintValue(v) {
         : running !== null ? [make("p", {}, `So far (${gains[v].filter(([k]) => k <= now.event).length} of ${gains[v].length} contributions):`), picture(running, "gradient so far")]
           : make("p", { class: "unknown" }, "∇ – not computed yet"),
     value.live ? comparison(v) : null,
-    value.maker === null ? (value.users.length ? [make("h3", {}, "First used here"), source(steps[value.users[0][0]].place)] : null) : source(steps[value.maker].place),
+    value.maker === undefined ? (value.users.length ? [make("h3", {}, "First used here"), source(steps[value.users[0][0]].place)] : null) : source(steps[value.maker].place),
     make("div", { class: "buttons" },
-      value.maker === null ? null : make("button", { type: "button", onclick: () => go(forwardOf.get(value.maker)) }, "Go to where it is computed"),
+      value.maker === undefined ? null : make("button", { type: "button", onclick: () => go(forwardOf.get(value.maker)) }, "Go to where it is computed"),
       firstRule(v) < 0 ? null : make("button", { type: "button", onclick: () => go(firstRule(v)) }, "Go to its gradient"),
       gains[v].length > 1 ? make("button", { type: "button", onclick: () => go(gains[v][1][0]) }, "Go to where its paths meet") : null,
       value.live ? make("button", { type: "button", "aria-pressed": String(now.path?.from === v), onclick: () => trace(now.path?.from === v ? null : v) }, `Path to ${outcome()}`) : null),
@@ -327,7 +326,7 @@ function paintOperation(s) {
   const step = steps[s];
   return [make("h2", {}, make("span", { class: "chip step" }, step.name), place(step)), source(step.place),
     row(symbolMath("o", "="), markup(primitives[step.primitive].formula)), make("p", { class: "quiet" }, primitives[step.primitive].about),
-    step.params.length ? make("p", { class: "number" }, step.params.map(([name, value]) => `${name} = ${value}`).join("   ")) : null,
+    step.params?.length ? make("p", { class: "number" }, step.params.map(([name, value]) => `${name} = ${value}`).join("   ")) : null,
     make("h3", {}, "Inputs"), step.inputs.map((v, i) => (v === null ? null : flow(step.called[i], v, values[v].data))), make("h3", {}, "Result"), step.results.map((v) => flow("o", v, values[v].data)),
     make("div", { class: "buttons" }, make("button", { type: "button", onclick: () => go(forwardOf.get(s)) }, "Go to it forward"), backwardOf.has(s) ? make("button", { type: "button", onclick: () => go(backwardOf.get(s)) }, "Go to it backward") : null)];
 }
@@ -656,7 +655,7 @@ for (const [name, change] of Object.entries({ in: () => zoomTo(now.zoom * 1.25),
 canvas.addEventListener("wheel", (event) => { if (event.ctrlKey) { event.preventDefault(); zoomTo(now.zoom * Math.exp(-event.deltaY / 300)); } }, { passive: false });
 addEventListener("resize", page.soon(fitWidth));
 
-const starts = values.map((value, v) => [value, v]).filter(([value]) => value.live && value.maker === null);
+const starts = values.map((value, v) => [value, v]).filter(([value]) => value.live && value.maker === undefined);
 find("#paths").append(...starts.map(([value, v]) => make("option", { value: v }, clip(value.label, 60))));
 find("#paths").addEventListener("change", (event) => { const v = event.target.value; trace(v === "" ? null : Number(v)); });
 if (!starts.length) find(".paths").hidden = true;

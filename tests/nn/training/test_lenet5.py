@@ -36,7 +36,8 @@ def test_a_short_run_leaves_everything_and_says_so(tmp_path, capsys):
     assert summary["mistakes"] == round(60 * (1 - summary["accuracy"]))
     for picture in ("training.png", "mistakes.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG\r\n")
-    assert "c1.weight" in (tmp_path / "loss.dot").read_text() and "c5.bias" in (tmp_path / "loss.svg").read_text()
+    for layer in ("c1", "act1", "s2", "Conv2d", "6 × 1 × 5 × 5"):
+        assert layer in (tmp_path / "loss.dot").read_text() and layer in (tmp_path / "loss.svg").read_text()
 
 
 def test_equal_seeds_give_equal_weights_and_resuming_changes_nothing(tmp_path):

@@ -1,0 +1,319 @@
+"""A kernel as a benchmark sees it: its axes, inputs, reference, FLOPs and bytes, and the implementations that compete."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels import device_of, is_array, to_device
+from . import shapes
+
+Number = int | float
+OfAxes = Number | Callable[..., Number]
+_DIRECTION_STEP = 1e-6  # of a central difference in float64
+
+
+class Ready(NamedTuple):
+    """An implementation at its place: `call()` does the work once, `read(result)` gives its arrays as NumPy's."""
+
+    call: Callable[[], Any]
+    read: Callable[[Any], Sequence[np.ndarray]]
+
+
+#: (arrays, axes, device) -> Ready
+Maker = Callable[[Sequence[Any], Mapping[str, Any], str], Ready]
+
+
+class Draw:
+    """Random inputs, the same for all implementations: `draw(2, 3)` is normal, of the dtype that is measured.
+
+    >>> draw = cr.bench.Draw("float32")
+    >>> draw(2, 3).dtype, draw.integers(10, 4).shape
+    (dtype('float32'), (4,))
+    """
+
+    def __init__(self, dtype: str, seed: int = 0):
+        self.dtype, self.rng = _dtype(dtype), np.random.default_rng(seed)
+
+    def __call__(self, *shape: int, scale: float = 1.0) -> np.ndarray:
+        return (scale * self.rng.standard_normal(shape, np.float32)).astype(self.dtype)
+
+    def integers(self, high: int, *shape: int) -> np.ndarray:
+        """Numbers from 0 to high − 1."""
+        return self.rng.integers(0, high, shape)
+
+
+class Kernel:
+    """What `cr.bench.kernel` makes of a function; call it like the function."""
+
+    def __init__(
+        self, name, axes, inputs, reference, *, flops=0, bytes=None, least=None, gradients=0, tolerance=None,
+        cold=True, group="kernel",
+    ):  # fmt: skip
+        self.name, self.group, self.axes = name, group, axes
+        self.inputs, self.reference, self.flops, self.bytes = inputs, reference, flops, bytes
+        self.least = flops if least is None else least
+        self.gradients, self.tolerance, self.cold = gradients, tolerance, cold
+        self.implementations: dict[str, Maker] = {}
+        self.function: Callable | None = None
+
+    def __call__(self, *arguments, **options):
+        if self.function is None:
+            raise TypeError(f"the kernel {self.name!r} has no function of its own to call; see .implementations")
+        return self.function(*arguments, **options)
+
+    def implementation(self, name: str) -> Callable[[Callable], Callable]:
+        """Decorate another implementation of the same: it takes what the kernel's own function takes."""
+        if name in self.implementations:
+            raise ValueError(f"{self.name!r} has an implementation {name!r} already; give this one another name")
+
+        def note(function):
+            self.implementations[name] = _plain(function)
+            return function
+
+        return note
+
+    def rows(self) -> list[tuple[str, dict]]:
+        """(the name of a shape, its axes) for each."""
+        return named_axes(self.axes)
+
+    def arrays(self, axes: Mapping[str, Any], dtype: str) -> tuple:
+        """The inputs of one shape."""
+        return tuple(self.given(self.inputs, axes, dtype, Draw(dtype)))
+
+    def given(self, of: Any, axes: Mapping[str, Any], dtype: str, *arguments: Any) -> Any:
+        """A number, or what a function makes of the axes that it names (`itemsize` and `dtype` among them)."""
+        if not callable(of):
+            return of
+        return of(*arguments, **_named(of, {**axes, "dtype": dtype, "itemsize": _dtype(dtype).itemsize}, self.name))
+
+    def work(self, axes: Mapping[str, Any], dtype: str, results: Iterable[np.ndarray]) -> tuple[float, float, float]:
+        """(bytes, FLOPs, FLOPs that no implementation can do without) of one call."""
+        moved = self.given(self.bytes, axes, dtype)
+        if moved is None:
+            moved = sum(array.nbytes for array in (*self.arrays(axes, dtype), *results))
+        return moved, self.given(self.flops, axes, dtype), self.given(self.least, axes, dtype)
+
+    def expected(self, axes: Mapping[str, Any], dtype: str) -> Expected:
+        """What is true, in float64."""
+        arrays = [_wide(array) for array in self.arrays(axes, dtype)]
+        reference = lambda given: self.given(self.reference, axes, dtype, *given)
+        make = _Directions if self.gradients else _Values
+        return make(reference, arrays, self.gradients, self.tolerance or _tolerance(dtype))
+
+    def run(self, **options):
+        """Prove and time the implementations: `cr.bench.run([self], **options)`."""
+        from .runner import run
+
+        return run([self], **options)
+
+
+def kernel(
+    *,
+    axes: Any,
+    inputs: Callable[..., Sequence[np.ndarray]],
+    reference: Callable[..., Any],
+    flops: OfAxes = 0,
+    bytes: OfAxes | None = None,
+    least: OfAxes | None = None,
+    gradients: int = 0,
+    tolerance: float | None = None,
+    name: str | None = None,
+) -> Callable[[Callable], Kernel]:
+    """Declare a kernel of your own; the decorated function becomes its first implementation.
+
+    axes: {name: values}, whose combinations are measured, or {row: {name: value}}. inputs(draw, …): the arrays of one
+    shape, where draw(2, 3) is normal and draw.integers(high, 2, 3) counts. reference(*arrays, …): the truth; it gets
+    the arrays in float64. flops, bytes: numbers, or functions of the axes that they name (`itemsize` is known too);
+    without `bytes`, every input is read and every result written once. least: the FLOPs that cannot be avoided, where
+    that is not `flops`. gradients: the results are the gradients of the number that `reference` gives, with respect to
+    so many first inputs; they are checked along random directions. tolerance: see `Expected`. A function gets those
+    axes that it has keyword-only parameters for.
+
+    >>> @cr.bench.kernel(
+    ...     axes={"n": [1000, 100_000]},
+    ...     inputs=lambda draw, n: (draw(n), draw(n)),
+    ...     reference=lambda x, y: 2 * x + y,
+    ...     flops=lambda n: 2 * n,
+    ...     bytes=lambda n, itemsize: 3 * n * itemsize,
+    ... )
+    ... def axpy(x, y):
+    ...     return 2 * x + y
+    >>> @axpy.implementation("in place")
+    ... def _(x, y):
+    ...     out = x * 2
+    ...     return np.add(out, y, out=out)
+    >>> report = axpy.run(seconds=0.01)  # doctest: +SKIP
+    >>> list(axpy.implementations)
+    ['axpy', 'in place']
+    """
+
+    def declare(function: Callable) -> Kernel:
+        made = Kernel(
+            name or function.__name__, axes, inputs, reference, flops=flops, bytes=bytes, least=least,
+            gradients=gradients, tolerance=tolerance,
+        )  # fmt: skip
+        made.function = function
+        made.implementations[made.name] = _plain(function)
+        made.rows()
+        return made
+
+    return declare
+
+
+def named_axes(axes: Mapping[str, Any]) -> list[tuple[str, dict]]:
+    """Rows with their names, of either form that `kernel` takes.
+
+    >>> from chainrule.bench.kernel import named_axes
+    >>> named_axes({"n": [1, 2], "m": [3]})
+    [('n=1 m=3', {'n': 1, 'm': 3}), ('n=2 m=3', {'n': 2, 'm': 3})]
+    """
+    values = list(axes.values())
+    if values and all(isinstance(v, Mapping) for v in values):
+        return [(name, dict(row)) for name, row in axes.items()]
+    if not values or not all(isinstance(v, list | tuple | range) and len(v) for v in values):
+        raise ValueError(
+            f"axes={dict(axes)!r} says no shapes: give each axis its values, as in {{'n': [1000, 2000]}}, or each row "
+            "its axes, as in {'small': {'n': 1000}}"
+        )
+    rows: list[dict] = [{}]
+    for name, each in axes.items():
+        rows = [{**row, name: value} for row in rows for value in each]
+    return [(shapes.text(row), row) for row in rows]
+
+
+def _plain(function: Callable) -> Maker:
+    """The maker of a function of arrays."""
+
+    def make(arrays, axes, device):
+        options = {key: value for key, value in axes.items() if key in _keywords(function)}
+        there = [to_device(array, device) for array in arrays]
+        return Ready(lambda: function(*there, **options), _own)
+
+    return make
+
+
+def _own(result: Any) -> list[np.ndarray]:
+    """The arrays of a result of our own devices, or of anything that NumPy understands."""
+    several = result if isinstance(result, tuple | list) else (result,)
+    return [to_device(a, "cpu") if is_array(a) and device_of(a) != "cpu" else np.asarray(a) for a in several]
+
+
+def _keywords(function: Callable) -> set[str]:
+    return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+def _named(function: Callable, values: Mapping[str, Any], kernel_name: str) -> dict:
+    """Those of the values that the function has parameters for, beside its first ones."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return dict(values)
+    return {p.name: values[p.name] for p in parameters if p.name in values and p.kind is not p.POSITIONAL_ONLY}
+
+
+def _dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def _is_float(dtype: np.dtype) -> bool:
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64) if _is_float(array.dtype) else array
+
+
+def _tolerance(dtype: str) -> float:
+    """Half of the digits: √ε."""
+    eps = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+    return eps[dtype] ** 0.5
+
+
+# ---- proof -----------------------------------------------------------------------------------------------------------
+
+
+class Expected:
+    """The truth about one shape, against which every implementation is held before it is timed.
+
+    An error is |a − b| / (|b| + rms(b)) at its largest, so that no element, however small its share of the norm, may be
+    wrong; the tolerance is √ε of the dtype: half of its digits.
+    """
+
+    def __init__(self, reference, arrays, count, tolerance):
+        self.reference, self.arrays, self.count, self.tolerance = reference, arrays, count, tolerance
+
+    def complaint(self, results: Sequence[np.ndarray]) -> tuple[float, str]:
+        """(the error, "" or in words what is wrong)."""
+        raise NotImplementedError
+
+
+class _Values(Expected):
+    """The results themselves."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.values = _own(self.reference(self.arrays))
+
+    def complaint(self, results):
+        if [r.shape for r in results] != [v.shape for v in self.values]:
+            return np.inf, f"shapes {[r.shape for r in results]} instead of {[v.shape for v in self.values]}"
+        error = max(map(_error, results, self.values))
+        return error, "" if error <= self.tolerance else f"error {error:.1e}, at most {self.tolerance:.1e} is rounding"
+
+
+class _Directions(Expected):
+    """Gradients, each held against differences of the reference along a random direction.
+
+    g · d is the slope of the reference along d. With d normal, an element of g that is wrong by an rms moves it by
+    |g| / √n, which is above the tolerance up to some 10⁷ elements.
+    """
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        rng = np.random.default_rng(1)
+        self.ways = [rng.standard_normal(array.shape) for array in self.arrays[: self.count]]
+        self.slopes = [self._slope(i, way) for i, way in enumerate(self.ways)]
+
+    def _slope(self, i, way):
+        ends = []
+        for step in (_DIRECTION_STEP, -_DIRECTION_STEP):
+            moved = list(self.arrays)
+            moved[i] = moved[i] + step * way
+            ends.append(float(self.reference(moved)))
+        return (ends[0] - ends[1]) / (2 * _DIRECTION_STEP)
+
+    def complaint(self, results):
+        shapes = [array.shape for array in self.arrays[: self.count]]
+        if [r.shape for r in results] != shapes:
+            return np.inf, f"gradients of shapes {[r.shape for r in results]} instead of {shapes}"
+        errors = [self._off(*each) for each in zip(results, self.ways, self.slopes, strict=True)]
+        worst = int(np.argmax(errors))  # the first NaN, where there is one
+        if errors[worst] <= self.tolerance:
+            return errors[worst], ""
+        return errors[worst], (
+            f"the gradient of input {worst} is off by {errors[worst]:.1e} of its norm along a random direction, at most "
+            f"{self.tolerance:.1e} is rounding"
+        )
+
+    @staticmethod
+    def _off(gradient, way, slope):
+        wide = gradient.astype(np.float64)
+        return abs(float((wide * way).sum()) - slope) / max(float(np.linalg.norm(wide)), abs(slope), 1e-30)
+
+
+def _error(got: np.ndarray, true: np.ndarray) -> float:
+    got, true = got.astype(np.float64), np.asarray(true, np.float64)
+    if not true.size:
+        return 0.0
+    same = got == true  # infinities too
+    with np.errstate(invalid="ignore"):
+        room = np.abs(true) + np.sqrt(np.mean(np.square(true)))
+        off = np.where(same, 0.0, np.abs(got - true) / np.maximum(room, 1e-30))
+    return float(np.inf if np.isnan(off).any() else off.max())
