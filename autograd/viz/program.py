@@ -411,6 +411,7 @@ def _step(node, steps, leaves, arrays) -> Step:
     primitive = node.primitive
     kept = node.kept or ()
     needed = sum(p.default is p.empty for p in primitive.__signature__.parameters.values() if p.kind in (0, 1))
+    needed = len(node.edges) if primitive.variadic else needed
     inputs = []
     for i, edge in enumerate(node.edges):
         if edge is None:

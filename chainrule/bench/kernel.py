@@ -88,7 +88,8 @@ class Kernel:
         """A number, or what a function makes of the axes that it names (`itemsize` and `dtype` among them)."""
         if not callable(of):
             return of
-        return of(*arguments, **_named(of, {**axes, "dtype": dtype, "itemsize": _dtype(dtype).itemsize}, self.name))
+        known = {**axes, "dtype": dtype, "itemsize": _dtype(dtype).itemsize}
+        return of(*arguments, **_named(of, known, len(arguments)))
 
     def work(self, axes: Mapping[str, Any], dtype: str, results: Iterable[np.ndarray]) -> tuple[float, float, float]:
         """(bytes, FLOPs, FLOPs that no implementation can do without) of one call."""
@@ -206,12 +207,17 @@ def _keywords(function: Callable) -> set[str]:
     return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
-def _named(function: Callable, values: Mapping[str, Any], kernel_name: str) -> dict:
-    """Those of the values that the function has parameters for, beside its first ones."""
-    parameters = inspect.signature(function).parameters.values()
+def _named(function: Callable, values: Mapping[str, Any], first: int) -> dict:
+    """Those of the values that the function has parameters for, after its `first` ones."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # of a built-in function without a signature
+        return {}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return dict(values)
-    return {p.name: values[p.name] for p in parameters if p.name in values and p.kind is not p.POSITIONAL_ONLY}
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    after = [p for p in parameters if p.kind is p.KEYWORD_ONLY] if several else parameters[first:]
+    return {p.name: values[p.name] for p in after if p.name in values}
 
 
 def _dtype(name: str) -> np.dtype:

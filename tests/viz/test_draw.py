@@ -573,3 +573,85 @@ def test_a_kernel_for_several_operations_names_them():
     with viz.record():
         y = net(x).sum()
     assert {"conv2d", "tanh", "avg_pool2d", "linear"} <= set(titles(drawn(y, depth=9), "operation"))
+
+
+# ---- whatever is drawn -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([1.0, np.nan, np.inf, -np.inf], "float32"),
+        np.full((50, 3), np.nan),
+        np.zeros((0, 3), "float32"),
+        np.zeros((1, 0, 2)),
+        np.array([[True, False]]),
+        np.arange(-3, 3),
+        np.ones((2, 3, 4, 5, 6), "float16"),
+        np.array(7),
+        np.array([1e30, -1e-30, 0.0]),
+    ],
+    ids=lambda a: f"{a.dtype}{a.shape}",
+)
+def test_every_kind_of_array_has_a_box(array):
+    pytest.importorskip("pygraphviz")
+    t = cr.tensor(array)
+    picture = viz.draw(t, names={"t": t})
+    label = words(re.search(r"label=<(.*)> class=(?:input|constant)", picture.source)[1])
+    assert label.startswith("t ") and str(array.dtype) in label
+    ET.fromstring(picture.svg)
+
+
+def random_program(seed):
+    draws = np.random.default_rng(seed)
+    values = [cr.ones(2, requires_grad=True), cr.tensor([0.5, 2.0])]
+    for _ in range(draws.integers(5, 60)):
+        one, other = (values[i] for i in draws.integers(max(0, len(values) - 5), len(values), 2))
+        kind = draws.integers(0, 6)
+        with cr.autograd.scope(f"part{draws.integers(0, 3)}"):
+            if kind < 2:
+                values.append(one * other)
+            elif kind == 2:
+                values.append((one + other).tanh())
+            elif kind == 3:
+                values.append(one.reshape(2, 1).reshape(2) - other)
+            elif kind == 4:
+                values += list(cr.stack([one, other]).unbind(0))
+            else:
+                values.append(one * 0.5)
+    return sum(v.sum() for v in values[-4:])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_operation_is_in_the_picture_and_every_arrow_has_ends(seed):
+    loss = random_program(seed)
+    program = Program(loss)
+    for depth, fold, views in [(0, True, True), (0, False, True), (1, True, False), (9, False, False), (None,) * 3]:
+        sketch = viz.draw(program, depth=depth, fold=fold, views=views).sketch
+        shown = set()
+        for box in sketch.boxes.values():
+            if box.kind == "operation":
+                shown.add(box.of)
+            elif box.kind == "module":
+                shown.update(box.of.steps)
+        for step in program.steps:
+            assert sketch.twin(step) in shown or (not views and step.name == "reshape")
+        assert all(a.tail in sketch.boxes.values() and a.head in sketch.boxes.values() for a in sketch.arrows)
+        into = {a.head for a in sketch.arrows}
+        assert all(box in into for box in sketch.boxes.values() if box.kind in ("operation", "module", "result"))
+    if seed < 3:
+        pytest.importorskip("pygraphviz")
+        for mode in ("forward", "backward", "both"):
+            ET.fromstring(viz.draw(loss, mode=mode, show=("values", "grads", "saved", "cost")).svg)
+
+
+def test_deeply_nested_scopes_need_no_recursion():
+    from contextlib import ExitStack
+
+    w = cr.ones(2, requires_grad=True)
+    with ExitStack() as stack:
+        for i in range(2000):
+            stack.enter_context(cr.autograd.scope(f"s{i}"))
+        y = (w * 2).tanh()
+    assert len(viz.draw(y).sketch.boxes) <= 26 and viz.draw(y).source
+    assert len(viz.draw(y, depth=1).sketch.boxes) == 3

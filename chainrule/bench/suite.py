@@ -1,0 +1,329 @@
+"""The kernels that come with chainrule, by groups: what is computed, by whom, and how much work that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels.registry import implementations
+from . import formulas, shapes
+from .kernel import Draw, Kernel, Ready, _own, _plain
+from .sides import side
+
+
+class Done(NamedTuple):
+    """Work at its place: `forward()` gives the result, `leaves` get gradients, `finish()` comes after backward."""
+
+    forward: Callable[[], Any]
+    leaves: list
+    finish: Callable[[], Any] = lambda: None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing to compute, in all the forms that a benchmark needs.
+
+    formula: of `formulas`. inputs(draw, **axes): arrays; those to differentiate first. prepare(side, tensors, axes):
+    the same on a library with PyTorch's names. flops(**axes): of the forward pass; least: the share of them that no
+    algorithm can avoid. raw(device, axes): implementations of arrays alone, by their names. out(**axes): the shape of
+    the result, where it is no number. pieces: "forward", "forward + backward".
+    """
+
+    name: str
+    group: str
+    formula: Callable
+    inputs: Callable
+    prepare: Callable
+    flops: Callable
+    gradients: int
+    out: Callable | None = None
+    least: Callable = lambda **_: 1.0
+    raw: Callable = lambda device, axes: {}
+    passes: tuple[str, ...] = ("forward", "forward + backward")
+    options: tuple[str, ...] = ()
+    backward_cost: float = 3.0
+    cold: bool = True
+    also: dict = field(default_factory=dict)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether backward starts from a given gradient of the result rather than from a loss."""
+        return self.out is not None
+
+    def value(self, xp, axes):
+        """The formula as a function of the arrays."""
+        return partial(self.formula, xp, **{name: axes[name] for name in self.options})
+
+    def loss(self, xp, axes):
+        """The number whose gradients are measured, as a function of the arrays."""
+        value = self.value(xp, axes)
+        return (lambda *arrays: xp.sum(value(*arrays[:-1]) * arrays[-1])) if self.seeded else value
+
+    def kernel(self, which: str, rows: Mapping[str, Mapping]) -> Kernel:
+        """Its forward pass, or both, as a kernel of these shapes."""
+        backward = which != "forward"
+        times = self.backward_cost if backward else 1.0
+
+        def inputs(draw: Draw, **axes):
+            arrays = self.inputs(draw, **axes)
+            return (*arrays, draw(*self.out(**axes))) if backward and self.seeded else arrays
+
+        def reference(*arrays, **axes):
+            return (self.loss if backward else self.value)(np, axes)(*arrays)
+
+        made = Kernel(
+            f"{self.name}, {which}", rows, inputs, reference,
+            flops=lambda **axes: times * self.flops(**axes),
+            least=lambda **axes: times * self.flops(**axes) * self.least(**axes),
+            gradients=self.gradients if backward else 0, cold=self.cold, group=self.group,
+        )  # fmt: skip
+        for name in self._sides(backward):
+            made.implementations[name] = partial(self._ready, name, backward)
+        if not backward:
+            made.offered = self._registered
+        return made
+
+    def _sides(self, backward):
+        return ["chainrule", "torch", "jax", "autograd", *([] if backward else ["numpy"])]
+
+    def _ready(self, name, backward, arrays, axes, device) -> Ready:
+        return side(name, device).ready(self, arrays, axes, backward)
+
+    def _registered(self, axes, device):
+        """The kernels of the registry for this operation, as makers by their names."""
+        return {name: _plain(function) for name, function in self.raw(device, axes).items()}
+
+
+def _registry(op: str, options: Callable[[Mapping], dict]) -> Callable:
+    """What `kernels.registry` knows for `op`, called with the options that the axes mean."""
+
+    def raw(device, axes):
+        return {made.name: partial(made.function, **options(axes)) for made in implementations(op, device=device)}
+
+    return raw
+
+
+def _of(call: Callable) -> Callable:
+    """A preparation of what is a function of tensors: call(side, *tensors, **axes)."""
+    return lambda side, tensors, axes: Done(lambda: call(side, *tensors, **axes), tensors)
+
+
+def _size(h, k, stride, pad):
+    return (h + 2 * pad - k) // stride + 1
+
+
+def _planes(n, h, w, k, stride, pad, c=None, o=None):
+    return n, o or c, _size(h, k, stride, pad), _size(w, k, stride, pad)
+
+
+# ---- convolution, products -------------------------------------------------------------------------------------------
+
+
+def _conv_inputs(draw, n, c, h, w, o, k, **_):
+    return draw(n, c, h, w), draw(o, c, k, k, scale=1 / math.sqrt(c * k * k)), draw(o)
+
+
+def _conv_out(n, c, h, w, o, k, stride, pad):
+    return _planes(n, h, w, k, stride, pad, o=o)
+
+
+def _conv_least(k, stride, **_):
+    """F(4×4, 3×3) needs 36 multiplications for 144; larger filters go through Fourier's space in a few per cent."""
+    return {1: 1.0, 3: 1 / 4}.get(k, 1 / 16) if stride == 1 else 1 / 4 if k > 1 else 1.0
+
+
+def _conv_geometry(axes):
+    stride, pad = axes["stride"], axes["pad"]
+    return dict(stride=(stride, stride), padding=((pad, pad), (pad, pad)), dilation=(1, 1), groups=1)
+
+
+# ---- recurrent layers ------------------------------------------------------------------------------------------------
+
+
+def _recurrent(kind: str, gates: int, formula: Callable) -> Operation:
+    def inputs(draw, t, n, i, h):
+        size = 1 / math.sqrt(h)
+        weights = draw(gates * h, i, scale=size), draw(gates * h, h, scale=size), draw(gates * h, scale=size)
+        return draw(t, n, i), *weights, draw(gates * h, scale=size)
+
+    def prepare(side, tensors, axes):
+        x, *weights = tensors
+        layer = getattr(side.nn, kind)(axes["i"], axes["h"], dtype=x.dtype)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        layer.load_state_dict(dict(zip(names, (w.detach() for w in weights), strict=True)))
+        layer.to(x.device)
+        return Done(lambda: layer(x)[0], [x, *(getattr(layer, name) for name in names)])
+
+    return Operation(
+        kind, "lstm", formula, inputs, prepare, lambda t, n, i, h: 2 * t * n * gates * h * (i + h), 5,
+        out=lambda t, n, i, h: (t, n, h),
+    )  # fmt: skip
+
+
+# ---- networks' steps -------------------------------------------------------------------------------------------------
+
+
+def chain(side, x, a, b, *, length):
+    """`length` multiplications by a and additions of b, in turns."""
+    for _ in range(length // 2):
+        x = x * a
+        x = x + b
+    return x
+
+
+def mlp(side, inputs=784, hidden=256, classes=10):
+    """A network with one hidden layer of ReLUs."""
+    nn = side.nn
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+def lenet(side, activation="Tanh", pool="AvgPool2d"):
+    """LeNet-5 on 1×32×32."""
+    nn = side.nn
+    act, pool = getattr(nn, activation), getattr(nn, pool)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5), act(), pool(2), nn.Conv2d(6, 16, 5), act(), pool(2), nn.Flatten(),
+        nn.Linear(400, 120), act(), nn.Linear(120, 84), act(), nn.Linear(84, 10),
+    )  # fmt: skip
+
+
+_MLP = ((256, 784), (256,), (10, 256), (10,))
+_LENET = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 400), (120,), (84, 120), (84,), (10, 84), (10,))
+
+
+def _step(name, model, formula, sizes, image, flops) -> Operation:
+    """Forward, backward and an SGD step; the gradients are what is proven."""
+
+    def inputs(draw, n):
+        parameters = [draw(*size, scale=1 / math.sqrt(math.prod(size[1:]) or 1)) for size in sizes]
+        return *parameters, draw(n, *image), draw.integers(10, n)
+
+    def prepare(side, tensors, axes):
+        *given, x, y = tensors
+        net = model(side)
+        net.load_state_dict(dict(zip(net.state_dict(), (p.detach() for p in given), strict=True)))
+        net.to(x.device, x.dtype)
+        parameters = list(net.parameters())
+        optimizer = side.optim.SGD(parameters, lr=1e-6)  # so small that no step leads where numbers overflow
+        return Done(lambda: side.F.cross_entropy(net(x), y), parameters, optimizer.step)
+
+    return Operation(
+        name, "steps", formula, inputs, prepare, lambda n: n * flops, len(sizes), passes=("forward + backward",),
+        cold=False,
+    )  # fmt: skip
+
+
+# ---- optimisers ------------------------------------------------------------------------------------------------------
+
+
+def _optimizer(name: str, formula: Callable, options: dict, flops: int, moved: int) -> Operation:
+    """One step in place, the third, on parameters that begin at 0 so that the step is seen in all its digits."""
+
+    def prepare(side, tensors, axes):
+        p, g = tensors
+        optimizer = getattr(side.optim, name)([p.requires_grad_()], **options)
+        for times in formulas.PAST:
+            p.grad = times * g
+            optimizer.step()
+        p.grad = g
+        return Done(lambda: (optimizer.step(), p)[1], [])
+
+    return Operation(
+        f"{name} step", "optim", formula, lambda draw, n: (np.zeros(n, draw.dtype), draw(n)), prepare,
+        lambda n: flops * n, 0, passes=("forward",), also={"bytes": lambda n, itemsize: moved * n * itemsize},
+    )  # fmt: skip
+
+
+def _affine(draw, c):
+    return 1 + draw(c, scale=0.1), draw(c)
+
+
+def _apart(draw, n, c, h, w, **_):
+    """Numbers no two of which are so near that a small step would change which is the largest."""
+    return ((draw.rng.permutation(n * c * h * w).reshape(n, c, h, w) * 2.0**-10).astype(draw.dtype),)
+
+
+def _pool(name, formula, call) -> Operation:
+    return Operation(
+        name, "pool", formula, _apart, _of(call), lambda n, c, h, w, k, stride, pad: math.prod(_planes(n, h, w, k, stride, pad, c=c)) * k * k,
+        1, out=lambda n, c, h, w, k, stride, pad: _planes(n, h, w, k, stride, pad, c=c), options=("k", "stride", "pad"),
+        backward_cost=2.0,
+    )  # fmt: skip
+
+
+OPERATIONS = (
+    Operation(
+        "conv", "conv", formulas.conv, _conv_inputs,
+        _of(lambda side, x, w, b, *, stride, pad, **_: side.F.conv2d(x, w, b, stride=stride, padding=pad)),
+        lambda c, k, **axes: 2 * math.prod(_conv_out(c=c, k=k, **axes)) * c * k * k, 3, out=_conv_out, least=_conv_least,
+        raw=_registry("conv2d", _conv_geometry), options=("stride", "pad"),
+    ),
+    _recurrent("LSTM", 4, formulas.lstm),
+    _recurrent("GRU", 3, formulas.gru),
+    _recurrent("RNN", 1, formulas.rnn),
+    Operation(
+        "product", "matmul", formulas.matmul, lambda draw, m, n, k: (draw(m, k), draw(k, n)),
+        _of(lambda side, x, w, **_: side.api.matmul(x, w)), lambda m, n, k: 2 * m * n * k, 2,
+        out=lambda m, n, k: (m, n), raw=_registry("matmul", lambda axes: {}),
+    ),
+    Operation(
+        "softmax", "softmax", formulas.softmax, lambda draw, n, classes: (draw(n, classes),),
+        _of(lambda side, x, **_: side.F.softmax(x, -1)), lambda n, classes: 5 * n * classes, 1,
+        out=lambda n, classes: (n, classes), raw=_registry("softmax", lambda axes: {"axis": 1}), backward_cost=2.0,
+    ),
+    Operation(
+        "softmax cross entropy", "softmax", formulas.cross_entropy,
+        lambda draw, n, classes: (draw(n, classes), draw.integers(classes, n)),
+        lambda side, tensors, axes: Done(lambda: side.F.cross_entropy(*tensors), tensors[:1]),
+        lambda n, classes: 5 * n * classes, 1, backward_cost=2.0,
+    ),
+    _pool("max pool", formulas.max_pool, lambda side, x, *, k, stride, pad, **_: side.F.max_pool2d(x, k, stride, pad)),
+    _pool("average pool", formulas.avg_pool, lambda side, x, *, k, stride, pad, **_: side.F.avg_pool2d(x, k, stride, pad)),
+    Operation(
+        "batch norm", "norm", formulas.batch_norm, lambda draw, n, c, h, w: (draw(n, c, h, w), *_affine(draw, c)),
+        _of(lambda side, x, w, b, **_: side.F.batch_norm(x, None, None, w, b, training=True)),
+        lambda n, c, h, w: 7 * n * c * h * w, 3, out=lambda n, c, h, w: (n, c, h, w),
+    ),
+    Operation(
+        "layer norm", "norm", formulas.layer_norm, lambda draw, n, c, h, w: (draw(n * h * w, c), *_affine(draw, c)),
+        _of(lambda side, x, w, b, *, c, **_: side.F.layer_norm(x, (c,), w, b)),
+        lambda n, c, h, w: 7 * n * c * h * w, 3, out=lambda n, c, h, w: (n * h * w, c),
+    ),
+    _optimizer("Adam", formulas.adam, formulas.ADAM, 12, 7),
+    _optimizer("SGD", formulas.sgd, formulas.SGD, 4, 5),
+    Operation(
+        "chain", "engine", formulas.chain,
+        lambda draw, length, n: (draw(n), 1 + draw(n, scale=0.01), draw(n)),
+        lambda side, tensors, axes: Done(lambda: chain(side, *tensors, length=axes["length"]), tensors[:1]),
+        lambda length, n: length * n, 1, out=lambda length, n: (n,), options=("length",), cold=False, backward_cost=1.5,
+    ),
+    _step("MLP 784-256-10", mlp, formulas.mlp, _MLP, (784,), 2 * (784 * 256 + 256 * 10)),
+    _step("LeNet-5", lenet, formulas.lenet, _LENET, (1, 32, 32), 2 * (117600 + 240000 + 48000 + 10080 + 840)),
+)  # fmt: skip
+
+GROUPS = tuple(shapes.AXES)
+
+
+def kernels(group: str = "all", asked: str | None = None) -> Iterator[Kernel]:
+    """The kernels of a group, or of all, at the shapes that `shapes.select(asked)` gives.
+
+    Raises ValueError where there is none.
+
+    >>> [kernel.name for kernel in cr.bench.kernels("matmul", "lenet")]
+    ['product, forward', 'product, forward + backward']
+    """
+    if group not in (*GROUPS, "all"):
+        raise ValueError(f"{group!r} is no group of kernels; there are {', '.join(GROUPS)} and all")
+    chosen = [shape for shape in shapes.select(asked) if group in ("all", shape.group)]
+    if not chosen:
+        others = sorted({shape.group for shape in shapes.select(asked)})
+        raise ValueError(f"--shapes {asked} has no shape for {group}; it has some for {', '.join(others)}")
+    for operation in OPERATIONS:
+        rows = {shape.name: shape.axes for shape in chosen if shape.group == operation.group}
+        for which in operation.passes if rows else ():
+            yield operation.kernel(which, rows)
