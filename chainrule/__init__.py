@@ -289,12 +289,12 @@ from .kernels.precision import get_float32_matmul_precision, set_float32_matmul_
 from .kernels.registry import are_deterministic_algorithms_enabled, use_deterministic_algorithms
 
 if TYPE_CHECKING:
-    from . import amp, data, nn, optim, viz
+    from . import amp, bench, data, nn, optim, viz
     from .nn import load, save
 
 __version__ = "0.1.0"
 
-_ROOMS = ("amp", "data", "nn", "optim", "viz")
+_ROOMS = ("amp", "bench", "data", "nn", "optim", "viz")
 
 
 def __getattr__(name):

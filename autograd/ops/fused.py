@@ -8,8 +8,8 @@ from ...kernels import geometry
 from ..primitive import primitive
 from .convolution import conv2d_geometry, conv2d_pairs, conv2d_pairs_db, conv2d_pairs_dw, conv2d_pairs_dx, reshape_first
 from .elementwise import relu, sigmoid, tanh
-from .linalg import check_rows, flat, linear_rows_dbias, linear_rows_dweight, linear_rows_dx
-from .pooling import avg_pool_spread, max_pool_windows, scatter_planes
+from .linalg import check_rows, flat, linear_rows, linear_rows_dbias, linear_rows_dweight, linear_rows_dx
+from .pooling import avg_pool2d, avg_pool_spread, max_pool2d, max_pool_windows, scatter_planes
 from .shape import reshape
 
 _ACTIVATIONS = {"relu": relu, "tanh": tanh, "sigmoid": sigmoid}
@@ -55,6 +55,14 @@ def linear_act_rows_fused(k, g, x, weight, out, *, live, activation):
     before, bias = k.act_backward(flat(g), flat(out), activation=activation, bias=live[2])
     dx = linear_rows_dx(before, weight).reshape(x.shape) if live[0] else None
     return dx, linear_rows_dweight(before, x) if live[1] else None, bias
+
+
+def linear_act_composed(x, weight, bias=None, *, activation):
+    """The two operations that it stands for."""
+    return _ACTIVATIONS[activation](linear_rows(x, weight, bias))
+
+
+linear_act_rows.composed = linear_act_composed
 
 
 def linear_act(input, weight, bias=None, activation: str = "relu"):
@@ -134,6 +142,15 @@ def conv2d_act_pool_planes_fused(k, g, x, w, out, scratch, *, live, activation, 
         conv2d_pairs_dw(before, x, w.shape, **sizes) if live[1] else None,
         conv2d_pairs_db(before, **sizes) if live[2] else None,
     )
+
+
+def conv2d_act_pool_composed(x, w, b=None, *, activation, pool, **sizes):
+    """The two or three operations that it stands for."""
+    out = _ACTIVATIONS[activation](conv2d_pairs(x, w, b, **sizes))
+    return {"max": max_pool2d, "avg": avg_pool2d}[pool[0]](out, pool[1:]) if pool else out
+
+
+conv2d_act_pool_planes.composed = conv2d_act_pool_composed
 
 
 def conv2d_act_pool(

@@ -32,6 +32,7 @@ LOOP = "#0f766e"
 PLAIN = 400  # boxes from which on they hold no figures
 DULL = {"stride": 1, "dilation": 1, "groups": 1, "padding": 0, "ignore_index": -100, "label_smoothing": 0.0,
         "reduction": "mean", "levels": 0, "shape": None, "with_gradient": True, "dtype": None}
+UNTOLD = {"activation", "draw", "batch_sizes", "report"}
 FRAME = {"style": "rounded,filled", "color": "#cbd5e1", "fillcolor": "#f8fafc", "margin": "8", "labelloc": "t",
          "class": "frame"}
 RESULTS = {"lstm_sequence": ("outputs", "h", "c"), "gru_sequence": ("outputs", "h"), "rnn_sequence": ("outputs", "h"),
@@ -178,7 +179,7 @@ def settings(step) -> str:
     for key, value in step.params.items():
         parts = set(value) if isinstance(value, (tuple, list)) and all(isinstance(v, int) for v in value) else {value} \
             if isinstance(value, (int, float, str)) else set()
-        if not parts or value is False or parts == {DULL.get(key)} or key == "activation":
+        if not parts or value is False or parts == {DULL.get(key)} or key in UNTOLD:
             continue
         shown = parts.pop() if len(parts) == 1 else value
         found.append(f"{key} {number(shown) if isinstance(shown, float) else shown}")

@@ -24,6 +24,7 @@ from .snapshot import WHOLE, Snapshot, number
 from .source import Place, operand, place_of
 
 MANY = 50_000  # nodes from which on no value is computed again
+HELD = 1_000  # entries up to which a list or dict is searched for tensors
 numbers = itertools.count(1).__next__
 recorded = SideTable()  # node: its Step, of what ran under `record`
 
@@ -191,8 +192,8 @@ class Call:
 class Program:
     """The steps that led to `outputs` (tensors), oldest first, with their values, names and tree of calls.
 
-    names: {name: tensor} or {name: module}; `frame` is that of the caller, whose variables give names to what they
-    hold, and whose modules to their parameters.
+    names: {name: tensor} or {name: module}; `frame` is that of the caller, whose variables, with those of its file and
+    of its own callers, give names to what they hold, and whose modules to their parameters.
 
     >>> from chainrule.autograd.viz.program import Program
     >>> w = cr.tensor([1.0, 2.0], requires_grad=True)
@@ -253,10 +254,10 @@ class Program:
         return self._names.get(value, "")
 
     def _name_all(self, names, frame) -> None:
-        tensors, kinds = _named(names, frame)
+        leaves = {id(value.leaf): value for value in self.values if value.leaf is not None}
+        tensors, kinds = _named(names, frame, leaves)
         for call in self._calls():
             call.kind = kinds.get(call.path, "")
-        leaves = {id(value.leaf): value for value in self.values if value.leaf is not None}
         homes = {id(value.home()): value for value in self.values if value.home and value.home() is not None}
         made = {id(step.node): step for step in self.steps if step.node is not None}
         for tensor, name in tensors:
@@ -285,6 +286,7 @@ class Program:
             given = value.given or (value.cut_at.name if value.cut_at else "")
             if given:
                 self._names.setdefault(value, given)
+        self._taken = set(self._names.values())
 
     def _calls(self) -> Iterable[Call]:
         waiting = [self.root]
@@ -302,7 +304,8 @@ class Program:
         users = self.users.get(value)
         if not users or users[0][0].primitive.elementwise:  # whose inputs are only called x and y
             return "constant" if value.role == "constant" else "value"
-        return users[0][0].input_name(users[0][1])
+        letter = users[0][0].input_name(users[0][1])
+        return "constant" if value.role == "constant" and letter in self._taken else letter
 
     # ---- backward ----------------------------------------------------------------------------------------------------
 
@@ -521,19 +524,50 @@ def _call(link, calls, root) -> Call:
     return call
 
 
-def _named(names, frame) -> tuple[list, dict]:
-    """[(tensor, name)] of what was passed and what the caller's variables hold, and {module path: class name}."""
-    tensors, modules = [], []
-    for name, thing in (*names.items(), *frame.f_locals.items()):
+def _named(names, frame, leaves) -> tuple[list, dict]:
+    """[(tensor, name)], the best name first, of what was passed and what variables hold, and {module path: class name}.
+
+    The name of a module's variable is put before its parameters' where several modules hold some of the `leaves`.
+    """
+    passed = [(thing, name) for name, thing in names.items() if isinstance(thing, Tensor)]
+    variables, entries, modules = [], [], {}
+    for name, thing in _variables(names, frame):
         if isinstance(thing, Tensor):
-            tensors.append((thing, name))
-        elif hasattr(thing, "named_parameters") and not isinstance(thing, type):
-            modules.append((name, thing))
-    kinds = {}
-    for name, module in modules:
-        prefix = f"{name}." if len({id(m) for _, m in modules}) > 1 else ""
-        tensors += [(p, prefix + path) for path, p in (*module.named_parameters(), *module.named_buffers())]
+            variables.append((thing, name))
+        elif hasattr(type(thing), "named_parameters"):
+            modules.setdefault(id(thing), (name, thing))
+        elif type(thing) in (list, tuple, dict) and len(thing) <= HELD:
+            entries += _entries(name, thing)
+    paths, kinds = [], {}
+    owned = {key: [*m.named_parameters(), *m.named_buffers()] for key, (_, m) in modules.items()}
+    several = sum(any(id(p) in leaves for _, p in held) for held in owned.values()) > 1
+    for key, (name, module) in modules.items():
+        prefix = f"{name}." if several else ""
+        paths += [(p, prefix + path) for path, p in owned[key]]
         root = module._name or type(module).__name__
         for path, inner in module.named_modules():
             kinds[f"{root}.{path}" if path else root] = type(inner).__name__
-    return [(t, name) for t, name in tensors if not name.startswith("_") and not is_number(t)], kinds
+    best = [*passed, *paths, *variables, *entries]
+    return [(t, name) for t, name in best if not name.startswith("_") and not is_number(t)], kinds
+
+
+def _variables(names, frame) -> Iterable:
+    """(name, thing): what was passed, then the variables of the frame, of its file, and of the user's callers."""
+    yield from names.items()
+    yield from _locals(frame)
+    yield from list(frame.f_globals.items())
+    while (frame := frame.f_back) is not None:
+        if user_frame(frame) is frame:
+            yield from _locals(frame)
+
+
+def _locals(frame) -> list:
+    """A frame's variables and, in a method, those of `self`."""
+    own = getattr(frame.f_locals.get("self"), "__dict__", {})
+    return [*frame.f_locals.items(), *own.items()]
+
+
+def _entries(name, held) -> list:
+    """The leaves in a list or dict: `params["W1"]` is called W1, `params[0]` so."""
+    named = held.items() if type(held) is dict else ((f"{name}[{i}]", thing) for i, thing in enumerate(held))
+    return [(t, key) for key, t in named if isinstance(t, Tensor) and t.is_leaf and type(key) is str]

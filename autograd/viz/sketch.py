@@ -15,10 +15,12 @@ import numpy as np
 
 from .program import Call, Program, Step, Value
 
-READABLE = 26  # boxes up to which a picture is drawn in more detail, if no depth is asked for; twice as many arrows
+READABLE = 26  # boxes up to which a picture is drawn in more detail, if no depth is asked for
+AMPLE, SCANT = 36, 8  # and up to which, if it has fewer than the latter in less detail
 MOST = 60  # parts that lie side by side in one block before they are gathered by source line, then by chunks
 CHUNK = 24
 LONGEST = 64  # parts of a pattern that is looked for in a repetition
+FEW = 3  # nameless arrays that are drawn before a closed block
 SHAPE_ONLY = frozenset({"reshape", "permute", "expand"})
 
 
@@ -262,6 +264,7 @@ class Sketch:
         self._outputs = set(program.results)
         self._unit: dict[Step, Step | Block] = {}
         self._home: dict[Step, Block] = {}
+        self._met: dict[Block, list] = {}
         self._twin: dict = {}  # step or leaf value of a further copy: that of the first
         self._walk()
         self._match_leaves()
@@ -273,9 +276,9 @@ class Sketch:
         return f"{len(self.program.steps):,} operations"
 
     @property
-    def readable(self) -> bool:
-        """Whether it is small enough to be taken in at a glance."""
-        return len(self.boxes) <= READABLE and len(self.arrows) <= 2 * READABLE
+    def size(self) -> int:
+        """How much there is to take in: its boxes, or half its arrows."""
+        return max(len(self.boxes), len(self.arrows) // 2)
 
     @property
     def unrolled(self) -> bool:
@@ -440,7 +443,7 @@ class Sketch:
     def _arrow(self, step, i, value, seen) -> None:
         origin, unit = self.seen(value), self._unit[step]
         closed = isinstance(unit, Block)
-        if closed and origin.maker is None and not self._enters(origin):
+        if closed and origin.maker is None and not self._enters(origin, unit):
             return
         if closed and origin.maker is not None and self._unit[origin.maker] is unit:
             return
@@ -462,13 +465,28 @@ class Sketch:
             home = home.parent
         return home.count
 
-    def _enters(self, leaf) -> bool:
-        """Whether a leaf gets a box though a closed block uses it: the data do; weights, masks and numbers do not."""
+    def _enters(self, leaf, block) -> bool:
+        """Whether a leaf gets a box though a closed block uses it: the data do; weights, masks and numbers do not.
+
+        Of many arrays that nobody named, such as states of zeros, only those that are used first.
+        """
         kind = self.kind(self.twin(leaf))
         if kind == "parameter" or not leaf.shape:
             return False
-        outside = any(self._unit[user] is user for user, _ in self.program.users[leaf])
-        return kind == "input" or leaf.source is not None or outside
+        if leaf.source is not None or any(self._unit[user] is user for user, _ in self.program.users[leaf]):
+            return True
+        if kind != "input" or self.program.name(leaf):
+            return kind == "input"
+        strangers = self._strangers(block)
+        return sum(map(len, strangers)) <= FEW or leaf in strangers[0]
+
+    def _strangers(self, block) -> list:
+        """The arrays that nobody named which a block uses, step by step."""
+        if block not in self._met:
+            met = [[x for x in dict.fromkeys(step.inputs) if x is not None and x.role == "constant" and self._data(x)
+                    and not self.program.name(x)] for step in block.steps]
+            self._met[block] = [found for found in met if found]
+        return self._met[block]
 
 
 def common(homes) -> Block:
@@ -498,18 +516,24 @@ def sketch(program: Program, depth: int | None = None, expand: Callable | None =
     (True), closes it (False) or leaves it to `depth` (None). fold: draw repetitions once; None: where it is needed.
     views: draw operations that only change the shape. failed: a step or node to be drawn in red.
     """
-    for folded in (False, True) if fold is None else (fold,):
-        if fold is None and not folded and len(program.steps) > 80 * READABLE:
-            continue
+    ample = None
+    for root, level, last in _choices(program, depth, fold):
+        opened = _opened(root, level, expand)
+        if last or _size(root, opened) <= AMPLE:
+            made = Sketch(program, root, opened, views, failed)
+            if last or made.size <= READABLE:
+                return ample if ample and made.size < SCANT else made
+            ample = made if made.size <= AMPLE else ample
+
+
+def _choices(program, depth, fold) -> Iterator[tuple[Block, int, bool]]:
+    """The program cut into blocks, how many levels are opened, and whether it is the last choice; details first."""
+    large = len(program.steps) > 100 * READABLE
+    for folded in (False, True) if fold is None and not large else (fold is None or fold,):
         root = Cutter(program, folded).root()
         deepest = max((block.level for block in blocks_of(root)), default=0)
         for level in range(deepest, -1, -1) if depth is None else (depth,):
-            opened, last = _opened(root, level, expand), (folded or fold is False) and level == (depth or 0)
-            if not last and _size(root, opened) > READABLE:
-                continue
-            best = Sketch(program, root, opened, views, failed)
-            if last or best.readable:
-                return best
+            yield root, level, level == (depth or 0) and (folded or fold is False)
 
 
 def _size(root, opened) -> int:

@@ -36,7 +36,7 @@ class Draw:
     """
 
     def __init__(self, dtype: str, seed: int = 0):
-        self.dtype, self.rng = _dtype(dtype), np.random.default_rng(seed)
+        self.dtype, self.rng = as_dtype(dtype), np.random.default_rng(seed)
 
     def __call__(self, *shape: int, scale: float = 1.0) -> np.ndarray:
         return (scale * self.rng.standard_normal(shape, np.float32)).astype(self.dtype)
@@ -58,6 +58,8 @@ class Kernel:
         self.least = flops if least is None else least
         self.gradients, self.tolerance, self.cold = gradients, tolerance, cold
         self.implementations: dict[str, Maker] = {}
+        self.peers: dict[str, Maker] = {}  # who computes it in a process of its own
+        self.registered: Callable[[Mapping, str], Mapping[str, Maker]] = lambda axes, device: {}
         self.function: Callable | None = None
 
     def __call__(self, *arguments, **options):
@@ -71,7 +73,7 @@ class Kernel:
             raise ValueError(f"{self.name!r} has an implementation {name!r} already; give this one another name")
 
         def note(function):
-            self.implementations[name] = _plain(function)
+            self.implementations[name] = plain(function)
             return function
 
         return note
@@ -88,15 +90,17 @@ class Kernel:
         """A number, or what a function makes of the axes that it names (`itemsize` and `dtype` among them)."""
         if not callable(of):
             return of
-        known = {**axes, "dtype": dtype, "itemsize": _dtype(dtype).itemsize}
-        return of(*arguments, **_named(of, known, len(arguments)))
+        more = {"dtype": dtype, "itemsize": as_dtype(dtype).itemsize}
+        return of(*arguments, **_named(of, axes, more, len(arguments)))
 
-    def work(self, axes: Mapping[str, Any], dtype: str, results: Iterable[np.ndarray]) -> tuple[float, float, float]:
-        """(bytes, FLOPs, FLOPs that no implementation can do without) of one call."""
+    def makers(self, axes: Mapping[str, Any], device: str) -> dict[str, Maker]:
+        """The implementations for a shape, those of `kernels.registry` among them."""
+        return {**self.implementations, **self.registered(axes, device)}
+
+    def work(self, axes: Mapping[str, Any], dtype: str, arrays: int) -> tuple[float, float, float]:
+        """(bytes, FLOPs, FLOPs that cannot be avoided) of one call; `arrays`: bytes of its inputs and results."""
         moved = self.given(self.bytes, axes, dtype)
-        if moved is None:
-            moved = sum(array.nbytes for array in (*self.arrays(axes, dtype), *results))
-        return moved, self.given(self.flops, axes, dtype), self.given(self.least, axes, dtype)
+        return arrays if moved is None else moved, *(self.given(n, axes, dtype) for n in (self.flops, self.least))
 
     def expected(self, axes: Mapping[str, Any], dtype: str) -> Expected:
         """What is true, in float64."""
@@ -158,7 +162,7 @@ def kernel(
             gradients=gradients, tolerance=tolerance,
         )  # fmt: skip
         made.function = function
-        made.implementations[made.name] = _plain(function)
+        made.implementations[made.name] = plain(function)
         made.rows()
         return made
 
@@ -186,11 +190,11 @@ def named_axes(axes: Mapping[str, Any]) -> list[tuple[str, dict]]:
     return [(shapes.text(row), row) for row in rows]
 
 
-def _plain(function: Callable) -> Maker:
+def plain(function: Callable) -> Maker:
     """The maker of a function of arrays."""
 
     def make(arrays, axes, device):
-        options = {key: value for key, value in axes.items() if key in _keywords(function)}
+        options = keywords(function, axes)
         there = [to_device(array, device) for array in arrays]
         return Ready(lambda: function(*there, **options), _own)
 
@@ -203,24 +207,32 @@ def _own(result: Any) -> list[np.ndarray]:
     return [to_device(a, "cpu") if is_array(a) and device_of(a) != "cpu" else np.asarray(a) for a in several]
 
 
-def _keywords(function: Callable) -> set[str]:
-    return {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+def keywords(function: Callable, axes: Mapping[str, Any]) -> dict:
+    """The axes that a function has keyword-only parameters for.
+
+    >>> from chainrule.bench.kernel import keywords
+    >>> keywords(lambda x, *, k: x, {"n": 1, "k": 2})
+    {'k': 2}
+    """
+    asked = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return {name: value for name, value in axes.items() if name in asked}
 
 
-def _named(function: Callable, values: Mapping[str, Any], first: int) -> dict:
-    """Those of the values that the function has parameters for, after its `first` ones."""
+def _named(function: Callable, axes: Mapping[str, Any], more: Mapping[str, Any], first: int) -> dict:
+    """What the function has parameters for, after its `first` ones; one that takes **options gets all axes."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:  # of a built-in function without a signature
         return {}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return dict(values)
+        return dict(axes)
+    values = {**axes, **more}
     several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     after = [p for p in parameters if p.kind is p.KEYWORD_ONLY] if several else parameters[first:]
     return {p.name: values[p.name] for p in after if p.name in values}
 
 
-def _dtype(name: str) -> np.dtype:
+def as_dtype(name: str) -> np.dtype:
     if name == "bfloat16":
         import ml_dtypes
 
@@ -255,6 +267,8 @@ class Expected:
     def __init__(self, reference, arrays, count, tolerance):
         self.reference, self.arrays, self.count, self.tolerance = reference, arrays, count, tolerance
 
+    size: int  # elements of the results
+
     def complaint(self, results: Sequence[np.ndarray]) -> tuple[float, str]:
         """(the error, "" or in words what is wrong)."""
         raise NotImplementedError
@@ -266,6 +280,7 @@ class _Values(Expected):
     def __init__(self, *given):
         super().__init__(*given)
         self.values = _own(self.reference(self.arrays))
+        self.size = sum(value.size for value in self.values)
 
     def complaint(self, results):
         if [r.shape for r in results] != [v.shape for v in self.values]:
@@ -283,7 +298,7 @@ class _Directions(Expected):
 
     def __init__(self, *given):
         super().__init__(*given)
-        rng = np.random.default_rng(1)
+        rng, self.size = np.random.default_rng(1), sum(array.size for array in self.arrays[: self.count])
         self.ways = [rng.standard_normal(array.shape) for array in self.arrays[: self.count]]
         self.slopes = [self._slope(i, way) for i, way in enumerate(self.ways)]
 

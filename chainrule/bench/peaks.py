@@ -20,7 +20,7 @@ from .machine import pinned
 
 _SIZES = tuple(1 << power for power in (16, 18, 20, 22, 24, 26, 28))  # bytes of a working set
 _SIDE = 1024  # of the square matrices
-_TRIES = 5
+_TRIES = 12
 
 
 @dataclass
@@ -45,9 +45,12 @@ class Peaks:
         return max(self.fma, self.matrix)
 
     def bandwidth(self, size: float) -> float:
-        """The most GB/s on a working set of so many bytes: that of the largest set measured that is no larger."""
-        sizes = [s for s in self.copy if s <= size] or [min(self.copy)]
-        return max(self.copy[max(sizes)], self.read[max(sizes)])
+        """The most GB/s on a working set of so many bytes.
+
+        That of the largest set measured that is no larger, or of any larger one: less data never takes longer.
+        """
+        least = max([s for s in self.copy if s <= size], default=min(self.copy))
+        return max(max(self.copy[s], self.read[s]) for s in self.copy if s >= least)
 
     def floor(self, moved: float, flops: float, size: float) -> float:
         """The seconds below which nothing can move so many bytes and compute so many FLOPs."""
@@ -106,11 +109,21 @@ def measure(dtype: str = "float32", threads: int | None = None, device: str = "c
     if device == "cuda":
         return _on_cuda(dtype)
     threads = threads or workers.get_num_threads()
-    kind = np.dtype(dtype if dtype in ("float32", "float64") else "float32")
+    kind = computed_in(dtype)
     with pinned(threads):
         copy = {size: size / best_of(_copies(size // 2)) / 1e9 for size in _SIZES}
         read = {size: size / best_of(_reads(size, kind)) / 1e9 for size in _SIZES}
         return Peaks(dtype, threads, copy, read, _fma_rate(kind, threads), matrix_rate(kind))
+
+
+def computed_in(dtype: str) -> np.dtype:
+    """The dtype in which the CPU computes with numbers of `dtype`.
+
+    >>> from chainrule.bench.peaks import computed_in
+    >>> computed_in("float16")
+    dtype('float32')
+    """
+    return np.dtype(dtype if dtype in ("float32", "float64") else "float32")
 
 
 def _copies(size: int) -> Callable[[], object]:

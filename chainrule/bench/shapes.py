@@ -81,8 +81,8 @@ resnet.18             optim    n=11689512
 lecture.chain-100     engine   length=100 n=10
 lecture.chain-1000    engine   length=1000 n=10
 lecture.chain-wide    engine   length=100 n=100000
-lenet                 steps    n=64
-lecture.mlp           steps    n=128
+lecture.batch-64      steps    n=64
+lecture.batch-128     steps    n=128
 """
 
 

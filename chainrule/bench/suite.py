@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from ..kernels.registry import implementations
 from . import formulas, shapes
-from .kernel import Draw, Kernel, Ready, _own, _plain
-from .sides import side
+from .kernel import Draw, Kernel, Ready, keywords, plain
+from .sides import PEERS, side
 
 
 class Done(NamedTuple):
@@ -48,7 +48,7 @@ class Operation:
     options: tuple[str, ...] = ()
     backward_cost: float = 3.0
     cold: bool = True
-    also: dict = field(default_factory=dict)
+    bytes: Callable | None = None
 
     @property
     def seeded(self) -> bool:
@@ -80,23 +80,20 @@ class Operation:
             f"{self.name}, {which}", rows, inputs, reference,
             flops=lambda **axes: times * self.flops(**axes),
             least=lambda **axes: times * self.flops(**axes) * self.least(**axes),
-            gradients=self.gradients if backward else 0, cold=self.cold, group=self.group,
+            gradients=self.gradients if backward else 0, bytes=self.bytes, cold=self.cold, group=self.group,
         )  # fmt: skip
-        for name in self._sides(backward):
-            made.implementations[name] = partial(self._ready, name, backward)
+        made.implementations["chainrule"] = partial(self._ready, "chainrule", backward)
+        made.peers = {name: partial(self._ready, name, backward) for name in PEERS if not (backward and name == "numpy")}
         if not backward:
-            made.offered = self._registered
+            made.registered = self._registered
         return made
-
-    def _sides(self, backward):
-        return ["chainrule", "torch", "jax", "autograd", *([] if backward else ["numpy"])]
 
     def _ready(self, name, backward, arrays, axes, device) -> Ready:
         return side(name, device).ready(self, arrays, axes, backward)
 
     def _registered(self, axes, device):
         """The kernels of the registry for this operation, as makers by their names."""
-        return {name: _plain(function) for name, function in self.raw(device, axes).items()}
+        return {name: plain(function) for name, function in self.raw(device, axes).items()}
 
 
 def _registry(op: str, options: Callable[[Mapping], dict]) -> Callable:
@@ -109,8 +106,13 @@ def _registry(op: str, options: Callable[[Mapping], dict]) -> Callable:
 
 
 def _of(call: Callable) -> Callable:
-    """A preparation of what is a function of tensors: call(side, *tensors, **axes)."""
-    return lambda side, tensors, axes: Done(lambda: call(side, *tensors, **axes), tensors)
+    """A preparation of what is a function of tensors: call(side, *tensors, and the axes that it names)."""
+
+    def prepare(side, tensors, axes):
+        options = keywords(call, axes)
+        return Done(lambda: call(side, *tensors, **options), tensors)
+
+    return prepare
 
 
 def _size(h, k, stride, pad):
@@ -235,7 +237,7 @@ def _optimizer(name: str, formula: Callable, options: dict, flops: int, moved: i
 
     return Operation(
         f"{name} step", "optim", formula, lambda draw, n: (np.zeros(n, draw.dtype), draw(n)), prepare,
-        lambda n: flops * n, 0, passes=("forward",), also={"bytes": lambda n, itemsize: moved * n * itemsize},
+        lambda n: flops * n, 0, passes=("forward",), bytes=lambda n, itemsize: moved * n * itemsize,
     )  # fmt: skip
 
 
@@ -259,7 +261,7 @@ def _pool(name, formula, call) -> Operation:
 OPERATIONS = (
     Operation(
         "conv", "conv", formulas.conv, _conv_inputs,
-        _of(lambda side, x, w, b, *, stride, pad, **_: side.F.conv2d(x, w, b, stride=stride, padding=pad)),
+        _of(lambda side, x, w, b, *, stride, pad: side.F.conv2d(x, w, b, stride=stride, padding=pad)),
         lambda c, k, **axes: 2 * math.prod(_conv_out(c=c, k=k, **axes)) * c * k * k, 3, out=_conv_out, least=_conv_least,
         raw=_registry("conv2d", _conv_geometry), options=("stride", "pad"),
     ),
@@ -268,12 +270,12 @@ OPERATIONS = (
     _recurrent("RNN", 1, formulas.rnn),
     Operation(
         "product", "matmul", formulas.matmul, lambda draw, m, n, k: (draw(m, k), draw(k, n)),
-        _of(lambda side, x, w, **_: side.api.matmul(x, w)), lambda m, n, k: 2 * m * n * k, 2,
+        _of(lambda side, x, w: side.api.matmul(x, w)), lambda m, n, k: 2 * m * n * k, 2,
         out=lambda m, n, k: (m, n), raw=_registry("matmul", lambda axes: {}),
     ),
     Operation(
         "softmax", "softmax", formulas.softmax, lambda draw, n, classes: (draw(n, classes),),
-        _of(lambda side, x, **_: side.F.softmax(x, -1)), lambda n, classes: 5 * n * classes, 1,
+        _of(lambda side, x: side.F.softmax(x, -1)), lambda n, classes: 5 * n * classes, 1,
         out=lambda n, classes: (n, classes), raw=_registry("softmax", lambda axes: {"axis": 1}), backward_cost=2.0,
     ),
     Operation(
@@ -282,16 +284,16 @@ OPERATIONS = (
         lambda side, tensors, axes: Done(lambda: side.F.cross_entropy(*tensors), tensors[:1]),
         lambda n, classes: 5 * n * classes, 1, backward_cost=2.0,
     ),
-    _pool("max pool", formulas.max_pool, lambda side, x, *, k, stride, pad, **_: side.F.max_pool2d(x, k, stride, pad)),
-    _pool("average pool", formulas.avg_pool, lambda side, x, *, k, stride, pad, **_: side.F.avg_pool2d(x, k, stride, pad)),
+    _pool("max pool", formulas.max_pool, lambda side, x, *, k, stride, pad: side.F.max_pool2d(x, k, stride, pad)),
+    _pool("average pool", formulas.avg_pool, lambda side, x, *, k, stride, pad: side.F.avg_pool2d(x, k, stride, pad)),
     Operation(
         "batch norm", "norm", formulas.batch_norm, lambda draw, n, c, h, w: (draw(n, c, h, w), *_affine(draw, c)),
-        _of(lambda side, x, w, b, **_: side.F.batch_norm(x, None, None, w, b, training=True)),
+        _of(lambda side, x, w, b: side.F.batch_norm(x, None, None, w, b, training=True)),
         lambda n, c, h, w: 7 * n * c * h * w, 3, out=lambda n, c, h, w: (n, c, h, w),
     ),
     Operation(
         "layer norm", "norm", formulas.layer_norm, lambda draw, n, c, h, w: (draw(n * h * w, c), *_affine(draw, c)),
-        _of(lambda side, x, w, b, *, c, **_: side.F.layer_norm(x, (c,), w, b)),
+        _of(lambda side, x, w, b, *, c: side.F.layer_norm(x, (c,), w, b)),
         lambda n, c, h, w: 7 * n * c * h * w, 3, out=lambda n, c, h, w: (n * h * w, c),
     ),
     _optimizer("Adam", formulas.adam, formulas.ADAM, 12, 7),

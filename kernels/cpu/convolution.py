@@ -2,10 +2,12 @@
 
 x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups, K = C/G kh kw, P = oh ow.
 The workers share the batch; each piece is one im2col and one product with BLAS on one thread. Loops without columns
-(`direct`) and Winograd's transforms (`winograd`) take the convolutions for which they are faster.
+(`direct`) and Winograd's transforms (`winograd`) take the convolutions for which they are faster. Where images are
+small, the columns of the whole batch make one matrix: a product for each image would read all weights anew.
 """
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +17,12 @@ from . import direct, winograd, workers
 from .epilogue import Epilogue, Plain
 from .jit import jit
 from .layout import floats, half_by_single
+from .matmul import matmul
 from .scratch import scratch
 
 _PIECE_BYTES = 2 << 20  # of columns; from 1 to 4 MiB the times differ by less than a tenth
+_SMALL = 64  # columns of an image up to which those of the batch are put together
+_BATCH_BYTES = 32 << 20  # of those columns, at most
 _WORTH_SHARING = 2_000_000  # FLOPs that outlast handing a slice to a worker
 
 
@@ -32,6 +37,9 @@ def conv2d(x, w, b, *, stride, padding, dilation, groups):
         return out
     if plan.winograd:
         winograd.forward(x, w, b, out, plan.corner)
+        return out
+    if plan.together:
+        _spread(plan, matmul(plan.kernels(w), _batch_columns(plan, x)), b, out)
         return out
     product = _product(plan, x, w, b)
     workers.run(lambda start, stop: product(start, stop, out), plan.items, grain=plan.grain)
@@ -71,6 +79,11 @@ def conv2d_act_pool(x, w, b, *, stride, padding, dilation, groups, activation, p
         winograd.forward(x, w, b, room, plan.corner)
         workers.run(lambda start, stop: results.finish(slice(start, stop), room[start:stop]), plan.n)
         return results.out, results.saved
+    if plan.together:
+        room = results.room(every)
+        _spread(plan, matmul(plan.kernels(w), _batch_columns(plan, x)), b, room)
+        results.finish(every, room)
+        return results.out, results.saved
     product = _product(plan, x, w, b)
     if plan.n < workers.get_num_threads():  # the workers share the rows of an image
         room = results.room(every)
@@ -100,6 +113,10 @@ def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
         winograd.forward(g, winograd.turned(w), None, out, tuple(2 - before for before in plan.corner))
         return out
     out = np.zeros(shape, g.dtype)
+    if plan.together:
+        columns = matmul(plan.kernels(w).swapaxes(1, 2), _batch_rows(plan, g))
+        workers.run(lambda start, stop: _add_batch_columns(plan, columns, out, start, stop), plan.n, grain=plan.grain)
+        return out
     kernels, images = np.ascontiguousarray(plan.kernels(w).swapaxes(1, 2)), plan.grouped(g)
 
     def task(start, stop):  # whole images: blocks of rows overlap in the input
@@ -118,8 +135,10 @@ def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     plan = _plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
     if plan.direct:
         return direct.weight(plan, g, x)
-    if plan.winograd_weight:
+    if plan.winograd:
         return winograd.weight(g, x, plan.corner)
+    if plan.together:
+        return matmul(_batch_rows(plan, g), _batch_columns(plan, x).swapaxes(1, 2)).reshape(shape)
     images, sums = plan.grouped(g), {}
 
     def task(start, stop):
@@ -132,6 +151,43 @@ def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     for start in sorted(sums):  # a fixed order, whoever finished first
         total += sums[start]
     return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
+
+
+# ---- the whole batch as one matrix: (G, ., N P) ----------------------------------------------------------------------
+
+
+def _batch_columns(plan, x):
+    """The columns of all images, (G, K, N P)."""
+    count = prod(plan.out_size)
+    room = np.empty((plan.groups, plan.k, plan.n, count), x.dtype)
+
+    def task(start, stop):
+        for piece in plan.pieces(start, stop):
+            room[:, :, piece.first : piece.last, piece.part[2]] = plan.columns(x, piece).transpose(1, 2, 0, 3)
+
+    workers.run(task, plan.items, grain=plan.grain)
+    return room.reshape(plan.groups, plan.k, plan.n * count)
+
+
+def _batch_rows(plan, g):
+    """g (N, O, oh, ow) as (G, O/G, N P)."""
+    rows = plan.grouped(g).transpose(1, 2, 0, 3)
+    return rows.reshape(plan.groups, plan.o // plan.groups, plan.n * prod(plan.out_size))
+
+
+def _spread(plan, product, b, out):
+    """Write a product (G, O/G, N P) plus b (O,), or None, to out (N, O, oh, ow)."""
+    product = product.reshape(plan.groups, plan.o // plan.groups, plan.n, prod(plan.out_size))
+    if b is not None:
+        product += b.reshape(plan.groups, -1, 1, 1)
+    plan.grouped(out)[...] = product.transpose(2, 0, 1, 3)
+
+
+def _add_batch_columns(plan, columns, out, start, stop):
+    """Add columns (G, K, N P) to their places in the images start..stop of `out`."""
+    columns = columns.reshape(plan.groups, plan.k, plan.n, prod(plan.out_size))
+    for piece in plan.pieces(start * plan.blocks, stop * plan.blocks):
+        plan.put_columns(columns[:, :, piece.first : piece.last, piece.part[2]].transpose(2, 0, 1, 3), out, piece)
 
 
 class _Piece(NamedTuple):
@@ -165,9 +221,10 @@ class _Plan:
         self.blocks = -(-oh // self.rows)
         self.items = self.n * self.blocks
         self.direct = direct.suits(self)
+        small = self.n > 1 and oh * ow <= _SMALL
+        self.together = small and groups * self.k * self.n * oh * ow * itemsize <= _BATCH_BYTES
         self.corner = tuple(before for before, _ in padding)
-        self.winograd = not self.direct and winograd.suits(self, winograd.FORWARD)
-        self.winograd_weight = not self.direct and winograd.suits(self, winograd.WEIGHT)
+        self.winograd = not self.direct and winograd.suits(self)
         self.grain = max(1, _WORTH_SHARING // max(1, 2 * self.o * self.k * self.rows * ow))
 
     def kernels(self, w):
@@ -204,6 +261,18 @@ class _Plan:
             return
         columns = self._columns_room(piece, out.dtype)
         np.matmul(kernels, g, out=self._as_matrices(columns))
+        self._scatter(columns, out, piece)
+
+    def put_columns(self, given, out, piece):
+        """Add the columns `given` (images, G, K, P) to their places in `out`."""
+        if self.pointwise:
+            self.grouped(out)[piece.part] = given
+            return
+        columns = self._columns_room(piece, out.dtype)
+        self._as_matrices(columns)[...] = given
+        self._scatter(columns, out, piece)
+
+    def _scatter(self, columns, out, piece):
         into, inside, shape = self._window(piece)
         field = scratch("field", shape, out.dtype)
         field[...] = 0

@@ -27,7 +27,7 @@ _SIDE = 4  # of a tile of results
 _ACROSS = 40  # tiles in a row of a piece, at least: loops over fewer are not vectorised well
 _NEAR_BYTES = 2 << 20  # of V and M together
 _CHANNELS = 16  # of either side, at least: below, the transforms cost more than they save
-FORWARD, WEIGHT = 100, 16  # tiles, at least: with fewer the filters' transforms cost more
+_WORTH = 100  # tiles, at least: with fewer the filters' transforms cost too much
 
 _FILTERS = np.kron(
     *[[[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]] * 2
@@ -46,17 +46,17 @@ _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 _NUMBERS = np.array([2, 4, 5, 8, 6, 24, 1 / 576])  # which the loops need in the dtype of the arrays
 
 
-def suits(plan, least):
-    """Whether a convolution's plan is for this, if it has at least so many tiles.
+def suits(plan):
+    """Whether a convolution's plan is for this.
 
     Against columns, two threads, forward / adjoint of the input / of the weight: 2.5, 2.2 and 1.3 times as fast at 16
     images 64 x 56 x 56 with 64 filters; 2.1, 1.7 and 1.3 at 32 images 128 x 16 x 16 with 128; 1.2, 1.2 and 1.8 at 32
-    images 256 x 8 x 8 with 256; but 0.7, 0.8 and 2.9 at 32 images 512 x 4 x 4 with 512.
+    images 256 x 8 x 8 with 256; but 0.7 and 0.8 forward and back at 32 images 512 x 4 x 4 with 512.
     """
     plain = plan.stride == plan.dilation == (1, 1) and plan.groups == 1 and plan.kernel == [3, 3] and plan.itemsize == 4
     fits = min(plan.out_size) >= 4 and max(map(max, plan.padding)) <= 2
     tiles = plan.n * prod(-(-size // _SIDE) for size in plan.out_size)
-    return plain and fits and min(plan.c, plan.o) >= _CHANNELS and tiles >= least and has_numba()
+    return plain and fits and min(plan.c, plan.o) >= _CHANNELS and tiles >= _WORTH and has_numba()
 
 
 def forward(x, w, b, out, corner):
@@ -102,8 +102,10 @@ def weight(g, x, corner):
             )  # fmt: skip
 
     workers.run(task, tiles.items)
-    total = sum(sums[start] for start in sorted(sums))[:, :o, :c]  # a fixed order, whoever finished first
-    return np.matmul(total.reshape(36, -1).T, _FILTERS.astype(x.dtype)).reshape(o, c, 3, 3)
+    first, *others = sorted(sums)  # a fixed order, whoever finished first
+    for other in others:
+        sums[first] += sums[other]
+    return np.matmul(sums[first][:, :o, :c].reshape(36, -1).T, _FILTERS.astype(x.dtype)).reshape(o, c, 3, 3)
 
 
 def _both(c, o, count, dtype):

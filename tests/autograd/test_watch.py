@@ -118,9 +118,22 @@ def tree(kind):
     return layer, lambda: first(first(layer(x, nested)))
 
 
+def layers(kind):
+    pool = {"max": ("max", 2, 2), "avg": ("avg", 2, 2)}.get(kind)
+    layer = cr.nn.Linear(3, 4, dtype=f64) if kind == "linear" else cr.nn.Conv2d(3, 4, 2, dtype=f64)
+    x = cr.randn(2, 3, 5, 5, dtype=f64)
+    if kind == "linear":
+        return layer, lambda: cr.autograd.linear_act(x[..., :3], *layer.parameters(), activation="tanh")
+    return layer, lambda: cr.autograd.conv2d_act_pool(x, *layer.parameters(), activation="tanh", pool=pool)
+
+
 @pytest.mark.parametrize(
     "make, kind, fused",
     [
+        (layers, "linear", "linear_act"),
+        (layers, "none", "conv2d_act_pool"),
+        (layers, "max", "conv2d_act_pool"),
+        (layers, "avg", "conv2d_act_pool"),
         (recurrent, "RNN", "rnn_sequence"),
         (recurrent, "LSTM", "lstm_sequence"),
         (recurrent, "GRU", "gru_sequence"),

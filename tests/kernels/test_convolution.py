@@ -145,3 +145,16 @@ def test_the_oracle_sees_planted_faults(rng):
     right = oracles.conv2d(x, w, b)
     for wrong in (w[..., ::-1, ::-1], -w, w[:, ::-1], w.swapaxes(2, 3)):  # convolution, sign, channels, transposed
         assert not np.allclose(cpu.conv2d(x, wrong, b, **PLAIN), right)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_the_batch_as_one_matrix_or_image_by_image(name, limit, rng, threads, monkeypatch):
+    monkeypatch.setattr(convolution, "_BATCH_BYTES", limit)
+    convolution._plan.cache_clear()
+    threads(2)
+    (_, *image), w_shape, differs = GEOMETRIES[name]
+    check(*arrays(rng, (3, *image), w_shape), rng, **PLAIN | differs)
+    plan = convolution._plan((3, *image), w_shape, *(PLAIN | differs).values(), 8)
+    assert plan.together == bool(limit)
+    convolution._plan.cache_clear()

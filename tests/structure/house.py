@@ -21,6 +21,7 @@ TIME_IMPORT = (
 FACE = (
     "chainrule",
     "chainrule.autograd",
+    "chainrule.bench",
     "chainrule.data",
     "chainrule.nn",
     "chainrule.nn.functional",

@@ -13,6 +13,7 @@ import chainrule as cr
 # What each room may import from outside; the longest matching name counts.
 OUTSIDE = {
     "chainrule": {"numpy", "click"},
+    "chainrule.bench": {"numpy", "ml_dtypes", "tqdm", "matplotlib", "cupy", "torch", "jax", "autograd"},
     "chainrule.kernels": {"numpy", "numba", "llvmlite", "cupy"},
     "chainrule.kernels.cpu": {"numpy", "numba", "llvmlite"},
     "chainrule.kernels.cuda": {"numpy", "numba", "llvmlite", "cupy", "cuda"},

@@ -49,6 +49,49 @@ def test_names_come_from_variables_arguments_parameters_and_assignments():
     assert program.label(program.steps[1].results[0]) == "multiply"
 
 
+scale = cr.tensor([2.0, 3.0], requires_grad=True)  # a variable of the file
+body = cr.nn.Sequential(cr.nn.Linear(2, 2))
+
+
+def named(out):
+    """The names of the leaves, asked for in a function that holds none of them."""
+    program = Program(out)
+    return {program.name(value) for value in program.values if value.maker is None}
+
+
+def test_names_come_from_the_file_and_from_the_callers():
+    shift = cr.ones(2, requires_grad=True)
+    assert named(body(shift * scale)) == {"shift", "scale", "0.weight", "0.bias"}
+
+
+def test_names_come_from_lists_dicts_and_what_self_holds():
+    class Experiment:
+        def __init__(self):
+            self.gain, self.net = cr.ones(2, requires_grad=True), cr.nn.Linear(2, 2)
+
+        def names(self):
+            params = {"W1": cr.ones(2, 2, requires_grad=True), 3: cr.ones(2)}
+            more = [cr.ones(2, requires_grad=True)]
+            return named(self.net(self.gain) @ params["W1"] @ more[0])
+
+    assert Experiment().names() == {"gain", "weight", "bias", "W1", "more[0]"}
+
+
+def test_a_variable_does_not_take_the_path_of_a_parameter():
+    net = cr.nn.Sequential(cr.nn.Linear(3, 2))
+    for _p, p in net.named_parameters():
+        p.grad = None
+    assert named(net(cr.ones(1, 3))) - {""} == {"0.weight", "0.bias"}
+
+
+def test_a_nameless_array_is_not_called_like_a_variable_of_the_program():
+    x, weight = cr.ones(1, 3, requires_grad=True), cr.ones(4, 3)
+    hidden = cr.nn.functional.linear(x, weight)
+    program = Program(cr.nn.functional.linear(cr.zeros(1, 4), cr.ones(2, 4, requires_grad=True)).sum() + hidden.sum())
+    zeros = next(value for value in program.values if value.shape == (1, 4) and value.role == "constant")
+    assert program.label(zeros) == "constant"
+
+
 def test_a_name_assigned_again_and_again_is_numbered():
     x = cr.ones(2, requires_grad=True)
     for _ in range(3):

@@ -1,0 +1,254 @@
+"""Proves, then times: every implementation of every kernel at every shape, in turns."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+from tqdm import tqdm
+
+from ..kernels import for_device
+from ..kernels.cpu import workers
+from . import machine
+from .clock import NOISE, SECONDS, Sample, Times, stopwatch, take_turns
+from .kernel import Kernel, Maker, as_dtype
+from .peaks import Peaks, computed_in, matrix_rate, measure
+from .report import Report, Row, duration
+from .sides import installed
+from .worker import Worker
+
+_MOST_SETS, _MOST_BYTES = 64, 1 << 29  # of the buffers that a cold measurement walks through
+_SLACK = 1.05  # by which a time may be under its floor: peaks have noise too
+_AGAIN = 3  # times to measure the peaks anew before a time is refused
+_PER_CONTESTANT = 0.35  # seconds for proof and preparation, for the estimate
+
+
+class Field:
+    """One kernel at one shape, with the implementations that this process runs."""
+
+    def __init__(
+        self, kernel: Kernel, axes: Mapping, dtype: str, device: str, makers: Mapping[str, Maker],
+        clock: Callable[[], float] = time.perf_counter,
+    ):  # fmt: skip
+        self.kernel, self.axes, self.dtype, self.device, self.clock = kernel, axes, dtype, device, clock
+        self.makers = makers
+        self.arrays = kernel.arrays(axes, dtype)
+        self.expected = kernel.expected(axes, dtype)
+        self.bytes = sum(array.nbytes for array in self.arrays)
+        self.sets = max(2, min(_MOST_SETS, _MOST_BYTES // max(1, self.bytes), 1 + 2 * machine.caches() // max(1, self.bytes)))
+        self.moved = self.bytes + self.expected.size * as_dtype(dtype).itemsize
+        self.samples: dict[tuple[str, bool], Sample] = {}
+
+    def made(self, name: str):
+        """An implementation with inputs of its own."""
+        return self.makers[name]([array.copy() for array in self.arrays], self.axes, self.device)
+
+    def prove(self, name: str) -> tuple[float, str]:
+        """(the error of its first results, "" or what is wrong with them)."""
+        ready = self.made(name)
+        error, complaint = self.expected.complaint(ready.read(ready.call()))
+        return float(error), complaint
+
+    def sample(self, name: str, cold: bool, count: int) -> float:
+        """Seconds of so many calls; cold: each on other buffers than the calls before it."""
+        if (name, cold) not in self.samples:
+            calls = [self.made(name).call for _ in range(self.sets if cold else 1)]
+            self.samples[name, cold] = self._timer(calls)
+        return self.samples[name, cold](count)
+
+    def _timer(self, calls: Sequence[Callable]) -> Sample:
+        if self.device == "cuda":
+            from .cuda import captured, on_events
+
+            calls = [captured(call) for call in calls]
+        if len(calls) == 1:
+            call = calls[0]
+        else:
+            ring = cycle(calls)
+            call = lambda: next(ring)()
+        return on_events(call) if self.device == "cuda" else stopwatch(call, self.clock)
+
+    def launch(self, name: str) -> float | None:
+        """Seconds that the host needs to launch it, on a GPU."""
+        if self.device != "cuda":
+            return None
+        from .cuda import launch_seconds
+
+        return launch_seconds(self.made(name).call)
+
+
+class Remote:
+    """A peer in a process of its own."""
+
+    def __init__(self, name: str, threads: int):
+        self.name = name
+        self.worker = Worker([sys.executable, "-P", "-m", "chainrule.bench.peer", name, str(threads)], threads)
+        self.version = self.ask(do="hello")["version"]
+
+    def ask(self, **message) -> dict:
+        """RuntimeError says what failed there."""
+        answer = self.worker.ask(message)
+        if "failed" in answer:
+            raise RuntimeError(answer["failed"])
+        return answer
+
+    def open(self, kernel: Kernel, shape: str, axes: Mapping, dtype: str) -> None:
+        """Take up a kernel of the suite at a shape."""
+        self.ask(do="open", group=kernel.group, kernel=kernel.name, shape=shape, axes=axes, dtype=dtype)
+
+    def prove(self, name: str) -> tuple[float, str]:
+        """As `Field.prove`."""
+        answer = self.ask(do="prove")
+        return answer["error"], answer["complaint"]
+
+    def sample(self, name: str, cold: bool, count: int) -> float:
+        """As `Field.sample`."""
+        return self.ask(do="sample", cold=cold, count=count)["seconds"]
+
+    def launch(self, name: str) -> None:
+        """Peers run on the CPU."""
+        return None
+
+
+def run(
+    kernels: Iterable[Kernel],
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    impl: str | Sequence[str] | None = None,
+    compare: str | Sequence[str] = (),
+    threads: int | None = None,
+    seconds: float = SECONDS,
+    noise: float = NOISE,
+    peaks: Peaks | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    progress: bool = True,
+) -> Report:
+    """Prove and time kernels, and report each implementation at each shape.
+
+    impl: of those names alone. compare: peers, for kernels of the suite. seconds: for one contestant at most. noise: the
+    bound at which a row is settled (`take_turns`). peaks: those measured before; without, they are measured now, and the
+    product again at the end. clock: what tells the time.
+
+    Errors: ValueError for names that nothing has, ImportError for a peer that is not installed, RuntimeError for a GPU
+    that is not there.
+
+    >>> peaks = cr.bench.Peaks("float32", 1, {65536: 1e4}, {65536: 1e4}, 1e5, 1e5)
+    >>> report = cr.bench.run(
+    ...     cr.bench.kernels("matmul", "lenet"), threads=1, seconds=0.01, peaks=peaks, progress=False)
+    >>> {row.status for row in report.rows}
+    {'timed'}
+    """
+    for_device(device)
+    todo = [(kernel, shape, axes) for kernel in kernels for shape, axes in kernel.rows()]
+    peers = installed(compare)
+    if peers and device != "cpu":
+        raise ValueError(f"--compare {','.join(peers)} with --device {device}: peers are timed on the CPU alone; leave one out")
+    wanted = _wanted(impl, todo, device, peers)
+    threads = threads or workers.get_num_threads()
+    with machine.pinned(threads) as cores:
+        facts = machine.facts(device, threads) | {"pinned to cores": cores, "noise bound": noise}
+        say = tqdm.write if progress else lambda text: None
+        say(_announced(todo, facts, dtype, wanted, peers, seconds, device))
+        found = peaks or measure(dtype, threads, device)
+        remotes = {name: Remote(name, threads) for name in peers if name in wanted}
+        facts["versions"] |= {name: remote.version for name, remote in remotes.items()}
+        report = Report(facts, found, [])
+        try:
+            for kernel, shape, axes in tqdm(todo, disable=None if progress else True, leave=False, unit="row"):
+                makers = {name: maker for name, maker in kernel.makers(axes, device).items() if name in wanted}
+                field = Field(kernel, axes, dtype, device, makers, clock)
+                sides = dict.fromkeys(makers, field) | {name: r for name, r in remotes.items() if name in kernel.peers}
+                report.rows += _Race(report, field, shape, sides, peaks is None).rows(seconds, noise)
+        finally:
+            for remote in remotes.values():
+                remote.worker.stop()
+        if peaks is None and device == "cpu":
+            report.peaks.after = matrix_rate(computed_in(dtype))
+    return report
+
+
+def _wanted(impl, todo, device, peers) -> set[str]:
+    """The names of the implementations to run."""
+    known = {name for kernel, _, axes in todo for name in kernel.makers(axes, device)} | set(peers)
+    if not impl:
+        return known
+    asked = set(impl.split(",") if isinstance(impl, str) else impl)
+    if asked - known:
+        raise ValueError(
+            f"--impl {','.join(sorted(asked - known))}: no kernel that was chosen has it; there is "
+            f"{', '.join(sorted(known))} (peers are named by --compare)"
+        )
+    return asked
+
+
+def _announced(todo, facts, dtype, wanted, peers, seconds, device) -> str:
+    contestants = sum(
+        len(wanted & set(kernel.makers(axes, device)) | (set(peers) & set(kernel.peers) & wanted)) * (1 + kernel.cold)
+        for kernel, _, axes in todo
+    )
+    most = 5 + contestants * (seconds + _PER_CONTESTANT)
+    cores = ", ".join(map(str, facts["pinned to cores"]))
+    return (
+        f"{len(todo)} rows in {dtype} on {device}: {facts['machine']}, {facts['threads']} threads "
+        f"{f'pinned to cores {cores}' if cores else 'not pinned'}; at most about "
+        f"{f'{most / 60:.0f} minutes' if most > 90 else f'{most:.0f} seconds'}"
+    )
+
+
+class _Race:
+    """The contestants of one kernel at one shape, from their proof to their rows."""
+
+    def __init__(self, report: Report, field: Field, shape: str, sides: Mapping[str, Any], measured: bool):
+        self.report, self.field, self.shape, self.sides, self.measured = report, field, shape, sides, measured
+
+    def rows(self, seconds: float, noise: float) -> list[Row]:
+        """A row for each."""
+        rows = {name: self._proven(name) for name in self.sides}
+        right = [name for name, row in rows.items() if row.status == "timed"]
+        for cold in (False, True) if self.field.kernel.cold else (False,):
+            for name, times in self._times(right, cold, seconds, noise).items():
+                setattr(rows[name], "cold" if cold else "hot", times)
+        for name in right:
+            self._judge(rows[name])
+            rows[name].launch = self.sides[name].launch(name)
+        return list(rows.values())
+
+    def _proven(self, name: str) -> Row:
+        field, side = self.field, self.sides[name]
+        row = Row(field.kernel.name, field.kernel.group, self.shape, dict(field.axes), name, field.dtype)
+        try:
+            if isinstance(side, Remote):
+                side.open(field.kernel, self.shape, field.axes, field.dtype)
+            row.error, row.note = side.prove(name)
+            row.status = "wrong" if row.note else "timed"
+        except Exception as error:
+            row.status, row.note = "failed", f"{type(error).__name__}: {error}"
+        return row
+
+    def _times(self, names, cold, seconds, noise) -> dict[str, Times]:
+        sample = lambda name: lambda count: self.sides[name].sample(name, cold, count)
+        return take_turns({name: sample(name) for name in names}, seconds=seconds, noise=noise) if names else {}
+
+    def _judge(self, row: Row) -> None:
+        """Fill in the work and the floors; a time under its floor is refused."""
+        field, report = self.field, self.report
+        moved, row.flops, row.least = field.kernel.work(field.axes, field.dtype, field.moved)
+        row.bytes, row.sets = moved, field.sets
+        for left in range(_AGAIN if self.measured else 0, -1, -1):
+            report.floors(row)
+            under = [t for t, f in ((row.hot, row.least_floor), (row.cold, row.cold_floor)) if t and t.median * _SLACK < f]
+            if not under:
+                return
+            if left:
+                report.peaks = report.peaks.best(measure(field.dtype, report.peaks.threads, field.device))
+        row.status = "impossible"
+        row.note = (
+            f"{duration(under[0].median)}, but this machine cannot move {row.bytes:.3g} bytes and compute {row.least:.3g} "
+            f"FLOPs in less than {duration(max(row.least_floor, row.cold_floor or 0))}: the work declared is not done, or "
+            "more is declared than there is"
+        )
+        row.hot = row.cold = None
