@@ -242,7 +242,7 @@ class Primitive:
                 return self.composed(*inputs, **params)
             forward = np.errstate(all="ignore")(forward)  # what a watch says of the values says more
             for one in watch:
-                one.begins(self, inputs, arrays)
+                one.begins(self, inputs, arrays, params)
         try:
             kernels = for_array(arrays[0])
             if arrays[0].dtype.kind == "V" and self.promote:

@@ -22,7 +22,7 @@ class Watch:
 
     composed = False
 
-    def begins(self, primitive, inputs: tuple, arrays: list) -> None:
+    def begins(self, primitive, inputs: tuple, arrays: list, params: dict) -> None:
         """A primitive is about to be applied to `inputs`, as given, whose arrays in their common dtype are `arrays`."""
 
     def made(self, primitive, node, arrays: list, out) -> None:
@@ -45,7 +45,7 @@ class Watch:
 
 
 class watching(StateContext):
-    """Tell a `Watch` of everything that this thread computes inside the block.
+    """Tell a `Watch` of everything that this thread computes inside the block; `alone`: and no other watch.
 
     >>> class Names(cr.autograd.Watch):
     ...     def made(self, primitive, node, arrays, out):
@@ -56,13 +56,14 @@ class watching(StateContext):
     sum ()
     """
 
-    def __init__(self, watch: Watch):
-        self.watch = watch
+    def __init__(self, watch: Watch, alone: bool = False):
+        self.watch, self.alone = watch, alone
 
     def __enter__(self):
         current = state.get()
-        state.set(current._replace(watch=(*current.watch, self.watch), entered=(self, current)))
+        others = () if self.alone else tuple([one for one in current.watch if one is not self.watch])
+        state.set(current._replace(watch=(*others, self.watch), entered=(self, current)))
         return self.watch
 
     def _again(self):
-        return watching(self.watch)
+        return watching(self.watch, self.alone)

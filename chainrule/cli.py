@@ -7,6 +7,7 @@ import inspect
 import os
 import platform
 import sys
+import traceback
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -225,7 +226,8 @@ def _loaded(context, parameter, text):
     if spec is None:
         raise click.BadParameter(f"{path} is no Python file: its name must end in .py", context, parameter)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
-    spec.loader.exec_module(module)
+    with own_errors(spec.origin):
+        spec.loader.exec_module(module)
     found = getattr(module, name, None)
     if not callable(found):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
@@ -266,7 +268,8 @@ def recorded(function, backward=False):
     with record() as recording:
         sys.setprofile(look)
         try:
-            out = function()
+            with own_errors(code.co_filename if code else ""):
+                out = function()
         finally:
             sys.setprofile(before)
         if not isinstance(out, Tensor):
@@ -275,7 +278,27 @@ def recorded(function, backward=False):
             )
         if backward and out.requires_grad and not recording.passes:
             _scalar(out, name).backward()
+    if all(one is not out for one in names.values()):
+        names[name] = out  # what is returned and has no name is called like the function
     return out, names
+
+
+@contextmanager
+def own_errors(file):
+    """End with the traceback of an error in the user's program, from its `file` on.
+
+    >>> from chainrule.cli import own_errors
+    >>> with own_errors("lesson.py"):
+    ...     pass
+    """
+    try:
+        yield
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != str(file):
+            trace = trace.tb_next
+        click.echo("".join(traceback.format_exception(type(error), error, trace)).rstrip(), err=True)
+        raise click.exceptions.Exit(1) from error
 
 
 def _takes_nothing(function, name):
@@ -390,6 +413,7 @@ def why(function, name):
 
     t, names = recorded(function, backward=True)
     asked = t if name is None else _tensor_named(name, names)
+    names = names if name is None else {name: asked, **names}  # its answer calls it as the question does
     with picture_errors():
         click.echo(named(names, why, asked, loss=None if asked is t else t))
 
@@ -398,18 +422,89 @@ def _tensor_named(name, names):
     """The variable or parameter of that name."""
     from .autograd import Tensor
 
-    known = {}
+    known, short = {}, {}  # by variable and path, by path alone
     for key, value in names.items():
         if isinstance(value, Tensor):
             known[key] = value
         elif hasattr(value, "named_parameters") and not isinstance(value, type):
             known |= {f"{key}.{path}": parameter for path, parameter in value.named_parameters()}
-            for path, parameter in value.named_parameters():
-                known.setdefault(path, parameter)
-    if name not in known:
+            short = dict(value.named_parameters()) | short
+    if name not in known and name not in short:
         near = difflib.get_close_matches(name, known) or list(known)[:8]
         raise click.ClickException(f"there is no tensor {name!r}; there are {', '.join(near) or 'none'}")
-    return known[name]
+    return known[name] if name in known else short[name]
+
+
+_BENCHED = {
+    "conv": "Convolutions.",
+    "lstm": "Recurrent layers: LSTM, GRU, RNN.",
+    "matmul": "Products of matrices.",
+    "softmax": "Softmax, and cross entropy.",
+    "pool": "Max and average pooling.",
+    "norm": "Batch and layer normalisation.",
+    "optim": "Steps of optimisers.",
+    "engine": "Chains of small operations: what the engine itself costs.",
+    "steps": "Training steps of small networks.",
+    "all": "All of them.",
+}
+_BENCH_OPTIONS = (
+    click.option("--shapes", help="A network (lenet, alexnet, vgg, resnet, inception, lecture, deepbench) or a file."),
+    click.option("--impl", help="Implementations of those names alone, with commas."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
+        default="float32",
+        show_default=True,
+    ),
+    click.option("--compare", default="", help="Peers: torch, jax, autograd (HIPS), numpy, with commas."),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads, each on a core.  [default: the usable cores]"),
+    click.option(
+        "--seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        default=2.0,
+        show_default=True,
+        help="For one contestant at most.",
+    ),
+    click.option("--json", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too."),
+    click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw them: an .svg or .png file."),
+    on_device,
+)
+
+
+@main.group()
+def bench():
+    """Prove kernels, then time them beside the machine's peaks and other libraries."""
+
+
+def _benched(group, what):
+    def command(json, plot, shapes, **options):
+        from .bench import kernels, run
+
+        with picture_errors():
+            report = run(kernels(group, shapes), **options)
+            click.echo(report)
+            for path in [*([report.save(json)] if json else []), *(report.plot(plot) if plot else [])]:
+                click.echo(f"Wrote {path}.")
+        sys.exit(0 if all(row.status == "timed" for row in report.rows) else 1)
+
+    for option in reversed(_BENCH_OPTIONS):
+        command = option(command)
+    bench.command(group, help=what)(command)
+
+
+for _group, _what in _BENCHED.items():
+    _benched(_group, _what)
+
+
+@bench.command("compare")
+@click.argument("before", type=click.Path(dir_okay=False))
+@click.argument("after", type=click.Path(dir_okay=False))
+def compare_reports(before, after):
+    """Say of each row of two reports of --json: faster, slower, same or undecided."""
+    from .bench import Report, compared
+
+    with plain_errors():
+        click.echo(compared(Report.load(before), Report.load(after)))
 
 
 @main.command()

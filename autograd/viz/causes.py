@@ -178,6 +178,12 @@ def _masked(step, i, say):
                 f"the gradient is multiplied by {say(other)}{zeros}",
                 f"start {say(other)} at values other than 0 (cr.nn.init has the usual ones)",
             )
+        if mask is not None and (mask.size == 1 or ((mask != 0) & (mask != 1)).any()):  # data, no mask
+            return (
+                "multiplied by zeros",
+                f"the gradient is multiplied by {say(other)}, {'which is 0' if mask.size == 1 else zeros[2:]}",
+                f"check how {say(other)} is computed: where it is 0, nothing is learnt",
+            )
         return (
             "a mask",
             f"the gradient is multiplied by the mask {say(other)}{zeros}",

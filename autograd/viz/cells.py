@@ -16,6 +16,7 @@ COLORS = {  # kind: (line and text, fill); the same on every page
     "value": ("#475569", "#f8fafc"),
     "operation": ("#a16207", "#fef9c3"),
     "module": ("#a16207", "#fffbeb"),
+    "lines": ("#a16207", "#fffbeb"),
     "result": ("#6d28d9", "#ede9fe"),
     "failed": ("#b91c1c", "#fee2e2"),
 }

@@ -42,7 +42,7 @@ def columns(sketch: Sketch) -> list[Arrow]:
 def _size(box) -> tuple[int, int]:
     """About how large a box is, from the array that it shows."""
     if not isinstance(box.of, Value):
-        return MODULE if box.kind == "module" else OPERATION
+        return OPERATION if box.kind == "operation" else MODULE
     shape = box.of.shape or ()
     rows, columns = (1, 1, *shape)[-2:]
     if len(shape) > 2 or rows > WHOLE[0] or columns > WHOLE[1]:

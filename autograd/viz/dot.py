@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Iterator
 
 from .cells import (
@@ -25,7 +24,7 @@ from .cells import (
 )
 from .columns import columns
 from .program import Step, Value
-from .sketch import Block, Box, Sketch
+from .sketch import Block, Box, Sketch, within
 from .snapshot import number
 
 LOOP = "#0f766e"
@@ -53,12 +52,12 @@ class Labels:
         """The label of a box."""
         if box.kind == "operation":
             return self._operation(box)
-        return self._module(box) if box.kind == "module" else self._value(box)
+        return self._module(box) if isinstance(box.of, Block) else self._value(box)
 
     def _value(self, box) -> str:
         value, (line, fill) = box.of, COLORS[box.kind]
         given = value.given and self.program.name(value) == value.given
-        title = f"<B>{text(self.program.label(value))}</B>{_times(box)}"
+        title = f"<B>{text(box.name)}</B>{_times(box)}"
         kind = " ".join(filter(None, [shape_text(value.shape), str(value.dtype) if value.dtype is not None else ""]))
         if given:  # a number, which is its own name
             return table([cell(font(title, 11, line))], border=1, bgcolor=fill, color=line)
@@ -133,8 +132,10 @@ class Labels:
         """What stands below the picture: what the colours mean, the sums, and the note."""
         kinds = {box.kind for box in self.sketch.boxes.values()}
         kinds |= {"parameter"} if any(value.role == "parameter" for value in self.program.values) else set()
+        own = any(value.role == "input" for value in self.program.values)
+        told = {"parameter": "requires gradient" if own else "parameter", "input": "data", "lines": "source lines"}
         cells = [
-            cell(font(f"&#160;{kind}&#160;", 9, line), bgcolor=fill, border=1, color=line)
+            cell(font(f"&#160;{told.get(kind, kind)}&#160;", 9, line), bgcolor=fill, border=1, color=line)
             for kind, (line, fill) in COLORS.items()
             if kind in kinds
         ]
@@ -193,25 +194,27 @@ def dot(sketch: Sketch, show=("values", "grads"), mode: str = "forward", note: s
     """The sketch as a `graphviz.Digraph`, with a legend and a note below."""
     graphviz = graphviz_package()
     graph = graphviz.Digraph("chainrule")
-    across = "LR" if sketch.unrolled else "TB"
-    graph.attr("graph", rankdir=across, fontname=FONT, bgcolor="white", ranksep="0.28", nodesep="0.22", labeljust="l")
+    graph.attr("graph", rankdir="TB", fontname=FONT, bgcolor="white", ranksep="0.28", nodesep="0.22", labeljust="l")
     graph.attr("node", fontname=FONT, fontsize="11", shape="plain")
     graph.attr("edge", fontname=FONT, fontsize="8", color=FAINT, fontcolor=FAINT, arrowsize="0.6")
     labels = Labels(sketch, show, mode)
     graph.attr("graph", label=labels.legend(note), labelloc="b")
+    rows: dict[Block, list[str]] = {}
+    for boxes in sketch.unrolled:
+        keys = " -> ".join(box.key for box in boxes)
+        rows.setdefault(boxes[0].home, []).append(f"\t{{rank=same; {keys} [style=invis weight=20]}}\n")
     for event, thing in framed(sketch):
         if event == "open":
             key = thing.steps[0].key
             graph.body.append(f"\tsubgraph cluster_{key} {{\n")
             graph.attr(None, label=labels.frame(thing), id=f"c{key}", **FRAME)
         elif event == "close":
-            graph.body.append("\t}\n")
+            graph.body += [*rows.pop(thing, []), "\t}\n"]
         else:
             words = {"tooltip": plain(graphviz, tip(sketch, thing)), "class": "failed" if thing.failed else thing.kind}
             graph.node(thing.key, label=f"<{labels.of(thing)}>", id=thing.key, **words)
+    graph.body += [line for lines in rows.values() for line in lines]
     turns = [] if sketch.unrolled else columns(sketch)
-    if sketch.unrolled:
-        graph.body += [f"\t{{rank=same {a.tail.key} {a.head.key}}}\n" for a in _beside(sketch)]
     for arrow in sketch.arrows:
         for look in _looks(arrow, sketch, mode):
             look |= {"constraint": "false", "tailport": "e", "headport": "w"} if arrow in turns else {}
@@ -251,7 +254,7 @@ def tip(sketch: Sketch, box: Box) -> str:
     """What is said where the mouse rests on a box: where it stands in the user's program."""
     if isinstance(box.of, Value):
         place = box.of.maker.place if box.of.maker else None
-        title = f"{sketch.program.label(box.of)}: {box.of.role} {box.of.shape}"
+        title = f"{box.name}: {box.of.role} {box.of.shape}"
     else:
         place = box.of.place
         title = box.of.name if isinstance(box.of, Step) else box.of.path or box.of.title
@@ -274,8 +277,9 @@ def _looks(arrow, sketch, mode) -> list[dict]:
     shape = shape_text(arrow.value.shape)
     course = _course(arrow)
     inner = arrow.tail.kind == "operation" or arrow.head.of is arrow.value
-    name = sketch.program.name(arrow.value) if arrow.tail.kind == "module" else ""
+    name = sketch.program.name(arrow.value) if isinstance(arrow.tail.of, Block) else ""
     words = "" if inner else " ".join(filter(None, [text(name, 20), shape]))
+    words = f"{words} and {arrow.more:,} more" if arrow.more else words
     forward = course | {"label": f"< {words}>" if words else "", "class": f"edge {arrow.kind}"}
     if arrow.kind == "loop":
         label = f"<<B>× {arrow.count:,}</B><BR/>{words}>"
@@ -295,28 +299,10 @@ def _course(arrow) -> dict:
     """How an arrow takes part in the layout: data flow down straight, weights and numbers come from the side."""
     if arrow.kind == "loop":
         return {"constraint": "false"}
-    if arrow.value.maker is None and arrow.tail.kind != "input":
+    if arrow.value.maker is None and arrow.value.role != "input" and arrow.tail.kind != "input":
         return {"weight": "3"} if arrow.tail.kind == "constant" else {}
-    enters = arrow.head.kind == "operation" and not _within(arrow.tail.home, arrow.head.home)
+    enters = arrow.head.kind == "operation" and not within(arrow.tail.home, arrow.head.home)
     return {"weight": "8", "minlen": "2"} if enters else {"weight": "8"}  # above the frame, not beside
-
-
-def _beside(sketch) -> list:
-    """For each module the arrow from what it alone uses, if any: its own input at this step of time."""
-    uses = Counter(arrow.tail for arrow in sketch.arrows)
-    own = [
-        arrow for arrow in sketch.arrows
-        if arrow.head.kind == "module" and isinstance(arrow.tail.of, Value) and uses[arrow.tail] == 1
-        and arrow.tail.home is arrow.head.home is sketch.root
-    ]
-    shapes = Counter(arrow.value.shape for arrow in own)  # at the first step there are the initial states too
-    return list({arrow.head: arrow for arrow in sorted(own, key=lambda arrow: shapes[arrow.value.shape])}.values())
-
-
-def _within(block, frame) -> bool:
-    while block is not None and block is not frame:
-        block = block.parent
-    return block is frame
 
 
 def _gift(arrow, shape) -> str:

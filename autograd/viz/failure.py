@@ -22,8 +22,8 @@ from .source import located
 class Tape(Recorder):
     """A recording that lasts until the graph has been used: a training loop under it stays small."""
 
-    def begins(self, primitive, inputs, arrays):
-        super().begins(primitive, inputs, arrays)
+    def begins(self, primitive, inputs, arrays, params):
+        super().begins(primitive, inputs, arrays, params)
         if self._walking is None:
             self.scope = state.get().scope
             self.passes.clear()  # an error of an earlier one was caught
@@ -84,17 +84,17 @@ def _failing(tape, error) -> Step | None:
     if (backward.__module__, "_walk") in through:
         return tape.passes[-1].at if tape.passes else None
     if tape.failed is not None and (Primitive.__module__, "__call__") in through:
-        primitive, inputs, arrays, place = tape.failed
+        primitive, inputs, arrays, params, place = tape.failed
         given = [x if isinstance(x, Tensor) and x.array is a else a for x, a in zip(inputs, arrays, strict=False)]
-        return _unfinished(tape, primitive, given, tape.scope, place)
+        return _unfinished(tape, primitive, given, tape.scope, place, params)
     if isinstance(error, AnomalyError):
         return tape.steps[-1]
     return _refused(tape, error)
 
 
-def _unfinished(tape, primitive, given, scope, place) -> Step:
+def _unfinished(tape, primitive, given, scope, place, params=None) -> Step:
     """The step that would have been, of tensors and arrays, with a result of which nothing is known."""
-    step = Step(next_seq(), primitive, {}, tuple(tape.value(x) for x in given), scope, place)
+    step = Step(next_seq(), primitive, params, tuple(tape.value(x) for x in given), scope, place)
     step.results = (Value(maker=step),)
     return step
 

@@ -172,7 +172,8 @@ def _index_text(index) -> str:
             ends = ["" if end is None else str(end) for end in (one.start, one.stop, one.step)]
             parts.append(":".join(ends if ends[2] else ends[:2]))
         else:
-            parts.append(str(one) if isinstance(one, int) else {None: r"\cdot", ...: r"\dots"}.get(one, "i"))
+            dots = r"\cdot" if one is None else r"\dots" if one is ... else "i"
+            parts.append(str(one) if isinstance(one, int) else dots)
     return ", ".join(parts)
 
 

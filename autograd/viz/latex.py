@@ -70,11 +70,11 @@ def latex(t, *, values: bool = False, names: dict | None = None) -> Latex:
             f"latex: received a graph of {len(program.steps):,} operations; it writes out at most {MOST}. Pass an "
             "intermediate tensor, or show the whole with viz.draw or viz.page"
         )
-    if not program.steps:
+    if not program.steps or not program.results:
         raise ValueError("latex: received a tensor that no recorded operation computed; pass a result, e.g. the loss")
     if values:
         program.walk()
-    return Latex(*_Writer(program, values).equations())
+    return Latex.of(*_Writer(program, values).equations())
 
 
 class Latex(str):
@@ -90,9 +90,11 @@ class Latex(str):
 
     equations: tuple
 
-    def __new__(cls, forward, backward):
+    @classmethod
+    def of(cls, forward, backward) -> Latex:
+        """The text of equations, each given as (left side, right side, …)."""
         parts = (" \\\\\n".join(map(_rows, part)) for part in (forward, backward) if part)
-        self = super().__new__(cls, "\\begin{aligned}\n" + " \\\\[1ex]\n".join(parts) + "\n\\end{aligned}")
+        self = cls("\\begin{aligned}\n" + " \\\\[1ex]\n".join(parts) + "\n\\end{aligned}")
         self.equations = tuple(" = ".join(equation) for equation in (*forward, *backward))
         return self
 
@@ -228,7 +230,7 @@ class _Writer:
         named = self.program.name(value) or value in self.program.results or leaves or len(users) > 1
         forms = [self.forms[user] for user in (step, *users)]
         unsaid = any(form is None or None in form.rules.values() for form in forms)
-        if _is_same(step) and not self.program.name(value):
+        if _is_same(step) and not self.program.name(value) and value not in self.program.results:
             return False
         return bool(named) or unsaid or step.primitive.key in OF_RESULT or _signs(str(expr)) > BRIEF
 

@@ -65,7 +65,7 @@ class Layouts:
         titles = {}
         for value in self.program.values:
             step, title = value.maker, self.program.label(value)
-            if step is not None and not self.program.name(value):
+            if step in self._of and not self.program.name(value):
                 group = self._of[step]
                 if group.alone and group.title:
                     title = f"{group.title}(…)"

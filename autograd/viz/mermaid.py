@@ -7,7 +7,7 @@ from .dot import framed, operation, settings
 from .program import Step, Value
 from .sketch import Sketch
 
-SHAPES = {"operation": ("([", "])"), "module": ("[[", "]]")}
+SHAPES = {"operation": ("([", "])"), "module": ("[[", "]]"), "lines": ("[[", "]]")}
 
 
 def mermaid(sketch: Sketch) -> str:
@@ -29,7 +29,7 @@ def mermaid(sketch: Sketch) -> str:
         else:
             left, right = SHAPES.get(thing.kind, ("[", "]"))
             kind = "failed" if thing.failed else thing.kind
-            lines.append("  " * depth + f"{thing.key}{left}{quoted(_words(sketch, thing))}{right}:::{kind}")
+            lines.append("  " * depth + f"{thing.key}{left}{quoted(_words(thing))}{right}:::{kind}")
     for arrow in sketch.arrows:
         lines.append(f"  {arrow.tail.key} {_link(arrow)} {arrow.head.key}")
     lines += [f"  classDef {kind} fill:{fill},stroke:{line},color:{line}" for kind, (line, fill) in COLORS.items()]
@@ -45,13 +45,13 @@ def _link(arrow) -> str:
     return f"-->|{quoted(shape)}|" if shape else "-->"
 
 
-def _words(sketch, box) -> str:
+def _words(box) -> str:
     times = f" × {box.count:,}" if box.count > 1 else ""
     if isinstance(box.of, Value):
         value = box.of
         data = value.data.text if value.data is not None else ""
         gradient = "" if not value.live else f"∇ {value.gradient.text}" if value.gradient is not None else "∇ –"
-        words = [sketch.program.label(value) + times, shape_text(value.shape), f"= {data}" if data else "", gradient]
+        words = [box.name + times, shape_text(value.shape), f"= {data}" if data else "", gradient]
     elif isinstance(box.of, Step):
         words = [operation(box.of) + times, settings(box.of)]
     else:

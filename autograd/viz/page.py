@@ -55,7 +55,7 @@ def page(t, path, *, names: dict | None = None, gradient=None, title: str | None
     What runs under `record` is shown with all its values, and in single operations.
 
     Errors: RuntimeError where an earlier backward pass has released the graph and nothing was recorded, or where no
-    layout engine is installed. A UserWarning for a page over 5 MB.
+    layout engine is installed; IsADirectoryError for a folder. A UserWarning for a page over 5 MB.
 
     >>> import tempfile
     >>> w = cr.tensor([1.0, 2.0], requires_grad=True)
@@ -63,6 +63,7 @@ def page(t, path, *, names: dict | None = None, gradient=None, title: str | None
     ...     cr.viz.page((w * w).sum(), f"{folder}/loss.html").name
     'loss.html'
     """
+    path = shell.target(path)
     program = t if isinstance(t, Program) else Program(t, names, user_frame(sys._getframe(1)))
     program.walk(gradient)
     facts = Facts(program, check)
@@ -74,7 +75,7 @@ def page(t, path, *, names: dict | None = None, gradient=None, title: str | None
 
 def _what(program) -> str:
     names = [program.label(value) for value in program.results[:3]]
-    return ", ".join(name if len(name) <= 60 else f"{name[:59]}…" for name in names)
+    return ", ".join(_cut(name, 60) for name in names) or "a program"
 
 
 class Facts:
@@ -141,7 +142,7 @@ class Facts:
             "live": value.live,
             "data": self.arrays.add(value.data),
             "gradient": self.arrays.add(value.gradient),
-            "maker": None if value.maker is None else self.number[value.maker],
+            "maker": self.number.get(value.maker),
             "users": [[self.number[step], i] for step, i in self.program.users[value]],
             "cut": cut,
             "source": self.number.get(value.source),

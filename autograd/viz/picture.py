@@ -87,7 +87,8 @@ def render(source: str, kind: str) -> bytes:
     except ImportError:
         pygraphviz = None
     if pygraphviz is not None:
-        return pygraphviz.AGraph(string=source).draw(format=kind, prog="dot")
+        with _no_warnings():
+            return pygraphviz.AGraph(string=source).draw(format=kind, prog="dot")
     if shutil.which("dot"):
         import graphviz
 
@@ -101,6 +102,23 @@ def render(source: str, kind: str) -> bytes:
     )
 
 
+@contextmanager
+def _no_warnings():
+    """Without what the engine's libraries write to the terminal about the fonts of this system."""
+    try:
+        before = os.dup(2)
+    except OSError:  # no terminal
+        yield
+        return
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 def draw(
     t,
     *,
@@ -109,7 +127,7 @@ def draw(
     expand=None,
     show=("values", "grads"),
     fold: bool | None = None,
-    views: bool = True,
+    views: bool | None = None,
     names: dict | None = None,
     failed=None,
     note: str = "",
@@ -128,7 +146,8 @@ def draw(
     `title`, `kind` (the class), `level` and `steps`.
     show: which of "values", "grads", "saved" (what each operation keeps for backward) and "cost" (FLOPs and bytes).
     fold: draw what repeats once, as "× 12", and recurrent nets rolled up with a loop; left out: where there is no room.
-    views: draw operations that only change the shape (reshape, permute, expand).
+    views: draw operations that only change the shape (reshape, permute, expand): all of them, or none; left out: but
+    for those that another operation makes for itself.
     names: {name: tensor} and {name: module} for what the caller's variables do not name.
     failed: a step or node to be drawn in red; note: a line below the picture.
 

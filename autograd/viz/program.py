@@ -9,6 +9,7 @@ the steps outside the graph besides.
 from __future__ import annotations
 
 import itertools
+import reprlib
 import sys
 import weakref
 from collections.abc import Iterable
@@ -204,6 +205,8 @@ class Program:
 
     def __init__(self, outputs, names=None, frame=None):
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        if not outputs:
+            raise ValueError("received no tensors in the list; pass those whose graph is wanted, e.g. the loss")
         for one in outputs:
             if not isinstance(one, Tensor):
                 raise TypeError(f"received {type(one).__name__}; pass the tensor whose graph is wanted, e.g. the loss")
@@ -217,6 +220,8 @@ class Program:
         return program
 
     def _set(self, outputs, steps, results, names, frame) -> None:
+        if names and not (isinstance(names, dict) and all(isinstance(name, str) for name in names)):
+            raise TypeError(f"received names={reprlib.repr(names)}; pass a dict: {{'a name': tensor or module}}")
         self.outputs, self.steps, self.results = outputs, steps, results
         self.values: list[Value] = []  # in order of making
         self.users: dict[Value, list[tuple[Step, int]]] = {}
@@ -317,7 +322,7 @@ class Program:
     def walk(self, gradient=None) -> None:
         """See a backward pass: without changing any `.grad`, unless one was recorded.
 
-        gradient: the cotangent of the one output; ones where it is left out.
+        gradient: the cotangent of the one output, or a list of them; ones where it is left out.
 
         Errors: RuntimeError where an earlier backward pass released the graph's values and nothing was recorded.
         """
@@ -337,10 +342,10 @@ class Program:
             recorded.add(step.node, step)
         leaves = [value.leaf for value in self.values if value.leaf is not None and value.live and self.users[value]]
         live = [t for t in self.outputs if t.requires_grad and not t.is_leaf]
-        seeds = [Tensor(for_array(t.array).ones_like(t.array)) for t in live] if gradient is None else [gradient]
+        seeds = [Tensor(for_array(t.array).ones_like(t.array)) for t in live] if gradient is None else gradient
         try:
             if live:
-                with watching(Recorder(self.values)):
+                with watching(Recorder(self.values), alone=True):
                     grad(live, leaves, seeds, retain_graph=True, allow_unused=True)
         finally:  # the next reader of the graph finds it as this one did
             for step in mine:
@@ -524,6 +529,11 @@ def _call(link, calls, root) -> Call:
     return call
 
 
+def known_as(tensor, frame) -> str:
+    """What the user calls a tensor that is in no program; '' if it has no name."""
+    return next((name for one, name in _named({}, frame, {id(tensor)})[0] if one is tensor), "")
+
+
 def _named(names, frame, leaves) -> tuple[list, dict]:
     """[(tensor, name)], the best name first, of what was passed and what variables hold, and {module path: class name}.
 
@@ -548,7 +558,7 @@ def _named(names, frame, leaves) -> tuple[list, dict]:
         for path, inner in module.named_modules():
             kinds[f"{root}.{path}" if path else root] = type(inner).__name__
     best = [*passed, *paths, *variables, *entries]
-    return [(t, name) for t, name in best if not name.startswith("_") and not is_number(t)], kinds
+    return [(t, name) for t, name in best if not name.startswith(("_", "@")) and not is_number(t)], kinds
 
 
 def _variables(names, frame) -> Iterable:

@@ -30,7 +30,7 @@ class Recorder(Watch):
         self.steps: list[Step] = []
         self._own: set[Step] = set()
         self.cuts: list[Value] = []  # what left the graph by detach, argmax …
-        self.failed: tuple | None = None  # (primitive, arrays, place) of an operation that began and never ended
+        self.failed: tuple | None = None  # (primitive, inputs, arrays, params, place) of an operation that never ended
         self.passes: list[Pass] = []  # the backward passes
         self._by_array: dict = {}  # (id of an array, its version, whether as a leaf): (the array, Value)
         self._leaves = {id(value.leaf): value for value in values if value.leaf is not None}
@@ -38,21 +38,20 @@ class Recorder(Watch):
 
     # ---- forward -----------------------------------------------------------------------------------------------------
 
-    def begins(self, primitive, inputs, arrays):
+    def begins(self, primitive, inputs, arrays, params):
         if self._walking is None:
-            self.failed = (primitive, inputs, arrays, here())
+            self.failed = (primitive, inputs, arrays, params, here())
 
     def made(self, primitive, node, arrays, out):
         if self._walking is not None:
             return
-        _, inputs, _, place = self.failed
+        _, inputs, _, params, place = self.failed
         self.failed = None
         inputs = _padded(inputs, len(arrays))
         edges = node.edges if node is not None else [_edge(x, a) for x, a in zip(inputs, arrays, strict=False)]
         given = tuple(self._value(*three) for three in zip(arrays, edges, inputs, strict=False))
         scope = state.get().scope if node is None else node.scope
-        step = Step(next_seq() if node is None else node.seq, primitive, None, given, scope, place, node)
-        step.params = {} if node is None else node.params or {}
+        step = Step(next_seq() if node is None else node.seq, primitive, params, given, scope, place, node)
         outs = out if isinstance(out, tuple) else (out,)
         step.results = tuple(self._result(step, i, as_ndarray(o)) for i, o in enumerate(outs))
         self.steps.append(step)
@@ -74,9 +73,9 @@ class Recorder(Watch):
             return None
         if edge is not None and not isinstance(edge, Tensor):
             node, i = edge if type(edge) is tuple else (edge, 0)
-            made = recorded.get(node)
-            if made:
-                return made[0].results[i]
+            made = self._step(node)
+            if made is not None:
+                return made.results[i]
         leaf = isinstance(edge, Tensor)  # what was detached of it is another value in the same array
         known = self._by_array.get((id(array), writes.version(array), leaf))
         if known is None:
@@ -149,7 +148,7 @@ class Recorder(Watch):
 
     def arrived(self, node, gradient):
         step = self._step(node)
-        if step is not None:
+        if step is not None and not self._leaves_to_others(step):
             self.passes[-1].at = step
             gradients = gradient if isinstance(gradient, tuple) else (gradient,)
             step.pulse = Pulse(self._order, tuple(Snapshot(_array(g)) for g in gradients))
@@ -159,7 +158,7 @@ class Recorder(Watch):
 
     def gave(self, node, i, gradient, fitted):
         step = self._step(node)
-        if step is None:
+        if step is None or self._leaves_to_others(step):
             return
         edge, fitted = node.edges[i], _array(fitted)
         before = self._walking.get(edge)
@@ -188,8 +187,14 @@ class Recorder(Watch):
         self._walking = None
 
     def _step(self, node):
+        """The node's step in this recording, else in the first that has it."""
         made = recorded.get(node)
-        return made[0] if made else None
+        return next((step for step in made if step in self._own), made[0] if made else None)
+
+    def _leaves_to_others(self, step) -> bool:
+        """Whether the step is that of another recording, which is under way too."""
+        others = (one for one in state.get().watch if isinstance(one, Recorder) and one is not self)
+        return step not in self._own and any(step in one._own for one in others)
 
 
 def _array(gradient):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from ..state import state
-from .program import Program, Step, Value
+from .program import Program, Step, Value, known_as
 from .record import Recorder, record
 from .snapshot import number
 from .source import Place
@@ -47,7 +48,7 @@ class Explanation:
             lines.append(f"  line   {self.place}" + (f", in module {self.within}" if self.within else ""))
             lines.append(f"         {self.place.expression}")
         if self.path:
-            lines.append(f"  path   {' → '.join(_shortened(self.path))}")
+            lines.append(f"  path   {in_line(self.path)}")
         if self.norms:
             rows = _shortened([(where, number(norm)) for where, norm in self.norms], ("…", ""))
             width = max(len(where) for where, _ in rows)
@@ -62,6 +63,12 @@ class Explanation:
 def _shortened(items, gap="…") -> list:
     half = SHOWN // 2
     return list(items) if len(items) <= SHOWN else [*items[:half], gap, *items[-half:]]
+
+
+def in_line(path) -> str:
+    """The path on a line: what comes three times or more is counted, and of a long one the middle is left out."""
+    runs = [(word, len(list(run))) for word, run in groupby(path)]
+    return " → ".join(_shortened([one for word, n in runs for one in ([f"{word} × {n}"] if n > 2 else [word] * n)]))
 
 
 class Scene:
@@ -93,7 +100,7 @@ class Scene:
         self.targets = self._targets(loss)
         self.before = self.history(self.targets)
         unnamed = "the loss" if self.is_loss else "the tensor"
-        self.name = _variable(t, frame) or named or _parameter(t, frame) or unnamed
+        self.name = _variable(t, frame) or named or known_as(t, frame) or unnamed
 
     def _value_of(self, t) -> Value | None:
         if self.recorder is not None:
@@ -151,9 +158,9 @@ class Scene:
         return self.program.steps if self.program is not None else []
 
     def label(self, value) -> str:
-        """What to call a value: its name, or that of what it is a view of."""
-        one = value
-        while one.maker is not None and one.maker.primitive.view and not self.program.name(one):
+        """What to call a value: its name, or that of what it is a view of or was cast from."""
+        one, same = value, lambda step: step.primitive.view or step.name == "cast"
+        while one.maker is not None and same(one.maker) and not self.program.name(one):
             one = one.maker.inputs[0]
         if self.program.name(one):
             return self.program.name(one)
@@ -254,12 +261,6 @@ def _knows(recorder, t, loss) -> bool:
 
 def _variable(t, frame) -> str:
     return next((name for name, thing in frame.f_locals.items() if thing is t and not name.startswith("_")), "")
-
-
-def _parameter(t, frame) -> str:
-    """The path of a parameter of a module that a variable holds."""
-    modules = [m for m in frame.f_locals.values() if hasattr(m, "named_parameters") and not isinstance(m, type)]
-    return next((path for module in modules for path, p in module.named_parameters() if p is t), "")
 
 
 def is_bad(snapshot) -> bool:

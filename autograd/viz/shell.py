@@ -92,22 +92,49 @@ def save(path, page: str) -> Path:
     ...     shell.save(f"{folder}/page.html", shell.document("a page", "")).name
     'page.html'
     """
-    path = Path(path)
     content = page.encode("utf-8", "replace")
     if len(content) > LARGE:
         warnings.warn(
-            f"{path.name} has {len(content) / 1e6:.1f} MB: browsers open pages over {LARGE / 1e6:.0f} MB slowly; "
+            f"{Path(path).name} has {len(content) / 1e6:.1f} MB: browsers open pages over {LARGE / 1e6:.0f} MB slowly; "
             "show a part of the program",
             stacklevel=3,
         )
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
-        part.write(content)
+    return write(path, content)
+
+
+def write(path, content: bytes) -> Path:
+    """Write a file as a whole or not at all, with the folders that it lies in, and return its path.
+
+    Errors: IsADirectoryError for a folder.
+
+    >>> import tempfile
+    >>> from chainrule.autograd.viz import shell
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shell.write(f"{folder}/new/file.txt", b"text").read_bytes()
+    b'text'
+    """
+    path = target(path)
+    number, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
-        Path(part.name).chmod(0o644)
-        os.replace(part.name, path)
-    except OSError:
-        Path(part.name).unlink()
+        with open(number, "wb") as file:
+            file.write(content)
+        Path(part).chmod(0o644)
+        os.replace(part, path)
+    except BaseException:  # a full disk, Ctrl-C: the file stays as it was, and nothing is left behind
+        Path(part).unlink(missing_ok=True)
         raise
+    return path
+
+
+def target(path) -> Path:
+    """The path of a file that is to be written, once it is sure that it can be: its folders are made.
+
+    Errors: IsADirectoryError for a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"received {str(path)!r}, which is a folder; name a file in it, e.g. 'loss.html'")
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 

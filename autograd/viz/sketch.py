@@ -20,6 +20,7 @@ AMPLE, SCANT = 36, 8  # and up to which, if it has fewer than the latter in less
 MOST = 60  # parts that lie side by side in one block before they are gathered by source line, then by chunks
 CHUNK = 24
 LONGEST = 64  # parts of a pattern that is looked for in a repetition
+MANY = 16  # boxes that stand alike, and arrows between two boxes, before one stands for all
 FEW = 3  # nameless arrays that are drawn before a closed block
 SHAPE_ONLY = frozenset({"reshape", "permute", "expand"})
 
@@ -77,6 +78,7 @@ class Cutter:
 
     def __init__(self, program: Program, fold: bool):
         self.program, self.fold = program, fold
+        self.aside: set[Step] = set()  # changes of shape that an operation makes for itself
         self._marks: dict[tuple, int] = {}
         self._ids = itertools.count(1).__next__
 
@@ -116,15 +118,22 @@ class Cutter:
         for _, run in runs:
             run = list(run)
             whole = len(run) == len(parts)
-            loop = what == "expression" and len(set(map(self._mark_of, run))) == 1  # of one operation, or that alone
+            small = what == "expression" and self._is_small(run)
             run = self._folded(run) if self.fold and not whole else run
-            if len(run) == 1 or whole or loop:
+            if len(run) == 1 or whole or small:
                 found += run
             else:
                 place = steps_of(run[0])[0].place
                 title = place.expression if what == "expression" else place.text
                 found.append(self._marked(Block(what, title, run, path=f"line {place.line}")))
         return found
+
+    def _is_small(self, run) -> bool:
+        """Whether the steps of an expression are shown as they are: one or two operations, or a loop of one."""
+        core = [part for part in run if isinstance(part, Block) or part.name not in SHAPE_ONLY]
+        if len(core) == 1 < len(run):
+            self.aside.update(part for part in run if part not in core)
+        return len(core) <= 2 or len(set(map(self._mark_of, run))) == 1
 
     def _chunk(self, parts) -> Block:
         steps = [step for part in parts for step in steps_of(part)]
@@ -232,32 +241,33 @@ def _all_parts(block) -> Iterator:
 class Box:
     """A box: of a step, a value or a closed block (`of`), `count` times over, within the open block `home`.
 
-    `kind` is "operation", "module", or a value's "parameter", "input", "constant", "value" or "result".
+    `kind` is "operation", "module", "lines" (another block), or a value's "parameter", "input", "constant", "value" or
+    "result"; `name` is what a value is called.
     """
 
-    __slots__ = ("key", "kind", "of", "home", "count", "outlets", "failed")
+    __slots__ = ("key", "kind", "of", "home", "count", "outlets", "failed", "name")
 
     def __init__(self, key, kind, of, home):
         self.key, self.kind, self.of, self.home, self.count = key, kind, of, home, 1
         self.outlets: list[Value] = []  # of a closed block: the values that leave it
-        self.failed = False
+        self.failed, self.name = False, ""
 
 
 class Arrow:
     """An arrow from box to box along which `value` flows into `step`; `kind` is "data", "loop" or "cut"."""
 
-    __slots__ = ("tail", "head", "value", "kind", "count", "step", "i")
+    __slots__ = ("tail", "head", "value", "kind", "count", "step", "i", "more")
 
     def __init__(self, tail, head, value, kind, step=None, i=0):
         self.tail, self.head, self.value, self.kind, self.step, self.i = tail, head, value, kind, step, i
-        self.count = 1
+        self.count, self.more = 1, 0  # rounds of a loop; further arrows from the same box to the same
 
 
 class Sketch:
     """Boxes, arrows and frames (open blocks) of a program: `boxes` by key, in order of running."""
 
-    def __init__(self, program: Program, root: Block, opened: set, views: bool = True, failed=None):
-        self.program, self.root, self.opened, self.views = program, root, opened, views
+    def __init__(self, program: Program, root: Block, opened: set, hidden: set | None = None, failed=None):
+        self.program, self.root, self.opened = program, root, opened
         self.failed = None if failed is None else failed.seq
         self.boxes: dict[str, Box] = {}
         self.arrows: list[Arrow] = []
@@ -267,6 +277,7 @@ class Sketch:
         self._met: dict[Block, list] = {}
         self._twin: dict = {}  # step or leaf value of a further copy: that of the first
         self._walk()
+        self._hide(hidden or set())
         self._match_leaves()
         self._draw()
 
@@ -281,10 +292,13 @@ class Sketch:
         return max(len(self.boxes), len(self.arrows) // 2)
 
     @property
-    def unrolled(self) -> bool:
-        """Whether one module is drawn several times over, as a recurrent net along time."""
-        paths = Counter(box.of.path for box in self.boxes.values() if box.kind == "module" and box.of.what == "module")
-        return max(paths.values(), default=0) >= 3
+    def unrolled(self) -> list[list[Box]]:
+        """The boxes of each module that is drawn several times over, as a recurrent net along time."""
+        calls: dict[tuple, list[Box]] = {}
+        for box in self.boxes.values():
+            if box.kind == "module" and box.of.what == "module":
+                calls.setdefault((box.home, box.of.path), []).append(box)
+        return [boxes for boxes in calls.values() if len(boxes) >= 3]
 
     # ---- where each step is drawn ----
 
@@ -313,61 +327,99 @@ class Sketch:
         mine = {x for s in self.program.steps if s not in self._twin for x in s.inputs if x is not None}
         for step in list(self._twin):
             for x, other in zip(self.twin(step).inputs, step.inputs, strict=True):
-                if x is None or other is None or x is other or x.maker or other.maker or other in mine:
+                if x is None or other is None or x is other or self.maker(x) or self.maker(other) or other in mine:
                     continue
                 if (x.role, x.shape) == (other.role, other.shape) and other not in self._outputs:
                     self._twin[other] = x
 
     def shown(self, value: Value) -> Value:
         """The value that stands for this one, in the first copy."""
-        if value.maker is None:
-            return self.twin(value)
-        return self.twin(value.maker).results[value.index]
+        maker = self.maker(value)
+        return self.twin(value) if maker is None else self.twin(maker).results[value.index]
+
+    def maker(self, value: Value) -> Step | None:
+        """The step that made a value, None if it is none of the program's."""
+        return value.maker if value.maker in self._unit else None
+
+    def _hide(self, steps) -> None:
+        """Leave these changes of shape out; the value before takes the name and shape of the one after."""
+        self._hidden: set[Step] = set()
+        self._face: dict[Value, Value] = {}
+        for step in self.program.steps:
+            if step in steps and self._unit[step] is step:
+                before, after = step.inputs[0], step.results[0]
+                only = before not in self._outputs and len(self.program.users.get(before, ())) == 1
+                if only and isinstance(self._unit.get(before.maker), Step):
+                    self._face[before] = after
+                if after not in self._outputs or before in self._face:
+                    self._hidden.add(step)
 
     def seen(self, value: Value) -> Value:
-        """The value itself, or where shape-only operations are hidden, what it is a view of."""
-        while not self.views and value.maker is not None and self._hidden(value.maker):
+        """The value itself, or where a change of shape is hidden, what it is a view of."""
+        while value.maker in self._hidden:
             value = value.maker.inputs[0]
         return value
-
-    def _hidden(self, step) -> bool:
-        return step.name in SHAPE_ONLY and not self.views and not self._outputs.intersection(step.results)
 
     # ---- boxes ----
 
     def _draw(self) -> None:
         for step in self.program.steps:
             unit = self._unit[step]
-            if step in self._twin or self._hidden(step) and unit is step:
+            if step in self._twin or step in self._hidden:
                 continue
             if unit is step:
                 box = self._box(f"s{step.key}", "operation", step, self._home[step])
                 box.count = self._home[step].count if self._home[step].single else 1
                 box.failed = step.seq == self.failed
                 for value in step.results:
-                    if self.program.users[value] or value in self._outputs or len(step.results) == 1:
+                    if self.program.users.get(value, ()) or value in self._outputs or len(step.results) == 1:
                         self._value_box(value)
                         self.arrows.append(Arrow(box, self._value_box(value), value, "data", step, -1))
             else:
                 self._block_box(unit)
         seen: dict[tuple, Arrow] = {}
         for step in self.program.steps:
-            if not (self._hidden(step) and self._unit[step] is step):
+            if step not in self._hidden:
                 for i, value in enumerate(step.inputs):
                     if value is not None:
                         self._arrow(step, i, value, seen)
-        for value in self.program.results:
+        for value in map(self.seen, self.program.results):
             box = self._value_box(self.shown(value))
-            if value.maker is not None and isinstance(self._unit[value.maker], Block):
+            if isinstance(self._unit.get(value.maker), Block):
                 tail = self._block_box(self._unit[self.twin(value.maker)])
                 self._leave(tail, self.shown(value))
                 self.arrows.append(Arrow(tail, box, value, "data"))
         self._count_leaves()
+        self._gather()
+
+    def _gather(self) -> None:
+        """Of very many boxes that stand alike, and of arrows from box to box, leave one for all."""
+        tails: dict[Box, set] = {}
+        heads: dict[Box, set] = {}
+        for arrow in self.arrows:
+            heads.setdefault(arrow.tail, set()).add(arrow.head)
+            tails.setdefault(arrow.head, set()).add(arrow.tail)
+        alike: dict[tuple, list[Box]] = {}
+        for box in self.boxes.values():
+            if isinstance(box.of, Value):
+                ends = frozenset(tails.get(box, ())), frozenset(heads.get(box, ()))
+                alike.setdefault((box.kind, box.home, box.of.shape, ends), []).append(box)
+        gone = {box: boxes[0] for boxes in alike.values() if len(boxes) > MANY for box in boxes[1:]}
+        for box, first in gone.items():
+            first.count += box.count
+            del self.boxes[box.key]
+        between: dict[tuple, list[Arrow]] = {}
+        for arrow in self.arrows:
+            if arrow.tail not in gone and arrow.head not in gone:
+                between.setdefault((arrow.tail, arrow.head, arrow.kind), []).append(arrow)
+        for arrows in between.values():
+            arrows[0].more = len(arrows) - 1 if len(arrows) > MANY else 0
+        self.arrows = [arrow for arrows in between.values() for arrow in (arrows[:1] if arrows[0].more else arrows)]
 
     def _count_leaves(self) -> None:
-        often = Counter(self.twin(value) for value in self.program.values if value.maker is None)
+        often = Counter(self.twin(value) for value in self.program.values if self.maker(value) is None)
         for box in self.boxes.values():
-            if isinstance(box.of, Value) and box.of.maker is None:
+            if isinstance(box.of, Value) and self.maker(box.of) is None:
                 box.count = often[box.of]
 
     def _box(self, key, kind, of, home) -> Box:
@@ -377,7 +429,7 @@ class Sketch:
 
     def _block_box(self, block) -> Box:
         first = block.steps[0]
-        box = self._box(f"b{first.key}", "module", block, self._home[first])
+        box = self._box(f"b{first.key}", "module" if block.what == "module" else "lines", block, self._home[first])
         box.count = block.parent.count if block.parent.single else 1
         box.failed = any(step.seq == self.failed for step in block.steps)
         return box
@@ -386,50 +438,52 @@ class Sketch:
         key = f"v{value.key}"
         if key in self.boxes:
             return self.boxes[key]
-        box = self._box(key, self.kind(value), value, self._value_home(value))
+        home, name = self._value_home(value), self.program.label(value)
+        while value in self._face:
+            value = self._face[value]
+        box = self._box(key, self.kind(value), value, home)
+        box.name = self.program.name(value) or name
         if value.source is not None:
             self._cut(box, value)
         return box
 
     def kind(self, value) -> str:
         """'parameter', 'input', 'constant', 'value' or 'result': what a value is to the reader."""
-        if value.role == "parameter":
-            return "parameter"
+        if value.role in ("parameter", "input"):
+            return "parameter"  # what requires a gradient, of a module or not
         if value in self._outputs and value.maker is not None:
             return "result"
         if value.role == "constant" and self._data(value):
             return "input"
-        return "value" if value.role == "computed" else value.role
+        return "value" if value.role == "computed" else "constant"
 
     def _data(self, value) -> bool:
         """Whether a constant is data rather than a number, a mask or a buffer (whose name has a dot)."""
         name = self.program.name(value)
-        if not value.shape or value.source is not None or "." in name:
+        if value.source is not None or "." in name or not (value.shape or name != value.given):
             return False
-        uses = self.program.users[value]
+        uses = self.program.users.get(value, ())
         return bool(name) or not all(step.primitive.elementwise for step, _ in uses) or not uses
 
     def _value_home(self, value) -> Block:
         """The frame in which it lies: its maker's, or that of all its users."""
-        if value.maker is not None:
+        if self.maker(value) is not None:
             home = self._home[value.maker]
             return home.parent if home.single else home
-        if self.kind(value) == "input":
+        if self.kind(value) == "input" and self.program.name(value):
             return self.root  # the data lie outside every frame
-        homes = [self._home[self.twin(step)] for step, _ in self.program.users[value]]
+        homes = [self._home[self.twin(step)] for step, _ in self.program.users.get(value, ())]
         return common(homes) if homes else self.root
 
     def _cut(self, box, value) -> None:
-        source = self.shown(value.source)
-        if source.maker is None or source.maker in self._unit:
-            tail, _ = self._tail(self.seen(source))
-            self.arrows.append(Arrow(tail, box, value, "cut"))
+        tail, _ = self._tail(self.seen(self.shown(value.source)))
+        self.arrows.append(Arrow(tail, box, value, "cut"))
 
     # ---- arrows ----
 
     def _tail(self, value):
         """The box that a value comes from, and the unit (step or block) that made it."""
-        unit = self._unit.get(value.maker) if value.maker else None
+        unit = self._unit.get(value.maker)
         if isinstance(unit, Block):
             box = self._block_box(self._unit[self.twin(value.maker)])
             self._leave(box, self.shown(value))
@@ -443,25 +497,26 @@ class Sketch:
     def _arrow(self, step, i, value, seen) -> None:
         origin, unit = self.seen(value), self._unit[step]
         closed = isinstance(unit, Block)
-        if closed and origin.maker is None and not self._enters(origin, unit):
-            return
-        if closed and origin.maker is not None and self._unit[origin.maker] is unit:
+        maker = self.maker(origin)
+        if closed and not self._enters(origin, unit) if maker is None else self._unit[maker] is unit and closed:
             return
         first = self.twin(step)
         head = self._block_box(self._unit[first]) if closed else self.boxes[f"s{first.key}"]
         tail, _ = self._tail(origin)
-        key = (tail.key, head.key, self.shown(origin), -1 if closed else i)
-        loops = origin.maker is not None and self.twin(origin.maker).seq >= first.seq
+        home = None if maker is None else self._home[maker]
+        copied = home is not None and home.what == "repeat" and not within(self._home[first], home)
+        key = (tail.key, head.key, self.shown(origin), -1 if closed or copied else i)
+        loops = maker is not None and self.twin(maker).seq >= first.seq
         if key not in seen:
             arrow = seen[key] = Arrow(tail, head, self.shown(value), "loop" if loops else "data", first, i)
             self.arrows.append(arrow)
             if loops:
-                arrow.count = self._repeats(self.twin(origin.maker), first)
+                arrow.count = self._repeats(self.twin(maker), first)
 
     def _repeats(self, maker, user) -> int:
         """How often the innermost repetition runs in which both steps of the first copy lie."""
         home = self._home[maker]
-        while home.parent is not None and (home.what != "repeat" or user not in home.steps):
+        while home.parent is not None and (home.what != "repeat" or not within(self._home[user], home)):
             home = home.parent
         return home.count
 
@@ -471,9 +526,11 @@ class Sketch:
         Of many arrays that nobody named, such as states of zeros, only those that are used first.
         """
         kind = self.kind(self.twin(leaf))
-        if kind == "parameter" or not leaf.shape:
+        if leaf.role == "input":
+            return True
+        if kind == "parameter" or not leaf.shape and not self.program.name(leaf):
             return False
-        if leaf.source is not None or any(self._unit[user] is user for user, _ in self.program.users[leaf]):
+        if leaf.source is not None or any(self._unit[user] is user for user, _ in self.program.users.get(leaf, ())):
             return True
         if kind != "input" or self.program.name(leaf):
             return kind == "input"
@@ -487,6 +544,13 @@ class Sketch:
                     and not self.program.name(x)] for step in block.steps]
             self._met[block] = [found for found in met if found]
         return self._met[block]
+
+
+def within(block, frame) -> bool:
+    """Whether a block is `frame`, or lies in it."""
+    while block is not None and block is not frame:
+        block = block.parent
+    return block is frame
 
 
 def common(homes) -> Block:
@@ -509,31 +573,34 @@ def common(homes) -> Block:
 
 
 def sketch(program: Program, depth: int | None = None, expand: Callable | None = None, fold: bool | None = None,
-           views: bool = True, failed=None) -> Sketch:
+           views: bool | None = None, failed=None) -> Sketch:
     """The sketch of a program.
 
     depth: how many levels of modules are opened; None: as many as stay readable. expand: `expand(block)` opens a block
     (True), closes it (False) or leaves it to `depth` (None). fold: draw repetitions once; None: where it is needed.
-    views: draw operations that only change the shape. failed: a step or node to be drawn in red.
+    views: draw operations that only change the shape; None: but for those that another makes for itself. failed: a step
+    or node to be drawn in red.
     """
     ample = None
-    for root, level, last in _choices(program, depth, fold):
+    shaping = {step for step in program.steps if step.name in SHAPE_ONLY} if views is False else set()
+    for root, aside, level, last in _choices(program, depth, fold):
         opened = _opened(root, level, expand)
         if last or _size(root, opened) <= AMPLE:
-            made = Sketch(program, root, opened, views, failed)
+            made = Sketch(program, root, opened, aside if views is None else shaping, failed)
             if last or made.size <= READABLE:
                 return ample if ample and made.size < SCANT else made
             ample = made if made.size <= AMPLE else ample
 
 
-def _choices(program, depth, fold) -> Iterator[tuple[Block, int, bool]]:
-    """The program cut into blocks, how many levels are opened, and whether it is the last choice; details first."""
+def _choices(program, depth, fold) -> Iterator[tuple[Block, set, int, bool]]:
+    """The program cut into blocks, what shows no more, how many levels are opened, whether it is the last choice."""
     large = len(program.steps) > 100 * READABLE
     for folded in (False, True) if fold is None and not large else (fold is None or fold,):
-        root = Cutter(program, folded).root()
+        cutter = Cutter(program, folded)
+        root = cutter.root()
         deepest = max((block.level for block in blocks_of(root)), default=0)
         for level in range(deepest, -1, -1) if depth is None else (depth,):
-            yield root, level, level == (depth or 0) and (folded or fold is False)
+            yield root, cutter.aside, level, level == (depth or 0) and (folded or fold is False)
 
 
 def _size(root, opened) -> int:

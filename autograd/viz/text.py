@@ -46,6 +46,7 @@ def text(t, *, mode: str = "forward", show=("values", "grads"), names: dict | No
     """
     if mode not in ("forward", "both"):
         raise ValueError(f"text: received mode={mode!r}; it shows 'forward' or 'both'")
+    show = (show,) if isinstance(show, str) else tuple(show)
     unknown = [column for column in show if column not in COLUMNS]
     if unknown:
         raise ValueError(f"text: received show={unknown[0]!r} among the columns; there are {', '.join(COLUMNS)}")

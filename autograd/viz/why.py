@@ -67,17 +67,24 @@ def _of_loss(scene) -> Explanation:
         scene.t = value.leaf
         if value.gradient is not None:
             told.append(_of_gradient(scene, value.gradient))
-    order = ["nan", "inf", "zero", "exploding", "vanishing", "fine"]
+        elif scene.recorder is not None and not scene.way():  # cut off on the way
+            told.append(no_gradient(scene))
+    order = ["nan", "inf", "none", "zero", "exploding", "vanishing", "fine"]
     told.sort(key=lambda one: order.index(one.kind))
     if not told or told[0].kind == "fine":
         norms = [value.gradient.norm for value in leaves if value.gradient is not None]
-        span = f" (norms {number(min(norms))} … {number(max(norms))})" if norms else ""
-        fine = f"{loss} is fine: the gradients of its {len(norms)} leaves are finite and in proportion{span}."
-        return scene.explain("fine", "", fine, "")
+        return scene.explain("fine", "", f"{loss} is fine: {_in_proportion(norms)}.", "")
     others = sum(one.kind != "fine" for one in told) - 1
     if others:
-        told[0].told += f" ({others} more of {len(told)} leaves have such a fault)"
+        told[0].told += f" ({others} more of {len(told)} leaves {'has' if others == 1 else 'have'} such a fault)"
     return told[0]
+
+
+def _in_proportion(norms) -> str:
+    if len(norms) == 1:
+        return f"the gradient of its one leaf is finite (norm {number(norms[0])})"
+    span = f" (norms {number(min(norms))} … {number(max(norms))})" if norms else ""
+    return f"the gradients of its {len(norms)} leaves are finite and in proportion{span}"
 
 
 def _of_tensor(scene) -> Explanation:

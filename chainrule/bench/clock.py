@@ -74,8 +74,8 @@ def take_turns(
 ) -> dict[str, Times]:
     """The times of all contestants: each gives a sample in each round, and every other round goes backwards.
 
-    It ends when every noise is at most `noise`, or after `seconds` for each contestant. Two samples warm up, and say how
-    many calls make one that the clock can tell.
+    It ends when every noise is at most `noise`, or after `seconds` for each contestant. Two samples warm up, and say
+    how many calls make one that the clock can tell.
 
     >>> times = cr.bench.take_turns({"sum": cr.bench.stopwatch(lambda: sum(range(1000)))}, seconds=0.01)
     >>> times["sum"].samples >= 7

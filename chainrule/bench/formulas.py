@@ -10,8 +10,9 @@ from functools import reduce
 
 def conv(xp, x, w, b, *, stride=1, pad=0):
     """Cross-correlation plus b: for each tap a product over the channels."""
-    k, rows, columns = w.shape[2], _places(x.shape[2], w.shape[2], stride, pad), _places(x.shape[3], w.shape[3], stride, pad)
-    x = xp.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    k = w.shape[2]
+    rows, columns = (_places(size, k, stride, pad) for size in x.shape[2:])
+    x = xp.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), "constant")
     taps = ((i, j) for i in range(k) for j in range(k))
     out = sum(xp.tensordot(w[:, :, i, j], _shifted(x, i, j, rows, columns, stride), ((1,), (1,))) for i, j in taps)
     return xp.swapaxes(out, 0, 1) + xp.reshape(b, (1, -1, 1, 1))
@@ -28,8 +29,8 @@ def avg_pool(xp, x, *, k, stride, pad=0):
 
 
 def _windows(xp, x, k, stride, pad, value):
-    rows, columns = _places(x.shape[2], k, stride, pad), _places(x.shape[3], k, stride, pad)
-    x = xp.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), constant_values=value) if pad else x
+    rows, columns = (_places(size, k, stride, pad) for size in x.shape[2:])
+    x = xp.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), "constant", constant_values=value) if pad else x
     return [_shifted(x, i, j, rows, columns, stride) for i in range(k) for j in range(k)]
 
 

@@ -1,4 +1,4 @@
-"""A kernel as a benchmark sees it: its axes, inputs, reference, FLOPs and bytes, and the implementations that compete."""
+"""A kernel as a benchmark sees it: axes, inputs, reference, FLOPs and bytes, and the implementations that compete."""
 
 from __future__ import annotations
 
@@ -191,7 +191,13 @@ def named_axes(axes: Mapping[str, Any]) -> list[tuple[str, dict]]:
 
 
 def plain(function: Callable) -> Maker:
-    """The maker of a function of arrays."""
+    """The maker of a function of arrays.
+
+    >>> from chainrule.bench.kernel import plain
+    >>> ready = plain(np.negative)([np.ones(2)], {}, "cpu")
+    >>> ready.read(ready.call())
+    [array([-1., -1.])]
+    """
 
     def make(arrays, axes, device):
         options = keywords(function, axes)
@@ -214,7 +220,11 @@ def keywords(function: Callable, axes: Mapping[str, Any]) -> dict:
     >>> keywords(lambda x, *, k: x, {"n": 1, "k": 2})
     {'k': 2}
     """
-    asked = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of a built-in function without a signature
+        return {}
+    asked = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     return {name: value for name, value in axes.items() if name in asked}
 
 
@@ -233,6 +243,12 @@ def _named(function: Callable, axes: Mapping[str, Any], more: Mapping[str, Any],
 
 
 def as_dtype(name: str) -> np.dtype:
+    """The dtype of that name, bfloat16 among them.
+
+    >>> from chainrule.bench.kernel import as_dtype
+    >>> as_dtype("float32")
+    dtype('float32')
+    """
     if name == "bfloat16":
         import ml_dtypes
 
@@ -319,8 +335,8 @@ class _Directions(Expected):
         if errors[worst] <= self.tolerance:
             return errors[worst], ""
         return errors[worst], (
-            f"the gradient of input {worst} is off by {errors[worst]:.1e} of its norm along a random direction, at most "
-            f"{self.tolerance:.1e} is rounding"
+            f"the gradient of input {worst} is off by {errors[worst]:.1e} of its norm along a random direction, at "
+            f"most {self.tolerance:.1e} is rounding"
         )
 
     @staticmethod

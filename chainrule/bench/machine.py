@@ -10,7 +10,6 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-
 from ..kernels import for_device
 from ..kernels.cpu import workers
 

@@ -13,6 +13,7 @@ from .clock import Times
 from .peaks import Peaks
 
 _ALIKE = 0.05  # times that differ by no more are the same
+_STEADY = 0.1  # by which the peak may drift
 
 
 @dataclass
@@ -139,9 +140,8 @@ def duration(seconds: float) -> str:
     >>> cr.bench.duration(0.00123), cr.bench.duration(2.5e-6)
     ('1.23 ms', '2.50 us')
     """
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            break
+    units = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
+    unit, size = next((each for each in units if seconds >= each[1]), units[-1])
     return f"{seconds / size:.{2 if seconds < 10 * size else 1 if seconds < 100 * size else 0}f} {unit}"
 
 
@@ -190,10 +190,10 @@ def _remarks(report: Report) -> list[str]:
     remarks = []
     if any(t and not t.settled for row in report.rows for t in (row.hot, row.cold)):
         remarks.append(f"~ undecided: the noise stayed above {100 * facts['noise bound']:.0f}%")
-    if peaks.throttled > 0.1:
+    if abs(peaks.drift) > _STEADY:
         remarks.append(
-            f"the machine slowed down: a matrix product ran at {peaks.matrix:.0f} GFLOP/s before and at "
-            f"{peaks.after:.0f} after; rows lie between, measure again"
+            f"the machine was not steady (heat, or other work): a matrix product ran at {peaks.matrix:.0f} GFLOP/s "
+            f"before and at {peaks.after:.0f} after; measure again"
         )
     for row in report.rows:
         if row.hot is None:
@@ -274,6 +274,6 @@ def _differences(before: Report, after: Report) -> list[str]:
         if before.facts.get(name) != after.facts.get(name)
     ]
     ratio = after.peaks.matrix / before.peaks.matrix
-    if not 0.9 <= ratio <= 1.1:
+    if abs(ratio - 1) > _STEADY:
         said.append(f"the machine itself ran at {ratio:.2f} of its rate before: read ratios of times with that in mind")
     return said

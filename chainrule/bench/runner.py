@@ -38,7 +38,8 @@ class Field:
         self.arrays = kernel.arrays(axes, dtype)
         self.expected = kernel.expected(axes, dtype)
         self.bytes = sum(array.nbytes for array in self.arrays)
-        self.sets = max(2, min(_MOST_SETS, _MOST_BYTES // max(1, self.bytes), 1 + 2 * machine.caches() // max(1, self.bytes)))
+        size = max(1, self.bytes)
+        self.sets = max(2, min(_MOST_SETS, _MOST_BYTES // size, 1 + 2 * machine.caches() // size))
         self.moved = self.bytes + self.expected.size * as_dtype(dtype).itemsize
         self.samples: dict[tuple[str, bool], Sample] = {}
 
@@ -129,9 +130,9 @@ def run(
 ) -> Report:
     """Prove and time kernels, and report each implementation at each shape.
 
-    impl: of those names alone. compare: peers, for kernels of the suite. seconds: for one contestant at most. noise: the
-    bound at which a row is settled (`take_turns`). peaks: those measured before; without, they are measured now, and the
-    product again at the end. clock: what tells the time.
+    impl: of those names alone. compare: peers, for kernels of the suite. seconds: for one contestant at most. noise:
+    the bound at which a row is settled (`take_turns`). peaks: those measured before; without, they are measured now,
+    and the product again at the end. clock: what tells the time.
 
     Errors: ValueError for names that nothing has, ImportError for a peer that is not installed, RuntimeError for a GPU
     that is not there.
@@ -146,7 +147,9 @@ def run(
     todo = [(kernel, shape, axes) for kernel in kernels for shape, axes in kernel.rows()]
     peers = installed(compare)
     if peers and device != "cpu":
-        raise ValueError(f"--compare {','.join(peers)} with --device {device}: peers are timed on the CPU alone; leave one out")
+        raise ValueError(
+            f"--compare {','.join(peers)} with --device {device}: peers are timed on the CPU alone; leave one out"
+        )
     wanted = _wanted(impl, todo, device, peers)
     threads = threads or workers.get_num_threads()
     with machine.pinned(threads) as cores:
@@ -168,6 +171,8 @@ def run(
                 remote.worker.stop()
         if peaks is None and device == "cpu":
             report.peaks.after = matrix_rate(computed_in(dtype))
+        for row in report.rows:
+            report.floors(row)  # by the best of the peaks
     return report
 
 
@@ -240,15 +245,16 @@ class _Race:
         row.bytes, row.sets = moved, field.sets
         for left in range(_AGAIN if self.measured else 0, -1, -1):
             report.floors(row)
-            under = [t for t, f in ((row.hot, row.least_floor), (row.cold, row.cold_floor)) if t and t.median * _SLACK < f]
+            pairs = ((row.hot, row.least_floor), (row.cold, row.cold_floor))
+            under = [times for times, floor in pairs if times and times.median * _SLACK < floor]
             if not under:
                 return
             if left:
                 report.peaks = report.peaks.best(measure(field.dtype, report.peaks.threads, field.device))
         row.status = "impossible"
         row.note = (
-            f"{duration(under[0].median)}, but this machine cannot move {row.bytes:.3g} bytes and compute {row.least:.3g} "
-            f"FLOPs in less than {duration(max(row.least_floor, row.cold_floor or 0))}: the work declared is not done, or "
-            "more is declared than there is"
+            f"{duration(under[0].median)}, but this machine cannot move {row.bytes:.3g} bytes and compute "
+            f"{row.least:.3g} FLOPs in less than {duration(max(row.least_floor, row.cold_floor or 0))}: the work "
+            "declared is not done, or more is declared than there is"
         )
         row.hot = row.cold = None

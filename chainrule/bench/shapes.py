@@ -124,7 +124,9 @@ def _shape(words: list[str], where: str) -> Shape:
     for pair in pairs:
         axis, _, value = pair.partition("=")
         if axis not in known or not value.isdigit() or (int(value) < 1 and axis != "pad"):
-            raise ValueError(f"{where}: {pair!r} is no axis of {group}: it has {', '.join(known)}, whole numbers from 1")
+            raise ValueError(
+                f"{where}: {pair!r} is no axis of {group}: it has {', '.join(known)}, whole numbers from 1"
+            )
         found[axis] = int(value)
     missing = [axis for axis, default in known.items() if default is None and axis not in found]
     if missing:
@@ -150,6 +152,8 @@ def select(asked: str | None = None) -> list[Shape]:
         if not found:
             names = list(dict.fromkeys(name for s in known for name in (s.name.partition(".")[0], s.name)))
             near = difflib.get_close_matches(part, names, 3) or sorted({s.name.partition(".")[0] for s in known})
-            raise ValueError(f"--shapes {part}: there is no such file and no shape of that name; there is {', '.join(near)}")
+            raise ValueError(
+                f"--shapes {part}: there is no such file and no shape of that name; there is {', '.join(near)}"
+            )
         chosen += found
     return chosen

@@ -83,7 +83,8 @@ class Operation:
             gradients=self.gradients if backward else 0, bytes=self.bytes, cold=self.cold, group=self.group,
         )  # fmt: skip
         made.implementations["chainrule"] = partial(self._ready, "chainrule", backward)
-        made.peers = {name: partial(self._ready, name, backward) for name in PEERS if not (backward and name == "numpy")}
+        able = PEERS if not backward else [name for name in PEERS if name != "numpy"]
+        made.peers = {name: partial(self._ready, name, backward) for name in able}
         if not backward:
             made.registered = self._registered
         return made
@@ -119,8 +120,8 @@ def _size(h, k, stride, pad):
     return (h + 2 * pad - k) // stride + 1
 
 
-def _planes(n, h, w, k, stride, pad, c=None, o=None):
-    return n, o or c, _size(h, k, stride, pad), _size(w, k, stride, pad)
+def _planes(n, c, h, w, k, stride, pad):
+    return n, c, _size(h, k, stride, pad), _size(w, k, stride, pad)
 
 
 # ---- convolution, products -------------------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ def _conv_inputs(draw, n, c, h, w, o, k, **_):
 
 
 def _conv_out(n, c, h, w, o, k, stride, pad):
-    return _planes(n, h, w, k, stride, pad, o=o)
+    return _planes(n, o, h, w, k, stride, pad)
 
 
 def _conv_least(k, stride, **_):
@@ -252,9 +253,8 @@ def _apart(draw, n, c, h, w, **_):
 
 def _pool(name, formula, call) -> Operation:
     return Operation(
-        name, "pool", formula, _apart, _of(call), lambda n, c, h, w, k, stride, pad: math.prod(_planes(n, h, w, k, stride, pad, c=c)) * k * k,
-        1, out=lambda n, c, h, w, k, stride, pad: _planes(n, h, w, k, stride, pad, c=c), options=("k", "stride", "pad"),
-        backward_cost=2.0,
+        name, "pool", formula, _apart, _of(call), lambda k, **axes: math.prod(_planes(k=k, **axes)) * k * k, 1,
+        out=_planes, options=("k", "stride", "pad"), backward_cost=2.0,
     )  # fmt: skip
 
 
@@ -262,8 +262,8 @@ OPERATIONS = (
     Operation(
         "conv", "conv", formulas.conv, _conv_inputs,
         _of(lambda side, x, w, b, *, stride, pad: side.F.conv2d(x, w, b, stride=stride, padding=pad)),
-        lambda c, k, **axes: 2 * math.prod(_conv_out(c=c, k=k, **axes)) * c * k * k, 3, out=_conv_out, least=_conv_least,
-        raw=_registry("conv2d", _conv_geometry), options=("stride", "pad"),
+        lambda c, k, **axes: 2 * math.prod(_conv_out(c=c, k=k, **axes)) * c * k * k, 3,
+        out=_conv_out, least=_conv_least, raw=_registry("conv2d", _conv_geometry), options=("stride", "pad"),
     ),
     _recurrent("LSTM", 4, formulas.lstm),
     _recurrent("GRU", 3, formulas.gru),

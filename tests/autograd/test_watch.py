@@ -12,7 +12,7 @@ class Log(cr.autograd.Watch):
     def __init__(self, composed=False):
         self.composed, self.said = composed, []
 
-    def begins(self, primitive, inputs, arrays):
+    def begins(self, primitive, inputs, arrays, params):
         self.said.append(("begins", primitive.name))
 
     def made(self, primitive, node, arrays, out):

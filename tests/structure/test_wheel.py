@@ -62,12 +62,14 @@ def python(built, tmp_path_factory):
 
 
 def test_wheel_and_sdist_hold_every_file(built):
-    files = {f"{package.replace('.', '/')}/{p.name}" for package in PACKAGES for p in folder(package).glob("*.*")}
+    parts = {package: [*folder(package).glob("*.*"), *folder(package).glob("assets/*.*")] for package in PACKAGES}
+    within = lambda package, p: f"{package.replace('.', '/')}/{p.relative_to(folder(package)).as_posix()}"
+    files = {within(package, p) for package in PACKAGES for p in parts[package]}
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {str(p.relative_to(ROOT)) for package in PACKAGES for p in folder(package).glob("*.*")} <= names
+    assert {str(p.relative_to(ROOT)) for package in PACKAGES for p in parts[package]} <= names
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 

@@ -1,5 +1,6 @@
 """The chain rule of small graphs in LaTeX."""
 
+import pickle
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import chainrule as cr
 from chainrule.autograd.viz.latex import symbol
 from chainrule.autograd.viz.math import mathml
+from chainrule.autograd.viz.program import Program
 
 
 def gradients(shown):
@@ -336,3 +338,30 @@ def test_the_document_and_the_notebook(lecture):
 def test_latex_compiles_it(kind, tmp_path):
     (tmp_path / "it.tex").write_text(cr.viz.latex(made(kind)).document)
     subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "it.tex"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "forward"),
+    [
+        (lambda x: x.clone(), "y = x"),
+        (lambda x: (3 * x).squeeze(), "y = 3\\,x"),
+        (lambda x: x[[1, 0]], "y = x[i]"),
+        (lambda x: x[None, ..., 0:1], "y = x[\\cdot, \\dots, 0 : 1]"),
+    ],
+)
+def test_a_result_that_is_its_input_or_a_part_of_it(function, forward):
+    x = cr.ones(2, 1, requires_grad=True)
+    assert cr.viz.latex(function(x)).equations[0] == forward
+
+
+def test_steps_without_a_result_are_no_equations():
+    with cr.viz.record() as recording:
+        cr.ones(2) * 2
+    with pytest.raises(ValueError, match="that no recorded operation computed"):
+        cr.viz.latex(Program.of(recording.steps))
+
+
+def test_equations_are_pickled_whole(lecture):
+    made = cr.viz.latex(lecture[0], names=lecture[1])
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made and again.equations == made.equations and again.document == made.document

@@ -207,6 +207,20 @@ def test_a_function_is_worked_out_by_its_formula(stepper):
     assert f"1(1−tanh24)={number(1 - np.tanh(4.0) ** 2)}" in text
 
 
+def test_the_chain_rule_is_written_in_names_never_in_python(browser, tmp_path):
+    o = cr.tensor(2.0, requires_grad=True)
+    y = (o - 1) ** 2
+    tab = browser.open(cr.viz.page(y, tmp_path / "page.html"))
+    for k in range(len(events(tab))):
+        for formula in go(tab, k).locator("#step math").all_text_contents():
+            assert "**" not in formula and "o - 1" not in formula
+    go(tab, find_event(tab, "rule", "o"))
+    assert "Here x is o, and o is o - 1." in tab.locator("#step").inner_text()
+    tab = browser.open(micro(tmp_path / "micro.html"))
+    go(tab, find_event(tab, "rule", "c"))
+    assert "∂loss∂c=∂loss∂d·∂d∂c" in plain(tab.locator("#step").text_content())
+
+
 def test_a_matrix_product_is_worked_out_for_an_entry(stepper):
     tab = stepper(kinds)
     go(tab, find_event(tab, "forward", step="matmul"))
@@ -340,6 +354,14 @@ def test_where_no_difference_is_possible_the_page_says_why():
     assert numeric.checks(0) and set(numeric.checks(0).values()) == {
         "Not checked: the 0 s given to finite differences were spent before."
     }
+
+
+def test_rounding_where_gradients_cancel_is_no_disagreement():
+    x = cr.randn(16, 4, requires_grad=True)
+    program = Program(cr.batch_norm(x, None, None, training=True).sum())
+    program.walk()
+    [one] = Numeric(program).check(next(v for v in program.values if v.role == "input"))
+    assert one.agree
 
 
 def test_differences_hold_what_the_graph_did_not_record():
@@ -555,6 +577,14 @@ def test_it_fits_every_screen(stepper, width, dark):
     assert box is None or box["height"] >= 14
 
 
+def test_a_phone_shows_graph_and_sentence_without_scrolling(stepper):
+    tab = go(stepper(mlp, width=360, height=740), 12)
+    bar = tab.locator("#controls").bounding_box()["y"]
+    for selector in ("svg .node.active", "#step h2", "#step .sentence"):
+        box = tab.locator(selector).bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= bar, selector
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_text_has_contrast(stepper, dark):
     """The least ratio of the WCAG for text is 4.5."""
@@ -718,6 +748,23 @@ def test_several_results_and_a_gradient_of_ones_own(browser, tmp_path):
     value = next(v for v in tab.evaluate("page.data.values") if v["label"] == "x")
     assert tab.evaluate(f"page.data.arrays[{value['gradient']}].whole") == [2, 40]
     assert all(one["agree"] for one in value["check"])
+
+
+def test_steps_that_began_with_what_came_before(browser, tmp_path):
+    with cr.viz.record():
+        y = cr.tensor([1.0, 2.0], requires_grad=True) * 2
+    with cr.viz.record() as recording:
+        (y * 3).sum().backward()
+    steps = [step for step in recording.steps if step.name != "multiply" or step.place.expression == "y * 3"]
+    tab = browser.open(cr.viz.page(Program.of(steps), tmp_path / "new" / "page.html"))
+    assert [s["name"] for s in tab.evaluate("page.data.steps")] == ["multiply", "sum"]
+    open_value(tab, "y")
+    assert tab.locator("#node .source mark").inner_text() == "y * 3"
+
+
+def test_a_folder_is_refused_before_the_work(tmp_path):
+    with pytest.raises(IsADirectoryError, match="which is a folder; name a file in it"):
+        cr.viz.page(None, tmp_path)
 
 
 def test_no_grad_is_touched(tmp_path):

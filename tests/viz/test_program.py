@@ -247,9 +247,70 @@ def test_the_failing_operation_is_known():
     with pytest.raises(ValueError), recording as seen:
         cr.ones(2) * 2
         cr.ones(2) + cr.ones(3)
-    primitive, _, arrays, place = seen.failed
-    assert primitive.name == "add" and [a.shape for a in arrays] == [(2,), (3,)]
+    primitive, _, arrays, params, place = seen.failed
+    assert primitive.name == "add" and [a.shape for a in arrays] == [(2,), (3,)] and params == {}
     assert place.expression == "cr.ones(2) + cr.ones(3)"
+
+
+def test_a_step_outside_the_graph_has_its_parameters_too():
+    with cr.viz.record() as recording, cr.no_grad():
+        cr.conv2d(cr.ones(1, 1, 6, 6), cr.ones(2, 1, 3, 3), stride=2)
+    (step,) = recording.steps
+    assert not step.recorded and step.params["stride"] == (2, 2) and step.cost.flops == 2 * (2 * 2 * 2) * 9
+
+
+def gifts(recording):
+    return [len(step.pulse.gifts) if step.pulse else None for step in recording.steps]
+
+
+def test_recordings_within_recordings_each_have_their_steps_and_gradients_once():
+    x = cr.ones(2, requires_grad=True)
+    with cr.viz.record() as outer:
+        y = x * 2
+        with cr.viz.record() as inner:
+            z = (y * y).sum()
+            z.backward(retain_graph=True)
+    assert [step.name for step in outer.steps] == ["multiply", "multiply", "sum"] and gifts(outer) == [1, 2, 1]
+    assert [step.name for step in inner.steps] == ["multiply", "sum"] and gifts(inner) == [2, 1]
+    with cr.viz.record() as later:
+        z.backward()
+    assert later.steps == [] and gifts(outer) == [1, 2, 1]
+
+
+def test_a_recording_entered_twice_tells_each_step_once():
+    recording = cr.viz.record()
+    with recording, recording as seen:
+        (cr.ones(2, requires_grad=True) * 2).sum()
+    assert [step.name for step in seen.steps] == ["multiply", "sum"]
+
+
+def test_pictures_inside_a_recording_are_no_part_of_it():
+    x = cr.ones(2, requires_grad=True)
+    with cr.viz.record() as recording:
+        loss = (x * 2).sum()
+        cr.viz.text(loss, mode="both")
+        assert recording.passes == []
+        assert cr.viz.why(x, loss).cause == "backward not run"
+        loss.backward()
+    assert len(recording.passes) == 1 and gifts(recording) == [1, 1]
+
+
+@pytest.mark.parametrize("names", [["x"], {1: cr.ones(2)}])
+def test_names_are_words(names):
+    with pytest.raises(TypeError, match=r"received names=.*; pass a dict: \{'a name': tensor or module\}"):
+        Program(cr.ones(2), names)
+
+
+def test_a_program_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="received no tensors in the list; pass those whose graph is wanted"):
+        cr.viz.draw([])
+
+
+def test_each_of_several_results_has_its_cotangent():
+    x = cr.tensor([1.0, 2.0], requires_grad=True)
+    program = Program([x * 3, x * 5])
+    program.walk([cr.tensor([1.0, 0.0]), cr.tensor([0.0, 10.0])])
+    assert program.steps[0].inputs[0].gradient.array.tolist() == [3.0, 50.0]
 
 
 def test_records_die_with_their_graph():

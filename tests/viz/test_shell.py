@@ -125,11 +125,24 @@ def test_a_large_page_warns(tmp_path):
 def test_saving_is_all_or_nothing(tmp_path):
     path = shell.save(tmp_path / "a.html", "first")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError, match="taken', which is a folder; name a file in it, e.g. 'loss.html'"):
         shell.save(tmp_path / "taken", "never")
     shell.save(path, "second")
     assert path.read_text() == "second"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "taken"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, error):
+    path = shell.write(tmp_path / "new" / "a.html", b"first")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(shell.os, "replace", fail)
+    with pytest.raises(error):
+        shell.write(path, b"second")
+    assert [p.name for p in path.parent.iterdir()] == ["a.html"] and path.read_bytes() == b"first"
 
 
 def test_json_has_no_markup():

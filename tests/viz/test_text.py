@@ -112,6 +112,10 @@ def test_columns_are_chosen(micro):
     assert rows[1][2] == "x 4 B, y 4 B" and rows[1][3] == "1 FLOP, 12 B" and rows[1][4].endswith("e = a * b")
 
 
+def test_one_column_is_named_alone(micro):
+    assert cr.viz.text(micro[-1], show="values") == cr.viz.text(micro[-1], show=("values",))
+
+
 def test_it_shows_itself_without_print(micro):
     *_, d = micro
     assert repr(cr.viz.text(d)) == str(cr.viz.text(d))

@@ -33,6 +33,7 @@ const now = { event: 0, view: page.data.first, node: null, path: null, zoom: nul
 // ---- words ----------------------------------------------------------------------------------------------------------
 
 const shape = (dims) => (dims?.length ? dims.join(" × ") : "a single number");
+const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 const clip = (text, most = 60) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 const names = (list) => list.map((v) => clip(values[v].label, 30)).join(", ");
 const outcome = () => (results.length === 1 ? clip(values[results[0]].label, 30) : "the results");
@@ -176,7 +177,11 @@ const worked = (event) => { // 0.004 × (−3) = −0.012, for the first entries
 const answer = (value) => math("mrow", { class: "outcome" }, mn(value));
 const symbol = (text) => (text.length > 1 ? math("mi", { mathvariant: "normal" }, text) : math("mi", {}, text));
 const partial = (over, under) => math("mfrac", {}, math("mrow", {}, mo("∂"), symbol(over)), math("mrow", {}, mo("∂"), symbol(under)));
-const nabla = (v) => partial(outcome(), clip(values[v].label, 20));
+// Names stand in formulas, expressions do not: Python is no mathematics.
+const isName = (v) => values[v].named && /^[\p{L}_][\p{L}\p{N}_.]{0,19}$/u.test(values[v].label);
+const whole = () => (results.length === 1 && isName(results[0]) ? values[results[0]].label : "L");
+const nabla = (v) => partial(whole(), values[v].label);
+const barred = (name) => math("mover", {}, symbol(name), mo("¯"));
 
 function additions(event) {
   const [a, b, c] = [event.before, event.fitted, event.total].map((id) => arrays[id]);
@@ -219,7 +224,7 @@ const painters = {
       step.params?.length ? make("p", { class: "number" }, step.params.map(([name, value]) => `${name} = ${value}`).join("   ")) : null,
       make("h3", {}, "Inputs"), step.inputs.map((v, i) => (v === null ? null : flow(step.called[i], v, values[v].data))),
       make("h3", {}, "Result"), step.results.map((v, i) => flow(step.results.length > 1 ? `o (${i + 1})` : "o", v, values[v].data)),
-      step.cost ? make("p", { class: "quiet" }, `${step.cost[0].toLocaleString("en")} floating-point operations, ${step.cost[1].toLocaleString("en")} bytes moved.`) : null,
+      step.cost ? make("p", { class: "quiet" }, `${count(step.cost[0], "floating-point operation")}, ${count(step.cost[1], "byte")} moved.`) : null,
     ];
   },
   seed(event) {
@@ -228,13 +233,16 @@ const painters = {
   rule(event, step) {
     const rule = rules[event.rule];
     const numbers = worked(event);
+    const [x, target] = [step.called[event.i] || "x", clip(values[event.value].label, 40)];
     return [
       make("h3", {}, "Incoming gradient ", symbolMath("ō")),
       step.results.map((v, i) => flow(step.results.length > 1 ? `ō (${i + 1})` : "ō", v, event.arrived[i], "gradient")),
       make("h3", {}, "Local derivative"),
-      rule && event.local !== undefined ? row(line(nabla(event.value), mo("="), nabla(step.results[0]), mo("·"), partial("o", step.called[event.i]), mo("=")), markup(rule.formula)) : null,
-      rule && event.local === undefined ? [row(line(nabla(event.value), mo("=")), markup(rule.formula)), make("p", { class: "quiet" }, "The vector–Jacobian product of this operation: the Jacobian itself is never made.")] : null,
-      event.local !== undefined ? row(line(partial("o", step.called[event.i]), mo("=")), even(event.local) ?? picture(event.local, "local derivative")) : null,
+      isName(event.value) && step.results.length === 1 && isName(step.results[0]) && event.local !== undefined && !results.includes(step.results[0])
+        ? row(line(nabla(event.value), mo("="), nabla(step.results[0]), mo("·"), partial(values[step.results[0]].label, values[event.value].label))) : null,
+      rule ? row(line(barred(x), mo("="), ...(event.local === undefined ? [] : [barred("o"), mo("·"), partial("o", x), mo("=")])), markup(rule.formula)) : null,
+      event.local === undefined ? null : row(line(partial("o", x), mo("=")), even(event.local) ?? picture(event.local, "local derivative")),
+      make("p", { class: "quiet" }, `Here ${x} is ${target}, and o is ${names(step.results)}.`, event.local === undefined ? " This is a vector–Jacobian product: the Jacobian itself is never made." : ""),
       numbers || event.worked ? make("h3", {}, numbers ? "In numbers: incoming × local" : "In numbers") : null,
       numbers, event.worked ? row(entries(event.value), markup(event.worked)) : null,
       make("h3", {}, "Outgoing contribution"),
@@ -307,7 +315,7 @@ function paintValue(v) {
     value.cut ? [make("p", { class: "note" }, `Its history was given up here by ${value.cut.how}: no gradient passes.`), source(value.cut.place)] : null,
     make("h3", {}, "Value"),
     data ? [picture(value.data, "value"), statistics(data), histogram(data)] : make("p", { class: "unknown" }, "It was not kept; compute under cr.viz.record() to see it."),
-    make("h3", {}, "Gradient ", line(nabla(v))),
+    make("h3", {}, "Gradient ", isName(v) ? line(nabla(v)) : null),
     !value.live ? make("p", { class: "quiet" }, "It needs no gradient.")
       : done ? [picture(value.gradient, "gradient"), gradient && statistics(gradient), gradient && histogram(gradient)]
         : running !== null ? [make("p", {}, `So far (${gains[v].filter(([k]) => k <= now.event).length} of ${gains[v].length} contributions):`), picture(running, "gradient so far")]
@@ -548,7 +556,7 @@ function play(on = now.playing === null) {
   if (on && now.event >= events.length - 1) go(0);
   if (on) now.playing = setInterval(() => { if (now.event >= events.length - 1) play(false); else go(now.event + 1); }, Number(find("#speed").value));
   const button = find('[data-go="play"]');
-  button.textContent = on ? "⏸ Pause" : "▶ Play";
+  button.replaceChildren(on ? "⏸" : "▶", make("span", { class: "long" }, on ? " Pause" : " Play"));
   button.setAttribute("aria-label", on ? "Pause (space)" : "Play (space)");
 }
 
@@ -662,5 +670,6 @@ if (!starts.length) find(".paths").hidden = true;
 
 document.addEventListener("themechange", () => { paintStep(); paintNode(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { paintStep(); paintNode(); });
+find(".legend").open = innerWidth >= 700;
 paintCrumbs();
 go(0);
