@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from chainrule.bench import suite
+from chainrule.bench.sides import Ours, Torch
+
 RNG_SEED = 0
 
 
@@ -11,39 +14,7 @@ def _numbers(*shape):
     return np.random.default_rng(RNG_SEED).standard_normal(shape).astype(np.float32)
 
 
-class Ours:
-    """chainrule under the names that the cases use."""
-
-    def __init__(self):
-        import chainrule as cr
-        import chainrule.nn.functional as F
-        from chainrule import nn, optim
-
-        self.api, self.F, self.nn, self.optim = cr, F, nn, optim
-        self.tensor = cr.from_numpy
-        self.version = cr.__version__
-
-    def threads(self, n):
-        self.api.set_num_threads(n)
-
-
-class Theirs:
-    """PyTorch under the same names."""
-
-    def __init__(self):
-        import torch
-        import torch.nn.functional as F
-        from torch import nn, optim
-
-        self.api, self.F, self.nn, self.optim = torch, F, nn, optim
-        self.tensor = torch.from_numpy
-        self.version = torch.__version__
-
-    def threads(self, n):
-        self.api.set_num_threads(n)
-
-
-SIDES = {"chainrule": Ours, "pytorch": Theirs}
+SIDES = {"chainrule": Ours, "pytorch": Torch}
 
 
 # ---- the engine ------------------------------------------------------------------------------------------------------
@@ -56,10 +27,7 @@ def chain(side, length=1000, backward=True):
 
     def run():
         x.grad = None
-        y = x
-        for _ in range(length // 2):
-            y = y * a
-            y = y + b
+        y = suite.chain(side, x, a, b, length=length)
         if backward:
             y.backward(seed)
 
@@ -84,22 +52,16 @@ def _classes(side, n, classes):
 
 def lenet(side, activation="Tanh", pool="AvgPool2d", batch=64):
     """LeNet-5 on 1×32×32: forward, backward and an SGD step with momentum."""
-    nn = side.nn
-    act, pool = getattr(nn, activation), getattr(nn, pool)
     side.api.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 6, 5), act(), pool(2), nn.Conv2d(6, 16, 5), act(), pool(2), nn.Flatten(),
-        nn.Linear(400, 120), act(), nn.Linear(120, 84), act(), nn.Linear(84, 10),
-    )  # fmt: skip
+    model = suite.lenet(side, activation, pool)
     optimizer = side.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     return _step(side, model, side.tensor(_numbers(batch, 1, 32, 32)), _classes(side, batch, 10), optimizer)
 
 
 def mlp(side, batch=128):
     """An MLP 784-256-10: forward, backward and an SGD step."""
-    nn = side.nn
     side.api.manual_seed(0)
-    model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+    model = suite.mlp(side)
     optimizer = side.optim.SGD(model.parameters(), lr=0.01)
     return _step(side, model, side.tensor(_numbers(batch, 784)), _classes(side, batch, 10), optimizer)
 
@@ -146,7 +108,7 @@ def recursive(side, trees=1, leaves=64, width=64):
     forest = [pairs(rng, leaves) for _ in range(trees)]  # of children; PyTorch's side has a Python loop over them
     x = side.tensor(_numbers(trees * leaves, width)).requires_grad_()
     side.api.manual_seed(0)
-    if isinstance(side, Theirs):
+    if isinstance(side, Torch):
         combine = nn.Linear(2 * width, width)
 
         def states():

@@ -71,18 +71,11 @@ class Run:
 
 def microseconds(call, repeats: int = 20) -> float:
     """Median time of a call on the GPU, between events."""
-    import cupy
+    from chainrule.bench.cuda import on_events
 
-    call(), call()
-    times = []
-    for _ in range(repeats):
-        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(begin, end) * 1e3)
-    return statistics.median(times)
+    call()
+    sample = on_events(call)
+    return statistics.median(sample(1) for _ in range(repeats)) * 1e6
 
 
 def step_microseconds(step, synchronize, repeats: int, rounds: int = 5) -> float:
@@ -101,16 +94,11 @@ def step_microseconds(step, synchronize, repeats: int, rounds: int = 5) -> float
 
 
 def table(rows: list[dict]) -> None:
-    if not rows:
-        return
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = [
-        [f"{row.get(n, ''):.4g}" if isinstance(row.get(n), float) else str(row.get(n, "")) for n in names]
-        for row in rows
-    ]
-    widths = [max(len(line[i]) for line in (names, *text)) for i in range(len(names))]
-    for line in (names, *text):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
+    from chainrule import bench
+
+    shown = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
+    if rows:
+        print(bench.table([{name: shown(value) for name, value in row.items()} for row in rows]), flush=True)
 
 
 # ---- what there is ---------------------------------------------------------------------------------------------------

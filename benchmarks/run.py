@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from datetime import date
@@ -24,49 +23,32 @@ from pathlib import Path
 
 from cases import CASES, PEAKS, SIDES
 
+from chainrule.bench import Worker, serve
+from chainrule.bench.machine import cpu_model
 
-class Worker:
+
+def worker(side: str, threads: int) -> Worker:
     """One side in a process of its own, waiting for turns."""
+    return Worker([sys.executable, __file__, "--worker", side, "--threads", str(threads)], threads)
+
+
+class Turns:
+    """Answers turns: times the case named, and reports each repetition's milliseconds."""
 
     def __init__(self, side: str, threads: int):
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-        command = [sys.executable, __file__, "--worker", side, "--threads", str(threads)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, bufsize=1
-        )
-        self.version = self.ask({"hello": True})["version"]
+        self.api, self.made = SIDES[side](), {}
+        self.api.threads(threads)
 
-    def ask(self, message: dict) -> dict:
-        self.process.stdin.write(json.dumps(message) + "\n")
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("a benchmark process stopped; its error is above")
-        return json.loads(line)
-
-    def stop(self) -> None:
-        self.process.communicate()
-
-
-def serve(side: str, threads: int) -> None:
-    """Answer turns: time the case named, and report each repetition's milliseconds."""
-    answers, sys.stdout = sys.stdout, sys.stderr
-    api = SIDES[side]()
-    api.threads(threads)
-    made: dict = {}
-    for line in sys.stdin:
-        message = json.loads(line)
+    def __call__(self, message: dict) -> dict:
         if "hello" in message:
-            answer = {"version": api.version}
-        elif "peak" in message:
-            answer = {"bytes": peak(api, *PEAKS[message["peak"]])}
-        else:
-            name = message["case"]
-            if name not in made:
-                _, maker, options = CASES[name]
-                made = {name: maker(api, **options)}  # one at a time: nothing else fills memory or caches
-            answer = {"times": timed(made[name], message["seconds"], message["least"])}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+            return {"version": self.api.version}
+        if "peak" in message:
+            return {"bytes": peak(self.api, *PEAKS[message["peak"]])}
+        name = message["case"]
+        if name not in self.made:
+            _, maker, options = CASES[name]
+            self.made = {name: maker(self.api, **options)}  # one at a time: nothing else fills memory or caches
+        return {"times": timed(self.made[name], message["seconds"], message["least"])}
 
 
 def timed(work, seconds: float, least: int) -> list[float]:
@@ -104,9 +86,9 @@ def peaks(threads: int) -> dict:
     found: dict = {}
     for name in PEAKS:
         for side in SIDES:
-            worker = Worker(side, threads)
-            found.setdefault(name, {})[side] = worker.ask({"peak": name})["bytes"]
-            worker.stop()
+            process = worker(side, threads)
+            found.setdefault(name, {})[side] = process.ask({"peak": name})["bytes"]
+            process.stop()
     return found
 
 
@@ -115,18 +97,18 @@ def compare(names, threads: int, starts: int, turns: int, seconds: float, least:
     best: dict = {name: {} for name in names}
     versions = {}
     for start in range(starts):
-        workers = {side: Worker(side, threads) for side in SIDES}
-        versions = {side: worker.version for side, worker in workers.items()}
+        workers = {side: worker(side, threads) for side in SIDES}
+        versions = {side: process.ask({"hello": True})["version"] for side, process in workers.items()}
         for name in names:
             print(f"\rstart {start + 1} of {starts}: {name:70}", end="", file=sys.stderr, flush=True)
             times: dict = {side: [] for side in SIDES}
             for _ in range(turns):
-                for side, worker in workers.items():
-                    times[side] += worker.ask({"case": name, "seconds": seconds, "least": least})["times"]
+                for side, process in workers.items():
+                    times[side] += process.ask({"case": name, "seconds": seconds, "least": least})["times"]
             for side, values in times.items():
                 best[name][side] = min(best[name].get(side, float("inf")), statistics.median(values))
-        for worker in workers.values():
-            worker.stop()
+        for process in workers.values():
+            process.stop()
     print("\r" + " " * 90 + "\r", end="", file=sys.stderr)
     return {"versions": versions, "milliseconds": best}
 
@@ -148,15 +130,6 @@ def report(result: dict) -> str:
     return "\n".join(rows)
 
 
-def cpu_model() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,7 +141,7 @@ def main() -> None:
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        serve(options.worker, options.threads)
+        serve(Turns(options.worker, options.threads))
         return
     names = [name for name, (group, *_) in CASES.items() if options.group in ("all", group)]
     effort = (

@@ -21,21 +21,21 @@ def columns(sketch: Sketch) -> list[Arrow]:
     """
     ranks = _ranks(sketch)
     last = max(ranks.values(), default=0)
-    widths, heights = [0] * (last + 1), [0] * (last + 1)
+    widths: list[int] = [0] * (last + 1)
+    heights: list[int] = [0] * (last + 1)
     for box, rank in ranks.items():
         width, height = _size(box)
         widths[rank] += width
         heights[rank] = max(heights[rank], height)
     if sum(heights) < TALL or any(box.home.level > 1 for box in ranks):
         return []
-    count = int((ASPECT * sum(heights) / max(widths)) ** 0.5) if widths and max(widths) else 1
+    count = int((ASPECT * sum(heights) / max(widths)) ** 0.5) if max(widths) else 1
     bridges = _bridges(sketch, ranks, last)
     reached, found = list(accumulate(heights)), {}
-    for i in range(1, count):
-        goal = reached[-1] * i / count
-        rank = min(bridges, key=lambda r: abs(reached[r] - goal), default=None)
-        if rank is not None and abs(reached[rank] - goal) < reached[-1] / count / 2:
-            found[rank] = bridges[rank]
+    for goal in [reached[-1] * i / count for i in range(1, count) if bridges]:
+        near = min(bridges, key=lambda rank: abs(reached[rank] - goal))
+        if abs(reached[near] - goal) < reached[-1] / count / 2:
+            found[near] = bridges[near]
     return [found[rank] for rank in sorted(found)]
 
 

@@ -261,7 +261,8 @@ def tip(sketch: Sketch, box: Box) -> str:
     if not place:
         return title
     file = os.path.basename(place.file)  # a picture is passed on: where its maker keeps files stays private
-    return f"{title}\n{place.text}\n{file}:{place.line}, in {place.function}"
+    words = place.expression if isinstance(box.of, Step) else place.text
+    return f"{title}\n{words}\n{file}:{place.line}, in {place.function}"
 
 
 def plain(graphviz, words: str, limit: int = 300):
@@ -311,8 +312,10 @@ def _gift(arrow, shape) -> str:
     if pulse is None or arrow.i < 0:
         return ""
     gift = next((gift for gift in pulse.gifts if gift.i == arrow.i), None)
-    few = gift is not None and gift.fitted.array is not None and gift.fitted.array.size <= 2
-    return f"∇ {text(gift.fitted.text)}" if few else f"∇ {shape}" if gift is not None else ""
+    if gift is None:
+        return ""
+    array = gift.fitted.array
+    return f"∇ {text(gift.fitted.text)}" if array is not None and array.size <= 2 else f"∇ {shape}"
 
 
 def graphviz_package():

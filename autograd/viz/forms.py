@@ -166,14 +166,15 @@ def _known(step) -> dict[str, str]:
 
 
 def _index_text(index) -> str:
-    parts = []
+    parts, letters = [], iter("ijklmn")
     for one in index if isinstance(index, tuple) else (index,):
         if isinstance(one, slice):
             ends = ["" if end is None else str(end) for end in (one.start, one.stop, one.step)]
             parts.append(":".join(ends if ends[2] else ends[:2]))
+        elif isinstance(one, int):
+            parts.append(str(one))
         else:
-            dots = r"\cdot" if one is None else r"\dots" if one is ... else "i"
-            parts.append(str(one) if isinstance(one, int) else dots)
+            parts.append(r"\cdot" if one is None else r"\dots" if one is ... else next(letters, "n"))
     return ", ".join(parts)
 
 

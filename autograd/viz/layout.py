@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from functools import cached_property
 
-from .program import Step
+from .program import Call, Step
 
 MOST = 60  # parts that one group shows before they are gathered in runs
 RUN = 30
@@ -67,7 +67,9 @@ class Layouts:
             step, title = value.maker, self.program.label(value)
             if step in self._of and not self.program.name(value):
                 group = self._of[step]
-                if group.alone and group.title:
+                if step.name == "cast" and step.inputs[0] in titles:
+                    title = f"{titles[step.inputs[0]]} as {value.dtype}"
+                elif group.alone and group.title:
                     title = f"{group.title}(…)"
                 elif places[step.place] == 1 and 0 < len(step.place.expression) <= BRIEF:
                     title = step.place.expression
@@ -75,7 +77,8 @@ class Layouts:
         return titles
 
     def _by_depth(self) -> list[View]:
-        root, found, deepest = self.groups[0], [], max(group.depth for group in self.groups)
+        root, deepest = self.groups[0], max(group.depth for group in self.groups)
+        found: list[View] = []
         for depth in range(deepest + 1):
             units = _units(root, depth)
             boxes = len(dict.fromkeys(units.values()))
@@ -199,8 +202,19 @@ def shown(snapshot) -> str:
 
 
 def role(program, value) -> str:
-    """The role of a value on a picture: 'result' for what the program led to."""
-    return "result" if value in program.results and value.maker is not None else value.role
+    """What a value is to a reader, as in drawings: 'parameter' (a leaf that requires a gradient), 'input' (data)….
+
+    The others are 'constant' (a number, a mask, a buffer, whose name has a dot), 'computed' and 'result'.
+    """
+    if value.role in ("parameter", "input"):
+        return "parameter"
+    if value.role == "computed":
+        return "result" if value in program.results else "computed"
+    name, uses = program.name(value), program.users[value]
+    if value.source is not None or "." in name or not (value.shape or name != value.given):
+        return "constant"
+    data = name or not uses or not all(step.primitive.elementwise for step, _ in uses)
+    return "input" if data else "constant"
 
 
 # ---- groups ----------------------------------------------------------------------------------------------------------
@@ -212,7 +226,7 @@ def _groups(program) -> list[Group]:
     calls = [program.root]
     for call in calls:
         calls += call.calls
-    made = {}
+    made: dict[Call, Group] = {}
     for call in reversed(calls):
         items = sorted([*call.steps, *[made[c] for c in call.calls if made[c].steps]], key=_moment)
         while len(items) > MOST:

@@ -22,7 +22,7 @@ STEP = 1e-5
 class Difference(NamedTuple):
     """A derivative with respect to one element, by central differences; `kink` where the two sides differ."""
 
-    index: tuple[int, ...]
+    entry: tuple[int, ...]
     numeric: float
     analytic: float
     agree: bool

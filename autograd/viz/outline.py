@@ -18,12 +18,12 @@ LONG = 50  # characters of a module's settings
 
 
 class Part(NamedTuple):
-    """A module among the parts of another, `count` equal ones in a row; opened it has parts."""
+    """A module among the parts of another, `times` equal ones in a row; opened it has parts."""
 
     key: str
     title: str
     module: Any
-    count: int
+    times: int
     parts: list
 
 
@@ -48,7 +48,7 @@ class Outline:
         graph.attr("graph", rankdir="TB", fontname=FONT, bgcolor="white", ranksep="0.25", nodesep="0.3", labeljust="l")
         graph.attr("node", fontname=FONT, shape="plain")
         graph.attr("edge", color=FAINT, arrowsize="0.6")
-        waiting = [self.whole]
+        waiting: list[Part | None] = [self.whole]
         while waiting:
             part = waiting.pop()
             if part is None:
@@ -70,7 +70,8 @@ class Outline:
 
     def mermaid(self) -> str:
         """The outline in the Mermaid language."""
-        lines, waiting = ["flowchart TB"], [self.whole]
+        lines = ["flowchart TB"]
+        waiting: list[Part | None] = [self.whole]
         while waiting:
             part = waiting.pop()
             if part is None:
@@ -90,9 +91,9 @@ class Outline:
 
 
 def _part(key, title, module, count, depth) -> Part:
-    found = []
-    for _, run in groupby(module.named_children() if depth else (), key=lambda pair: repr(pair[1])):
-        run = list(run)
+    found: list[Part] = []
+    runs = groupby(module.named_children() if depth else (), key=lambda pair: repr(pair[1]))
+    for run in [list(run) for _, run in runs]:
         first, last = run[0][0], run[-1][0]
         name = first if len(run) == 1 else f"{first} … {last}"
         found.append(_part(f"{key}_{len(found)}", name, run[0][1], len(run), depth - 1))
@@ -105,11 +106,11 @@ def _boxes(part) -> list[Part]:
 
 def _words(part) -> str:
     kind = type(part.module).__name__
-    return part.title + (f" {kind}" if kind != part.title else "") + (f" × {part.count}" if part.count > 1 else "")
+    return part.title + (f" {kind}" if kind != part.title else "") + (f" × {part.times}" if part.times > 1 else "")
 
 
 def _title(part, size=10, color="#334155") -> str:
-    kind, times = type(part.module).__name__, f" × {part.count}" if part.count > 1 else ""
+    kind, times = type(part.module).__name__, f" × {part.times}" if part.times > 1 else ""
     name = font(f"<B>{text(part.title)}{times}</B>", size, color)
     return name if kind == part.title else f"{name} {font(text(kind), 9, FAINT)}"
 

@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ class Facts:
         self.layouts = Layouts(program, render)
         gifts = sum(len(step.pulse.gifts) for step in program.steps if step.pulse)
         self.arrays = Arrays(BUDGET // max(1, len(program.values) * 2 + gifts))
-        self.rules, self.places, self.remarks, self.primitives = Table(), Table(), Table(), {}
+        self.rules, self.places, self.remarks = Table(), Table(), Table()
+        self.primitives: dict[str, dict] = {}
         self.detailed = len(program.steps) <= DETAILED
         self.checks = Numeric(program).checks(check) if check > 0 else {}
         self.events = self._events()
@@ -375,12 +377,12 @@ def _tex_number(value) -> str:
 
 
 # Sums of products that give the first entry of a result, or of the gradient of input i, by primitive; None for ones.
-_PRODUCTS = {
+_PRODUCTS: dict[str, Callable] = {
     "matmul_batched": lambda x, y: (x[0], y[:, 0]),
     "linear_rows": lambda x, weight, bias=None: (x[0], weight[0], None if bias is None else bias[0]),
     "sum_over": lambda x: (x.ravel(), None),
 }
-_PRODUCTS_BACK = {
+_PRODUCTS_BACK: dict[tuple, Callable] = {
     ("matmul_batched", 0): lambda g, x, y: (g[0], y[0]),
     ("matmul_batched", 1): lambda g, x, y: (x[:, 0], g[:, 0]),
     ("linear_rows", 0): lambda g, x, weight, bias=None: (g[0], weight[:, 0]),
@@ -427,7 +429,9 @@ def _products(take, first, step, result) -> str:
         return ""
     pairs = [[x] if b is None else [x, y] for x, y in zip(a.tolist(), (a if b is None else b).tolist(), strict=True)]
     terms = [r" \cdot ".join(_factor(x, bool(i or k)) for k, x in enumerate(pair)) for i, pair in enumerate(pairs)]
-    return mathml(f"{' + '.join([*terms, *[_factor(x, True) for x in added]])} = {_tex_number(entry)}")
+    first, *others = [*terms, *[_factor(x, True) for x in added]]
+    lines = [first, *[f"+ {term}" for term in others], f"= {_tex_number(entry)}"]
+    return " ".join(map(mathml, lines))  # between formulas a line may break
 
 
 def _factor(value, inner) -> str:

@@ -16,6 +16,7 @@ from .dot import dot
 from .mermaid import mermaid
 from .outline import Outline
 from .program import Program, steps_to
+from .shell import write
 from .sketch import Sketch, sketch
 
 MODES = ("forward", "backward", "both")
@@ -51,7 +52,7 @@ class Picture:
         return render(self.source, "svg").decode()
 
     def save(self, path) -> Path:
-        """Write the picture in the format that the name's ending says, and return the path.
+        """Write the picture in the format that the name's ending says, as a whole or not at all, and return the path.
 
         Rendered by pygraphviz's own engine, else by a `dot` on PATH; .dot and .mmd (Mermaid) need neither.
 
@@ -62,10 +63,7 @@ class Picture:
         if kind not in (*RENDERED, "dot", "gv", "mmd"):
             raise ValueError(f"save: received the name {path.name!r}; it must end in .svg, .png, .pdf, .dot or .mmd")
         text = self.mermaid if kind == "mmd" else self.source
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(render(text, kind) if kind in RENDERED else text.encode())
-        os.replace(part, path)
-        return path
+        return write(path, render(text, kind) if kind in RENDERED else text.encode())
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         try:

@@ -25,6 +25,7 @@ from .snapshot import WHOLE, Snapshot, number
 from .source import Place, operand, place_of
 
 MANY = 50_000  # nodes from which on no value is computed again
+OPERATORS = {"add", "subtract", "multiply", "divide", "matmul", "power"}  # whose operands the source line shows
 HELD = 1_000  # entries up to which a list or dict is searched for tensors
 numbers = itertools.count(1).__next__
 recorded = SideTable()  # node: its Step, of what ran under `record`
@@ -291,7 +292,22 @@ class Program:
             given = value.given or (value.cut_at.name if value.cut_at else "")
             if given:
                 self._names.setdefault(value, given)
+        self._name_by_source()
         self._taken = set(self._names.values())
+
+    def _name_by_source(self) -> None:
+        """Call leaves whose variable is gone what the source called them, as operands: `w` in `x @ w`."""
+        found: dict[str, list[Value]] = {}
+        for value in self.values:
+            if value.maker is None and value not in self._names and (value.live or value.shape):
+                uses = [operand(step.place, i) for step, i in self.users[value] if step.name in OPERATORS]
+                name = next((use.removeprefix("self.") for use in uses if use), "")
+                if name.isidentifier() and not name.startswith("_"):
+                    found.setdefault(name, []).append(value)
+        taken = set(self._names.values())
+        for name, values in found.items():
+            alone = len(values) == 1 and name not in taken
+            self._names |= {value: name if alone else f"{name} ({i + 1})" for i, value in enumerate(values)}
 
     def _calls(self) -> Iterable[Call]:
         waiting = [self.root]

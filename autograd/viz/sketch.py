@@ -84,8 +84,8 @@ class Cutter:
 
     def root(self) -> Block:
         """The whole program as a block, the calls within as blocks of their own."""
-        calls, made = _calls(self.program.root), {}
-        for call in reversed(calls):
+        made: dict[Call, Block] = {}
+        for call in reversed(_calls(self.program.root)):
             parts = sorted([*call.steps, *[made[c] for c in call.calls if made[c].steps]], key=_first)
             parts = self._gathered(parts, call.parent is None)
             what = "module" if call.parent is not None else "program"
@@ -114,18 +114,17 @@ class Cutter:
     def _grouped(self, parts, what, key) -> list:
         """Runs of two steps or more with the same key as blocks."""
         runs = itertools.groupby(parts, lambda part: key(part) if isinstance(part, Step) else part)
-        found = []
-        for _, run in runs:
-            run = list(run)
+        found: list = []
+        for run in [list(run) for _, run in runs]:
             whole = len(run) == len(parts)
             small = what == "expression" and self._is_small(run)
-            run = self._folded(run) if self.fold and not whole else run
-            if len(run) == 1 or whole or small:
-                found += run
+            inner = self._folded(run) if self.fold and not whole else run
+            if len(inner) == 1 or whole or small:
+                found += inner
             else:
                 place = steps_of(run[0])[0].place
                 title = place.expression if what == "expression" else place.text
-                found.append(self._marked(Block(what, title, run, path=f"line {place.line}")))
+                found.append(self._marked(Block(what, title, inner, path=f"line {place.line}")))
         return found
 
     def _is_small(self, run) -> bool:
@@ -346,7 +345,7 @@ class Sketch:
         self._hidden: set[Step] = set()
         self._face: dict[Value, Value] = {}
         for step in self.program.steps:
-            if step in steps and self._unit[step] is step:
+            if step in steps and isinstance(self._unit[step], Step):
                 before, after = step.inputs[0], step.results[0]
                 only = before not in self._outputs and len(self.program.users.get(before, ())) == 1
                 if only and isinstance(self._unit.get(before.maker), Step):
@@ -367,7 +366,7 @@ class Sketch:
             unit = self._unit[step]
             if step in self._twin or step in self._hidden:
                 continue
-            if unit is step:
+            if isinstance(unit, Step):
                 box = self._box(f"s{step.key}", "operation", step, self._home[step])
                 box.count = self._home[step].count if self._home[step].single else 1
                 box.failed = step.seq == self.failed
@@ -588,8 +587,9 @@ def sketch(program: Program, depth: int | None = None, expand: Callable | None =
         if last or _size(root, opened) <= AMPLE:
             made = Sketch(program, root, opened, aside if views is None else shaping, failed)
             if last or made.size <= READABLE:
-                return ample if ample and made.size < SCANT else made
+                break
             ample = made if made.size <= AMPLE else ample
+    return ample if ample and made.size < SCANT else made
 
 
 def _choices(program, depth, fold) -> Iterator[tuple[Block, set, int, bool]]:
@@ -622,7 +622,8 @@ def _opened(root, depth, expand) -> set:
             continue
         said = expand(block) if expand and block is not root else None
         if block.level <= depth and block.what != "chunk" if said is None else said:
-            while block is not None and block not in opened:
-                opened.add(block)
-                block = block.parent if said else None
+            around: Block | None = block
+            while around is not None and around not in opened:
+                opened.add(around)
+                around = around.parent if said else None
     return opened

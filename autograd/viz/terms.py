@@ -160,6 +160,9 @@ PIECE = re.compile(
 )
 
 
+TWICE = re.compile(r"\(([^()\s]+)\^\{\\mathsf T\}\)\^\{\\mathsf T\}")  # transposed and transposed back
+
+
 def filled(formula: str, letters: dict[str, Expr]) -> Expr:
     """The formula with an expression in the place of each letter, in brackets where they are needed."""
     formula = re.sub(r"\\tfrac(\d)(\d|[A-Za-z]|\\[A-Za-z]+)", r"\\tfrac{\1}{\2}", formula)
@@ -178,7 +181,7 @@ def filled(formula: str, letters: dict[str, Expr]) -> Expr:
             found.append(rf"\overline{{{letters[mean[1]]}}}")
         else:
             found.append(piece)
-    tex = _joined(found)
+    tex = TWICE.sub(r"\1", _joined(found))
     return Expr(Fraction(1), tex, level_of(tex), scalar)
 
 

@@ -11,4 +11,4 @@ from .peaks import Peaks, measure
 from .report import Report, Row, compare, compared, duration, table, verdict
 from .runner import run
 from .suite import GROUPS, kernels
-from .worker import Worker
+from .worker import Worker, serve

@@ -1,18 +1,18 @@
-"""Time on a GPU: between events, of a captured launch where the work can be captured, the launch's own cost apart."""
+"""Time on a GPU: between events, of a captured launch where a graph can hold the work, the launch's own cost apart."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-import cupy
-
-from ..kernels.cuda.graph import Graph
 from .clock import Sample
 
+Call = Callable[[], object]
 
-def on_events(call: Callable[[], object]) -> Sample:
-    """What times so many calls between two events of the current stream."""
+
+def on_events(call: Call) -> Sample:
+    """What times so many calls between two events of the current stream, after one that is not timed."""
+    import cupy
 
     def sample(count: int) -> float:
         begin, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -27,8 +27,10 @@ def on_events(call: Callable[[], object]) -> Sample:
     return sample
 
 
-def captured(call: Callable[[], object]) -> Callable[[], object]:
+def captured(call: Call) -> Call:
     """The replay of the call as one launch; the call itself where a graph cannot hold it."""
+    from ..kernels.cuda.graph import Graph
+
     call(), call()
     graph = Graph()
     try:
@@ -38,8 +40,10 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
-def launch_seconds(call: Callable[[], object], count: int = 50) -> float:
+def launch_seconds(call: Call, count: int = 50) -> float:
     """Seconds that the host needs for one call, nothing waited for."""
+    import cupy
+
     wait = cupy.cuda.get_current_stream().synchronize
     call(), wait()
     start = time.perf_counter()

@@ -47,7 +47,14 @@ class Draw:
 
 
 class Kernel:
-    """What `cr.bench.kernel` makes of a function; call it like the function."""
+    """What `cr.bench.kernel` makes of a function; call it like the function.
+
+    >>> declare = cr.bench.kernel(
+    ...     axes={"n": [2, 3]}, inputs=lambda draw, n: (draw(n),), reference=lambda x: 2 * x, name="double")
+    >>> double = declare(lambda x: x + x)
+    >>> double(4), double.rows()
+    (8, [('n=2', {'n': 2}), ('n=3', {'n': 3})])
+    """
 
     def __init__(
         self, name, axes, inputs, reference, *, flops=0, bytes=None, least=None, gradients=0, tolerance=None,

@@ -20,6 +20,7 @@ from .machine import pinned
 
 _SIZES = tuple(1 << power for power in (16, 18, 20, 22, 24, 26, 28))  # bytes of a working set
 _SIDE = 1024  # of the square matrices
+_GPU = 1 << 28, 8192  # bytes of a copy and side of the matrices, on a GPU
 _TRIES = 8
 _PASSED = 1 << 22  # bytes that one call of a loop passes over, at least
 
@@ -29,7 +30,11 @@ class Peaks:
     """Peaks of one dtype for one number of threads.
 
     copy, read: bytes of the working set -> GB/s, those of a copy counted twice (read and write). fma: GFLOP/s of a loop
-    of multiply-adds on registers. matrix: GFLOP/s of a matrix product. After: `matrix` once more, at the end of a run.
+    of multiply-adds on registers. matrix: GFLOP/s of a matrix product; after: once more, at the end of a run.
+
+    >>> peaks = cr.bench.Peaks("float32", 1, {1000: 50.0}, {1000: 40.0}, fma=80.0, matrix=100.0)
+    >>> peaks.floor(moved=50e9, flops=100e9, size=1000)
+    1.0
     """
 
     dtype: str
@@ -233,7 +238,7 @@ def _on_cuda(dtype: str) -> Peaks:
     from .cuda import on_events
 
     kernels = for_device("cuda")
-    size, side = 1 << 28, 8192
+    size, side = _GPU
     x, y = cupy.zeros(size, np.uint8), cupy.empty(size, np.uint8)
     a = cupy.ones((side, side), dtype)
     copy = 2 * size / on_events(lambda: cupy.copyto(y, x))(20) * 20 / 1e9

@@ -23,6 +23,11 @@ class Row:
     hot: on one set of buffers; cold: walking through `sets` of them; launch: the host's seconds on a GPU. error: see
     `kernel.Expected`. bytes, flops: of one call; least: the FLOPs that cannot be avoided. floor: the seconds that the
     roofline allows for bytes and flops; least_floor, cold_floor: for `least`, hot and cold.
+
+    >>> row = cr.bench.Row("axpy", "kernel", "n=4", {"n": 4}, "mine", "float32", flops=8e9)
+    >>> row.hot = cr.bench.Times.of([2.0, 2.0, 2.0], bound=0.03)
+    >>> row.gflops
+    4.0
     """
 
     kernel: str
@@ -74,7 +79,12 @@ class Row:
 
 @dataclass
 class Report:
-    """All rows of a run, the peaks of the machine, and the facts about it; `print(report)` shows the table."""
+    """All rows of a run, the peaks of the machine, and the facts about it; `print(report)` shows the table.
+
+    >>> report = cr.bench.Report({}, cr.bench.Peaks("float32", 1, {1: 1.0}, {1: 1.0}, 1.0, 1.0), [])
+    >>> cr.bench.Report.load(report.save("empty.json")) == report
+    True
+    """
 
     facts: dict[str, Any]
     peaks: Peaks

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from . import formulas
 from .kernel import Ready
 from .machine import release
 
@@ -97,10 +99,10 @@ class Torch(Tensors):
 
 
 class Arrays:
-    """A library with NumPy's names, which differentiates a formula by itself where it can."""
+    """A library with NumPy's names, which differentiates a formula, or its `own` form of it, by itself where it can."""
 
-    def __init__(self, name: str, module: str, gradient: Callable | None, compile=None, wait=None):
-        self.name, self.xp = name, importlib.import_module(module)
+    def __init__(self, name: str, module: str, gradient: Callable | None, compile=None, wait=None, own=None):
+        self.name, self.xp, self.own = name, importlib.import_module(module), own or {}
         self.gradient, self.compile, self.wait = gradient, compile, wait
         self.version = release(name)
 
@@ -109,6 +111,7 @@ class Arrays:
 
     def ready(self, work, arrays, axes, backward):
         """The formula, or its gradient, compiled where the library compiles."""
+        work = replace(work, formula=self.own.get(work.formula, work.formula))
         loss = work.loss(self.xp, axes)
         function = self.gradient(loss, tuple(range(work.gradients))) if backward else work.value(self.xp, axes)
         function = self.compile(function) if self.compile else function
@@ -135,7 +138,20 @@ def _jax(device):
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    return Arrays("jax", "jax.numpy", jax.grad, jax.jit, jax.block_until_ready)
+    wide = lambda pad: [(pad, pad)] * 2
+
+    def conv(xp, x, w, b, *, stride, pad):
+        return jax.lax.conv_general_dilated(x, w, (stride, stride), wide(pad)) + b.reshape(1, -1, 1, 1)
+
+    def windows(x, start, join, k, stride, pad):
+        return jax.lax.reduce_window(x, start, join, (1, 1, k, k), (1, 1, stride, stride), [(0, 0)] * 2 + wide(pad))
+
+    own = {
+        formulas.conv: conv,
+        formulas.max_pool: lambda xp, x, **options: windows(x, -xp.inf, jax.lax.max, **options),
+        formulas.avg_pool: lambda xp, x, *, k, **options: windows(x, 0.0, jax.lax.add, k, **options) / k**2,
+    }
+    return Arrays("jax", "jax.numpy", jax.grad, jax.jit, jax.block_until_ready, own)
 
 
 #: name -> how to make it; the module that must be there

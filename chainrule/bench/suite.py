@@ -100,8 +100,11 @@ class Operation:
 def _registry(op: str, options: Callable[[Mapping], dict]) -> Callable:
     """What `kernels.registry` knows for `op`, called with the options that the axes mean."""
 
+    def bound(function, given):
+        return lambda *arrays: function(*arrays, **given)
+
     def raw(device, axes):
-        return {made.name: partial(made.function, **options(axes)) for made in implementations(op, device=device)}
+        return {made.name: bound(made.function, options(axes)) for made in implementations(op, device=device)}
 
     return raw
 

@@ -274,7 +274,7 @@ def _network(run: Run, widest: float) -> str:
     heads = "".join(_heading(run, c) for c in range(len(run.widths)))
     units = "".join(_unit(run, u, *place[u]) for u in range(len(place)))
     return (
-        f'<svg class="network" viewBox="0 0 {_across(run)} {height:.0f}" role="group" '
+        f'<svg class="network" viewBox="0 0 {_across(run)} {height:.0f}" style="--tall: {height:.0f}" role="group" '
         f'aria-label="Units, their decision maps, and the weights between them">'
         f'<g class="links" aria-hidden="true">{links}</g>{heads}{units}</svg>'
     )

@@ -61,7 +61,7 @@ def test_a_stopped_side_is_an_error_not_a_hang(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import run
 
-    worker = run.Worker("chainrule", 1)
+    worker = run.worker("chainrule", 1)
     with pytest.raises(RuntimeError, match="a benchmark process stopped"):
         worker.ask({"case": "no such case", "seconds": 0, "least": 1})
     worker.stop()

@@ -1,6 +1,7 @@
 """`detect_anomaly(draw=…)`: what led to an error, as a picture, with the failing operation in red."""
 
 import inspect
+import os
 import re
 import weakref
 
@@ -24,7 +25,7 @@ def drawn(path):
 
 def here(offset=0):
     frame = inspect.currentframe().f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno + offset}"
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno + offset}"
 
 
 def test_a_nan_in_forward(tmp_path):

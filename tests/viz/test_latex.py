@@ -138,6 +138,13 @@ def test_broadcasting_is_undone_by_sums():
     assert shown["c"][0] == r"\sum \frac{\partial E}{\partial z} \odot (x + b)"
 
 
+def test_transposed_twice_is_not_transposed():
+    Q, K = cr.randn(3, 2, requires_grad=True), cr.randn(4, 2, requires_grad=True)
+    S = Q @ K.T
+    shown = gradients(cr.viz.latex(S.square().sum()))
+    assert any(side.endswith("K") for side in shown["Q"]) and not any("mathsf" in side for side in shown["Q"])
+
+
 def test_paths_that_meet_are_added():
     w = cr.tensor([1.0, 2.0], requires_grad=True)
     E = (w**2).sum() + (3 * w).sum()
@@ -346,6 +353,7 @@ def test_latex_compiles_it(kind, tmp_path):
         (lambda x: x.clone(), "y = x"),
         (lambda x: (3 * x).squeeze(), "y = 3\\,x"),
         (lambda x: x[[1, 0]], "y = x[i]"),
+        (lambda x: x[[0, 1], [0, 0]], "y = x[i, j]"),  # pairs, not the diagonal
         (lambda x: x[None, ..., 0:1], "y = x[\\cdot, \\dots, 0 : 1]"),
     ],
 )

@@ -767,6 +767,18 @@ def test_a_folder_is_refused_before_the_work(tmp_path):
         cr.viz.page(None, tmp_path)
 
 
+def test_roles_and_words_for_what_has_no_name(browser, tmp_path):
+    with cr.viz.record():
+        data = cr.randn(3, 4)
+        weight = cr.randn(4, 2, requires_grad=True)
+        one, two, three = (data @ weight).to(cr.float64).unbind()
+        loss = (one * two * three).sum()
+    tab = browser.open(cr.viz.page(loss, tmp_path / "page.html"))
+    values = {v["label"]: v["role"] for v in tab.evaluate("page.data.values")}
+    assert (values["data"], values["weight"], values["loss"]) == ("input", "parameter", "result")
+    assert "data @ weight as float64" in values
+
+
 def test_no_grad_is_touched(tmp_path):
     x = cr.tensor([1.0, 2.0], requires_grad=True)
     loss = (x * x).sum()

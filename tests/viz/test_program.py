@@ -77,6 +77,17 @@ def test_names_come_from_lists_dicts_and_what_self_holds():
     assert Experiment().names() == {"gain", "weight", "bias", "W1", "more[0]"}
 
 
+def test_leaves_whose_variable_is_gone_are_called_as_in_the_source():
+    def neuron(start):
+        x, w, b = cr.ones(2), cr.tensor([start, 2.0], requires_grad=True), cr.tensor(0.5, requires_grad=True)
+        return (x * w).sum() + b
+
+    assert named(neuron(1.0)) == {"x", "w", "b"}
+    assert named(neuron(1.0) + neuron(2.0)) == {"x (1)", "w (1)", "b (1)", "x (2)", "w (2)", "b (2)"}
+    w = cr.ones(2, requires_grad=True)
+    assert named(neuron(1.0) + w.sum()) == {"x", "w (1)", "b", "w"}
+
+
 def test_a_variable_does_not_take_the_path_of_a_parameter():
     net = cr.nn.Sequential(cr.nn.Linear(3, 2))
     for _p, p in net.named_parameters():

@@ -672,7 +672,7 @@ MORE_FAULTS = {
     root_of_a_power: ("nan", "power at its border", "-2 to the power 0.5 has no real value"),
     row_of_nothing_but_masked: ("nan", "a row of nothing but −∞", "softmax of a row in which every score is −∞"),
     infinities_that_meet: ("nan", "∞ − ∞", "at index (0,), subtract of inf and inf has no value"),
-    missing_data: ("nan", "NaN in the data", "a constant of shape (2,), which holds NaN itself in 1 of 2 elements"),
+    missing_data: ("nan", "NaN in the data", "it came in with x, which holds NaN itself in 1 of 2 elements"),
     slope_of_a_root: ("inf", "infinite slope of sqrt", "at index (1,), the slope of sqrt at 0 is infinite"),
     root_in_the_branch_not_taken: (
         *("nan", "where with NaN in the branch not taken", "at index (1,), sqrt of -1 is NaN, and so is its slope"),

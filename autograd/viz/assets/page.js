@@ -35,7 +35,7 @@ const now = { event: 0, view: page.data.first, node: null, path: null, zoom: nul
 const shape = (dims) => (dims?.length ? dims.join(" × ") : "a single number");
 const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 const clip = (text, most = 60) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-const names = (list) => list.map((v) => clip(values[v].label, 30)).join(", ");
+const names = (list) => (list.length > 2 && list.every((v) => !values[v].named) ? `${list.length} values` : list.map((v) => clip(values[v].label, 30)).join(", "));
 const outcome = () => (results.length === 1 ? clip(values[results[0]].label, 30) : "the results");
 
 function sentence(event) {
@@ -157,7 +157,7 @@ function comparison(v) {
   const title = make("h3", {}, "Finite-difference check");
   if (!check) return [title, make("p", { class: "quiet" }, remarks[unchecked] ?? "Not asked for.")];
   const cells = check.map((d) => make("tr", { class: d.agree ? "agree" : "differ" },
-    make("th", { class: "number" }, d.index.length ? `[${d.index.join(", ")}]` : ""), make("td", { class: "number" }, shown(d.analytic)), make("td", { class: "number" }, shown(d.numeric)),
+    make("th", { class: "number" }, d.entry.length ? `[${d.entry.join(", ")}]` : ""), make("td", { class: "number" }, shown(d.analytic)), make("td", { class: "number" }, shown(d.numeric)),
     make("td", {}, d.agree ? "✓ agree" : d.kink ? "a kink: the two sides differ here" : "✗ differ")));
   return [title, make("table", { class: "check" }, make("thead", {}, make("tr", {}, ["", "backward", "differences", ""].map((t) => make("th", { class: t ? "number" : null }, t)))), make("tbody", {}, cells)),
     make("p", { class: "quiet" }, "Differences: (L(v + h) − L(v − h)) / 2h, with the program run again in float64.")];
@@ -242,7 +242,7 @@ const painters = {
         ? row(line(nabla(event.value), mo("="), nabla(step.results[0]), mo("·"), partial(values[step.results[0]].label, values[event.value].label))) : null,
       rule ? row(line(barred(x), mo("="), ...(event.local === undefined ? [] : [barred("o"), mo("·"), partial("o", x), mo("=")])), markup(rule.formula)) : null,
       event.local === undefined ? null : row(line(partial("o", x), mo("=")), even(event.local) ?? picture(event.local, "local derivative")),
-      make("p", { class: "quiet" }, `Here ${x} is ${target}, and o is ${names(step.results)}.`, event.local === undefined ? " This is a vector–Jacobian product: the Jacobian itself is never made." : ""),
+      make("p", { class: "quiet" }, meaning([x, target], ["o", names(step.results)]), event.local === undefined ? " This is a vector–Jacobian product: the Jacobian itself is never made." : ""),
       numbers || event.worked ? make("h3", {}, numbers ? "In numbers: incoming × local" : "In numbers") : null,
       numbers, event.worked ? row(entries(event.value), markup(event.worked)) : null,
       make("h3", {}, "Outgoing contribution"),
@@ -264,6 +264,7 @@ const painters = {
       make("h3", {}, "Running sum"), additions(event), flow("∇", event.value, event.total, "gradient")];
   },
 };
+const meaning = (...pairs) => { const told = pairs.filter(([letter, name]) => letter !== name).map(([letter, name]) => `${letter} is ${name}`); return told.length ? `Here ${told.join(", and ")}.` : ""; };
 const even = (id) => { const { whole } = arrays[id]; return whole?.length > 1 && whole.every((x) => x === whole[0]) ? make("span", { class: "number" }, `${shown(whole[0])} in each of ${whole.length} entries`) : null; };
 const symbolMath = (...texts) => math("math", {}, texts.map((t) => (t === "=" ? mo("=") : t === "ō" ? math("mover", {}, math("mi", {}, "o"), mo("¯")) : math("mi", {}, t))));
 const entries = (v) => (values[v].shape?.reduce((a, b) => a * b, 1) > 1 ? make("span", { class: "at number" }, `[${values[v].shape.map(() => 0).join(", ")}]`) : null); // the first of several
@@ -275,6 +276,7 @@ function paintStep() {
   const box = find("#step");
   if (!event) { box.replaceChildren(make("p", {}, "This program has no operations.")); return; }
   const step = event.step === undefined ? null : steps[event.step];
+  box.dataset.kind = event.kind;
   box.replaceChildren(
     make("p", { class: `phase ${event.kind === FORWARD ? "forward" : "backward"}` }, TITLES[event.kind]),
     make("h2", {}, step ? step.name : values[event.value].label, step && event.kind !== FORWARD ? [" → ", clip(values[event.value].label, 40)] : null, step ? place(step) : null),
@@ -311,7 +313,7 @@ function paintValue(v) {
   const done = complete(v, now.event) || (gains[v].length === 0 && gradient);
   return [
     make("h2", {}, make("span", { class: `chip ${value.role}` }, value.label)),
-    make("p", { class: "quiet" }, `${value.role === "computed" ? "a value" : value.role === "input" ? "an input that requires a gradient" : value.role === "result" ? "the result" : `a ${value.role}`}, ${shape(value.shape)}${value.dtype ? `, ${value.dtype}` : ""}`),
+    make("p", { class: "quiet" }, `${{ computed: "a value", input: "an input: data", parameter: "a parameter", result: "the result", constant: "a constant" }[value.role]}, ${shape(value.shape)}${value.dtype ? `, ${value.dtype}` : ""}`),
     value.cut ? [make("p", { class: "note" }, `Its history was given up here by ${value.cut.how}: no gradient passes.`), source(value.cut.place)] : null,
     make("h3", {}, "Value"),
     data ? [picture(value.data, "value"), statistics(data), histogram(data)] : make("p", { class: "unknown" }, "It was not kept; compute under cr.viz.record() to see it."),

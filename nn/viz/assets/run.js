@@ -352,7 +352,7 @@ function fillLooks() {
   }
   if (drawn === look) return;
   drawn = look;
-  const kept = d.looks.length === 1 ? "These are the only ones kept so far" : `Kept at ${d.looks.length} moments: before the first step, after step 1, then every ${count.format(d.look_every)} steps, and at the end`;
+  const kept = d.looks.length === 1 ? "These are the only ones kept so far" : `Kept at ${d.looks.length} moments: before the first step, after step 1, then every ${d.look_every === 1 ? "step" : `${count.format(d.look_every)} steps, and at the end`}`;
   const same = make("input", { type: "checkbox", checked: state.same, onchange() { state.same = same.checked; drawn = null; fillLooks(); } });
   section.replaceChildren(
     make("h2", {}, look.step === 0 ? "Filters and feature maps before the first step" : `Filters and feature maps after step ${count.format(look.step)}`),
