@@ -301,6 +301,12 @@ def own_errors(file):
         raise click.exceptions.Exit(1) from error
 
 
+def _name_of(function) -> str:
+    """The function's name, which a lambda, a partial and an object that can be called do not have."""
+    name = getattr(function, "__name__", "")
+    return name if name.isidentifier() else "program"
+
+
 def _takes_nothing(function, name):
     parameters = inspect.signature(function).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -375,7 +381,7 @@ def draw(function, out, mode, depth):
     t, names = recorded(function)
     with picture_errors():
         picture = named(names, draw, t, mode=mode, depth=depth)
-        click.echo(f"Wrote {picture.save(out or f'{function.__name__}.svg')}.")
+        click.echo(f"Wrote {picture.save(out or f'{_name_of(function)}.svg')}.")
 
 
 @main.command()
@@ -396,7 +402,7 @@ def page(function, out):
 
     t, names = recorded(function)
     with picture_errors():
-        path = named(names, page, t, out or f"{function.__name__}.html")
+        path = named(names, page, t, out or f"{_name_of(function)}.html")
         click.echo(f"Wrote {path}.")
 
 

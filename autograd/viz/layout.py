@@ -62,7 +62,7 @@ class Layouts:
     def _titles(self) -> dict:
         """What each value is called: its name, else the module or expression that gave it alone, else its maker's."""
         places = Counter(step.place for step in self.program.steps)
-        titles = {}
+        titles: dict = {}
         for value in self.program.values:
             step, title = value.maker, self.program.label(value)
             if step in self._of and not self.program.name(value):

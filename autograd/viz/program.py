@@ -247,7 +247,7 @@ class Program:
             self.values.append(value)
 
     def _tree(self) -> Call:
-        root, calls = Call("", None), {}
+        root, calls = Call("", None), dict[int, Call]()
         for step in self.steps:
             self.call_of[step] = call = _call(step.scope, calls, root)
             call.steps.append(step)
@@ -491,8 +491,8 @@ def _fill(step, node, known, arrays, again) -> None:
     single = node.primitive.outputs == 1
     specs = [(node.shape, None)] if single else node.shape
     kept = node.kept[len(node.primitive.inputs)] if node.kept and not node.primitive.variadic else None
-    outs = (kept,) if single else kept if isinstance(kept, tuple) else (None,) * len(specs)
-    outs = [known.get(node if single else (node, i), out) for i, out in enumerate(outs)]
+    given = (kept,) if single else kept if isinstance(kept, tuple) else (None,) * len(specs)
+    outs = [known.get(node if single else (node, i), out) for i, out in enumerate(given)]
     if again and any(out is None for out in outs) and sum(int(np.prod(shape)) for shape, _ in specs) <= WHOLE:
         outs = _again(step, arrays) or outs
     dtype = next((x.dtype for x in step.inputs if x is not None and x.dtype is not None), None)
@@ -556,7 +556,7 @@ def _named(names, frame, leaves) -> tuple[list, dict]:
     The name of a module's variable is put before its parameters' where several modules hold some of the `leaves`.
     """
     passed = [(thing, name) for name, thing in names.items() if isinstance(thing, Tensor)]
-    variables, entries, modules = [], [], {}
+    variables, entries, modules = [], [], dict[int, tuple]()
     for name, thing in _variables(names, frame):
         if isinstance(thing, Tensor):
             variables.append((thing, name))

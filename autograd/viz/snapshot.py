@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,18 @@ class Snapshot:
     (-2.0, 1.0, 1, '[1, -2, 0, nan]')
     """
 
+    size: int
+    nans: int
+    infs: int
+    zeros: float
+    min: float
+    max: float
+    mean: float
+    std: float
+    norm: float
+    histogram: tuple
+    thumb: np.ndarray
+
     def __init__(self, array):
         array = to_device(array, "cpu") if is_array(array) else np.asarray(array)
         self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
@@ -74,7 +87,7 @@ class Snapshot:
 
 
 for _name in Figures._fields:
-    setattr(Snapshot, _name, property(lambda self, name=_name: getattr(self.figures, name)))
+    setattr(Snapshot, _name, property(attrgetter(f"figures.{_name}")))
 
 
 def number(value) -> str:

@@ -23,12 +23,12 @@ def exp(x):
     return 0.0 if x < -708.0 else (1.0 + 2.0 * p / (q - p)) * np.int64(bits).view(np.float64)
 
 
-_SINGLE_LOG2_E, _SINGLE_LN2_HIGH, _SINGLE_LN2_LOW = np.float32([_LOG2_E, 0.693359375, -2.12194440e-4])
-_SINGLE_ROUND, _SINGLE_LEAST = np.float32([12582912.0, -87.0])  # 1.5 * 2**23
-_A, _B, _C, _D, _E, _F = np.float32(
-    [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1]
+_SINGLE_LOG2_E, _SINGLE_LN2_HIGH, _SINGLE_LN2_LOW = np.array([_LOG2_E, 0.693359375, -2.12194440e-4], np.float32)
+_SINGLE_ROUND, _SINGLE_LEAST = np.array([12582912.0, -87.0], np.float32)  # 1.5 * 2**23
+_A, _B, _C, _D, _E, _F = np.array(
+    [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1], np.float32
 )
-_ONE, _NOTHING = np.float32([1, 0])
+_ONE, _NOTHING = np.array([1, 0], np.float32)
 
 
 @inline

@@ -76,11 +76,14 @@ def points(data: str | Sequence[Any], n: int = 200, noise: float = 0.05, seed: i
     if isinstance(data, str):
         if data not in KINDS:
             raise ValueError(f"playground received data={data!r}; pass {', '.join(map(repr, KINDS))} or a pair (X, y)")
+        if n < 2:
+            raise ValueError(f"playground received n={n}; it needs a point of each class")
         rng, y = np.random.default_rng(seed), np.arange(n) % 2
         x = KINDS[data](rng, y) + noise * rng.standard_normal((n, 2))
         return Points(x.astype(np.float32), y, ["class 0", "class 1"], data)
-    if len(data) != 2:
-        raise ValueError(f"playground received data of {len(data)} parts; pass a name or a pair (X, y)")
+    if not isinstance(data, (list, tuple)) or len(data) != 2:
+        parts = f" of {len(data)} parts" if isinstance(data, (list, tuple)) else f" of type {type(data).__name__}"
+        raise ValueError(f"playground received data{parts}; pass a name or a pair (X, y)")
     return _given(np.asarray(data[0], dtype=np.float32), np.asarray(data[1]))
 
 
@@ -90,6 +93,8 @@ def _given(x: np.ndarray, y: np.ndarray) -> Points:
             f"playground received X of shape {x.shape} and y of shape {y.shape}; it draws points in the plane: pass "
             "finite X of shape (N, 2) and y of shape (N,)"
         )
+    if y.dtype.kind not in "biufUS":
+        raise ValueError(f"playground received y of {y.dtype}; pass integers, truth values or strings")
     if y.dtype.kind == "f" and (y != np.round(y)).any():
         raise ValueError(
             f"playground received y of {y.dtype} with fractions, but the y of a point is its class; pass integers, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,7 +128,7 @@ def optimizers(
     names = list(MAKERS) if optimizers is None else list(optimizers)
     if not wanted or not names or steps < 1:
         raise ValueError("optimizers received nothing to draw; it needs a surface, an optimiser and a step")
-    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    out = shell.target(out)  # before the work
     with tqdm(total=len(wanted) * len(names), disable=None if verbose else True) as bar:
         panels = [Panel(surface, dict(_paths(surface, optimizers, steps, bar))) for surface in wanted]
     return _page(panels, steps, out) if out.suffix == ".html" else _picture(panels, out)
@@ -338,8 +339,10 @@ def _picture(panels: Sequence[Panel], out: Path) -> Path:
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw(axes, panel, ListedColormap(SHADES / 255))
     with rc_context({"svg.hashsalt": "chainrule"}):  # equal runs write equal files
-        figure.savefig(out, dpi=160, metadata={"Date": None} if out.suffix == ".svg" else None)
-    return out
+        drawn = io.BytesIO()
+        dated = {"Date": None} if out.suffix == ".svg" else None
+        figure.savefig(drawn, format=out.suffix[1:], dpi=160, metadata=dated)
+    return shell.write(out, drawn.getvalue())
 
 
 def _draw(axes: Any, panel: Panel, shades: Any) -> None:

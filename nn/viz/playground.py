@@ -62,13 +62,12 @@ def playground(
     """
     if steps < 1:
         raise ValueError(f"playground received steps={steps}; a training needs at least one")
-    plane, variants, out = points(data, n, noise), variants_of(net), Path(out)
+    plane, variants, out = points(data, n, noise), variants_of(net), shell.target(out)  # before the work
     prepared = {label: (variant, *prepare(variant, plane)) for label, variant in variants.items()}
     wanted, probes = moments(steps, MOMENTS), examples(plane)
     widths = {label: [min(width, MOST_UNITS) for width in found] for label, (_, _, found) in prepared.items()}
     frames = len(wanted) * 2 * sum(map(sum, widths.values()))
     sizes = (_side(MAP_BYTES / frames, 10, 28), _side(DECISION_BYTES / len(wanted) / len(variants), 24, 64))
-    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
     recordings = []
     with tqdm(total=steps * len(variants), disable=None if verbose else True) as bar:
         for label, (variant, module, _) in prepared.items():

@@ -47,7 +47,7 @@ def fresh(p, direct):
     if hasattr(p, "short"):
         p._direct = direct
         p._implementations.clear()
-        p.short = (declaring._short_one if isinstance(p, declaring.ElementwiseOne) else declaring._short_two)(p)
+        p.short = (declaring._short_one if isinstance(p, declaring.Unary) else declaring._short_two)(p)
 
 
 def changed(rule, change):

@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from chainrule import cli
 
 PROGRAM = '''\
+from functools import partial
+
 import chainrule as cr
 
 X = cr.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -40,6 +42,10 @@ def constant():
 
 def of(size):
     return net(X[:size]).sum()
+
+
+nameless = lambda: of(2)
+part = partial(of, 3)
 
 
 def of_default(size=2):
@@ -81,9 +87,15 @@ def test_draw_makes_an_svg_of_the_function_s_name(say, tmp_path):
     assert "<svg" in (tmp_path / "loss.svg").read_text()
 
 
-@pytest.mark.parametrize("function", ["trained", "outputs", "constant", "of_default"])
+@pytest.mark.parametrize("function", ["trained", "outputs", "constant", "of_default", "nameless", "part"])
 def test_draw_takes_any_tensor(say, function):
     assert say("draw", f"program.py:{function}", "-o", "a.dot").output == "Wrote a.dot.\n"
+
+
+@pytest.mark.parametrize("function", ["nameless", "part"])
+def test_what_has_no_name_is_called_program(say, function):
+    pytest.importorskip("pygraphviz", reason="needs pygraphviz: pip install 'chainrule[viz]'")
+    assert say("draw", f"program.py:{function}").output == "Wrote program.svg.\n"
 
 
 def test_modes_differ(say, tmp_path):

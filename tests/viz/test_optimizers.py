@@ -261,3 +261,24 @@ def test_a_surface_and_optimisers_of_the_user(browser, tmp_path):
     assert tab.locator("tbody th").all_inner_texts() == list(makers)
     end = [number(v).replace("-", "−") for v in walk(valley, makers["plain"], 8)[-1]]
     assert tab.locator("tbody tr").nth(1).locator("td").all_text_contents() == end
+
+
+@pytest.mark.parametrize("name", ["folder.svg", "folder.html"])
+def test_a_folder_is_refused_before_the_work(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(IsADirectoryError, match="which is a folder; name a file in it"):
+        cr.viz.optimizers(["bowl"], steps=3, out=tmp_path / name)
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    (tmp_path / "a.svg").write_text("old")
+
+    def fails(self, file, **options):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(figure.Figure, "savefig", fails)
+    with pytest.raises(OSError, match="no space left"):
+        cr.viz.optimizers(["bowl"], steps=3, out=tmp_path / "a.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.svg"] and (tmp_path / "a.svg").read_text() == "old"

@@ -486,6 +486,15 @@ def test_nothing_is_wider_than_the_window(browser, page, width, dark):
     assert (tops[0] == tops[1]) == (width > 1000)  # side by side where there is room
 
 
+def test_one_network_is_seen_whole_on_a_small_projector(browser, tmp_path):
+    net = cr.nn.Sequential(cr.nn.Linear(2, 6), cr.nn.Tanh(), cr.nn.Linear(6, 1))
+    path = cr.viz.playground(net, "moons", steps=2, verbose=False, out=tmp_path / "one.html")
+    tab = browser.open(path, width=1280, height=720)
+    for part in (".network", ".decision"):
+        box = tab.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= 720 and box["height"] > 300
+
+
 def test_without_javascript_the_last_step_is_there(browser, page):
     run = browser.open(page).evaluate("page.data.runs[0]")
     tab = browser.open(page, javascript=False)
@@ -528,3 +537,26 @@ def test_the_file_stays_small(tmp_path):
     runs = [viz.Variant(hidden=(32, 32), seed=i) for i in range(4)]
     out = viz.playground(runs, "spiral", steps=60, out=tmp_path / "p.html", verbose=False)
     assert out.stat().st_size < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "received data of type NoneType; pass a name or a pair"),
+        ({"X": 1, "y": 2}, "received data of type dict; pass a name or a pair"),
+        (([[0, 1], [2, 3]], np.array([None, 1], object)), "received y of object; pass integers, truth values or strings"),
+    ],
+)
+def test_what_are_no_points_is_refused_in_words(data, message):
+    with pytest.raises(ValueError, match=message):
+        points(data)
+
+
+def test_one_point_is_no_training(tmp_path):
+    with pytest.raises(ValueError, match="n=1; it needs a point of each class"):
+        cr.viz.playground(n=1, out=tmp_path / "a.html")
+
+
+def test_a_folder_is_refused_before_the_training(tmp_path):
+    with pytest.raises(IsADirectoryError, match="which is a folder; name a file in it"):
+        cr.viz.playground(out=tmp_path)

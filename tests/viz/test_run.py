@@ -515,6 +515,7 @@ def test_it_opens_and_fits(browser, finished, width, dark):
     assert tab.locator(".chart").count() == 3
     assert tab.locator("#filters canvas").count() == 5
     assert tab.locator("#loss svg").get_attribute("aria-label").startswith("The loss over the steps from ")
+    assert "after step 1, then every step." in tab.locator("main").inner_text()
     painted = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
     assert tab.locator("#filters canvas").first.evaluate(painted) > 3
 
