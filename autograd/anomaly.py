@@ -84,7 +84,7 @@ class detect_anomaly(watching):
             return super().__enter__()
         with_tape = (*state.get().watch, tape(), self.watch)  # the tape first: it keeps the result that is refused
         current = state.get()
-        state.set(current._replace(watch=with_tape, entered=(self, current)))
+        state.set(current.replace(watch=with_tape, entered=(self, current)))
         return self.watch
 
     def __exit__(self, kind, error, trace):

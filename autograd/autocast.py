@@ -74,7 +74,7 @@ class autocast(StateContext):
         current = state.get()
         low = {**(current.low or {}), self.device: self.changes["low"]}
         state.set(
-            current._replace(low={d: t for d, t in low.items() if t is not None} or None, entered=(self, current))
+            current.replace(low={d: t for d, t in low.items() if t is not None} or None, entered=(self, current))
         )
         return self
 

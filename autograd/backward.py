@@ -17,7 +17,7 @@ from .graph import ALONE, Node, leaf_hooks, node_hooks, recomputes, root, writes
 from .ops.convert import clone
 from .ops.shape import sum_to
 from .primitive import as_ndarray
-from .state import state
+from .state import State, state
 from .tensor import Tensor, as_array, is_floating, is_writeable, result
 
 _by_seq = attrgetter("seq")
@@ -147,7 +147,7 @@ def _seed(who, output, gradient) -> Tensor:
                 f"{who}: the output has shape {output.shape}; without a gradient argument it must have one element; "
                 "reduce it, e.g. with .sum(), or pass gradient= of that shape"
             )
-        return result(for_array(output.array).ones_like(output.array))
+        return result(for_array(output.array).ones(output.array.shape, output.array.dtype))
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient, None, output.device))
     if gradient.shape != output.shape:
         raise ValueError(
@@ -178,7 +178,7 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
         _deposit(table, ours, edge, seed if create_graph else seed.array, create_graph)
     order = reachable(table)
     previous = state.get()
-    state.set(previous._replace(record=create_graph, inference=False, low=None))
+    state.set(State(create_graph, previous.watch, scope=previous.scope, entered=previous.entered))
     try:
         if wanted is None and not create_graph and not previous.watch:
             _walk_plainly(order, table, ours, keep)

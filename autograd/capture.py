@@ -107,7 +107,9 @@ def _copy(t):
 
 def _form(value, tensors):
     """What tells one captured graph from another; the tensors met are collected."""
-    return (_shape_of(value, tensors), state.get()[:3], tuple((state.get().low or {}).items()))
+    now = state.get()
+    modes = (now.record, now.watch, now.inference, *(now.low or {}).items())
+    return (_shape_of(value, tensors), modes)
 
 
 def _shape_of(value, tensors):

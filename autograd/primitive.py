@@ -20,6 +20,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -56,7 +57,8 @@ class Rule(NamedTuple):
     adding: Any = None  # the rule that adds the gradient to what has arrived before
 
 
-class Plan(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Plan:
     """What one primitive does for one pattern of inputs that require gradients; made once, then looked up."""
 
     primitive: Primitive
@@ -65,6 +67,7 @@ class Plan(NamedTuple):
     rules: tuple[Rule, ...]  # the composed rules
     raw: tuple[Rule, ...]  # those of a backward pass that is not recorded: the one-kernel twin, if there is one
     steps: tuple | None  # (input, function, slot or -1, slot or -1, adding) per raw rule where all are that simple
+    nothing: tuple | None  # what is kept, if that is nothing
 
 
 class Cost(NamedTuple):
@@ -208,9 +211,10 @@ class Primitive:
                 break
         else:
             return self._raw(inputs, params)
-        record, watch, _, scope, low, _ = state_get()
-        if low and self.precision:
-            inputs = self._in_precision(inputs, low)
+        now = state_get()
+        watch = now.watch
+        if now.low and self.precision:
+            inputs = self._in_precision(inputs, now.low)
         arrays, live, edges, dtype, kind = [], [], [], None, None
         for x in inputs:
             if isinstance(x, Tensor):
@@ -258,22 +262,23 @@ class Primitive:
             out = tuple([as_ndarray(o) for o in out])
         elif type(out) is not ndarray:
             out = as_ndarray(out)
-        if record and True in live and self.recorded:
+        if now.record and True in live and self.recorded:
             if len(arrays) < self.arity:  # trailing optional inputs were left out
                 for values, nothing in ((arrays, None), (live, False), (edges, None)):
                     values.extend([nothing] * (self.arity - len(values)))
-            plan = self._plans.get(tuple(live)) or self._plan(tuple(live))
+            pattern = tuple(live)
+            plan = self._plans.get(pattern) or self._plan(pattern)
             if self.view:
                 scratch = weakref.ref(root(out if single else arrays[0]))
             shapes = tuple([None if a is None else a.shape for a in arrays]) if plan.keep[-1] else None
-            node = new(Node)
+            node = Node()
             node.plan = plan
             node.edges = tuple(edges)
             given = (tuple(arrays),) if self.variadic else arrays
-            node.kept = plan.choose((*given, out, scratch, shapes, None))
+            node.kept = plan.nothing or plan.choose((*given, out, scratch, shapes, None))
             node.params = params
             node.shape = out.shape if single else tuple([(o.shape, o.dtype) for o in out])
-            node.scope = scope
+            node.scope = now.scope
             frame = user_frame(getframe(1))
             node.code = frame.f_code
             node.lasti = frame.f_lasti
@@ -361,7 +366,13 @@ class Primitive:
             wants.add(len(self.inputs) + 1)
         keep = tuple([i in wants for i in range(len(self.inputs) + 2)]) + (any(slot < 0 for slot in wants),)
         choose = itemgetter(*[i if kept else -1 for i, kept in enumerate(keep)])
-        plan = self._plans[live] = Plan(self, keep, choose, rules, raw, self._steps(raw))
+        nothing = None if True in keep else (None,) * len(keep)
+        plan = self._plans[live] = Plan(self, keep, choose, rules, raw, self._steps(raw), nothing)
+        return plan
+
+    def _quick_plan(self, live: int) -> Plan:
+        """The plan for the pattern of the bits of `live`, remembered for the short path."""
+        plan = self._quick[live] = self._plan(tuple([bool(live >> i & 1) for i in range(self.arity)]))
         return plan
 
     def _steps(self, rules):
@@ -387,8 +398,8 @@ class Primitive:
         return Cost(flops, 0 if self.view else moved)
 
 
-class ElementwiseOne(Primitive):
-    """An elementwise primitive of one input without metadata: the general path, and `short` for the common case."""
+class Unary(Primitive):
+    """A primitive of one input and any metadata: the general path, and `short` for the common case."""
 
     def __init__(self, forward, *, direct=False, **options):
         super().__init__(forward, **options)
@@ -396,11 +407,11 @@ class ElementwiseOne(Primitive):
         self._implementations = {}
         self.short = _short_one(self)
 
-    def __call__(self, x):
-        return self.short(x)
+    def __call__(self, x, **params):
+        return self.short(x, **params) if params else self.short(x)
 
 
-class ElementwiseTwo(Primitive):
+class Binary(Primitive):
     """An elementwise primitive of two inputs without metadata: the general path, and `short` for the common case."""
 
     def __init__(self, forward, *, direct=False, **options):
@@ -429,42 +440,55 @@ state_get = state.get
 
 
 def _short_one(self):
-    """`self(x)` for one tensor."""
+    """`self(x, **params)` for one tensor."""
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
+    forward, view, recorded = self.forward, self.view, self.recorded
+    plain = self.elementwise and len(self.__signature__.parameters) == 1
+    kinds = "f" if self.floating else "" if plain else "fiub"  # of dtypes that it computes in; "": in all
+    known = None
 
-    def short(x):
-        if not isinstance(x, Tensor):
-            return Primitive.__call__(self, x)
+    def short(x, **params):
+        nonlocal known
+        if type(x) is not Tensor and not isinstance(x, Tensor):
+            return self._raw((x,), params) if type(x) is ndarray else Primitive.__call__(self, x, **params)
         a = x.array
-        record, watch, inference, scope, low, _ = state_get()
-        if watch or inference or low or (self.floating and a.dtype.kind != "f"):
-            return Primitive.__call__(self, x)
+        now = state_get()
+        if not now.plain or (kinds and a.dtype.kind not in kinds):
+            return Primitive.__call__(self, x, **params)
         try:
-            out = (bound(type(a)) or bind(a))(a)
-        except MemoryError as error:
-            _complain(self.name, True, error, (a,))
+            out = forward(for_array(a), a, **params) if params else (bound(type(a)) or bind(a))(a)
+        except (ValueError, TypeError, IndexError, MemoryError) as error:
+            _complain(self.name, self.elementwise, error, (a,))
         if type(out) is not type(a):
             out = np.asarray(out)
         tensor = new(Tensor)
         tensor.array = out
         tensor._grad = None
-        if record and x._live and self.recorded:
-            plan = plans[1]
-            if plan is None:
-                plan = plans[1] = self._plan((True,))
-            tensor._edge = node = new(Node)
+        if now.record and x._live and recorded:
+            plan = plans[1] or self._quick_plan(1)
+            tensor._edge = node = Node()
             tensor._live = True
             node.plan = plan
             node.edges = (x._edge or x,)
             keep = plan.keep
-            node.kept = (a if keep[0] else None, out if keep[1] else None, None, (a.shape,) if keep[3] else None)
-            node.params = None
+            node.kept = plan.nothing or (
+                a if keep[0] else None,
+                out if keep[1] else None,
+                weakref.ref(root(out)) if view else None,
+                (a.shape,) if keep[3] else None,
+            )
+            node.params = params or None
             node.shape = out.shape
-            node.scope = scope
+            node.scope = now.scope
             frame = getframe(1)
-            if frame.f_code.co_filename not in foreign:
-                frame = user_frame(frame)
-            node.code = frame.f_code
+            code = frame.f_code
+            if code is not known:
+                if code.co_filename in foreign:
+                    known = code
+                else:
+                    frame = user_frame(frame)
+                    code = frame.f_code
+            node.code = code
             node.lasti = frame.f_lasti
             node.seq = next_seq()
         else:
@@ -478,23 +502,24 @@ def _short_one(self):
 def _short_two(self):
     """`self(x, y)` for a tensor and another of the same dtype, or a Python number."""
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
-    general, floating = self.general, self.floating
+    general, recorded, floating = self.general, self.recorded, self.floating
+    known = None
 
     def short(x, y):
-        if not isinstance(x, Tensor):
+        nonlocal known
+        if type(x) is not Tensor and not isinstance(x, Tensor):
             return general(x, y)
         a = x.array
-        record, watch, inference, scope, low, _ = state_get()
-        if watch or inference or low or (floating and a.dtype.kind != "f"):
+        now = state_get()
+        if not now.plain or (floating and a.dtype.kind != "f"):
             return general(x, y)
-        live = x._live
+        live = False
         try:
-            if isinstance(y, Tensor):
+            if type(y) is Tensor or isinstance(y, Tensor):
                 b = y.array
                 if b.dtype is not a.dtype:
                     return general(x, y)
-                if y._live:
-                    live += 2
+                live = y._live
                 out = (bound(type(a)) or bind(a))(a, b)
             elif type(y) is float or type(y) is int:
                 b = y
@@ -513,16 +538,21 @@ def _short_two(self):
         tensor = new(Tensor)
         tensor.array = out
         tensor._grad = None
-        if record and live and self.recorded:
-            plan = plans[live]
-            if plan is None:
-                plan = plans[live] = self._plan((bool(live & 1), bool(live & 2)))
-            tensor._edge = node = new(Node)
+        if recorded and now.record and (x._live or live):
+            tensor._edge = node = Node()
             tensor._live = True
+            if not live:
+                plan = plans[1] or self._quick_plan(1)
+                node.edges = (x._edge or x, None)
+            elif x._live:
+                plan = plans[3] or self._quick_plan(3)
+                node.edges = (x._edge or x, y._edge or y)
+            else:
+                plan = plans[2] or self._quick_plan(2)
+                node.edges = (None, y._edge or y)
             node.plan = plan
-            node.edges = ((x._edge or x) if live & 1 else None, (y._edge or y) if live & 2 else None)
             keep = plan.keep
-            node.kept = (
+            node.kept = plan.nothing or (
                 a if keep[0] else None,
                 b if keep[1] else None,
                 out if keep[2] else None,
@@ -531,11 +561,16 @@ def _short_two(self):
             )
             node.params = None
             node.shape = out.shape
-            node.scope = scope
+            node.scope = now.scope
             frame = getframe(1)
-            if frame.f_code.co_filename not in foreign:
-                frame = user_frame(frame)
-            node.code = frame.f_code
+            code = frame.f_code
+            if code is not known:
+                if code.co_filename in foreign:
+                    known = code
+                else:
+                    frame = user_frame(frame)
+                    code = frame.f_code
+            node.code = code
             node.lasti = frame.f_lasti
             node.seq = next_seq()
         else:
@@ -548,7 +583,7 @@ def _short_two(self):
 
 def _named(short, primitive):
     short.__name__ = short.__qualname__ = primitive.name
-    short.__doc__ = primitive.__doc__
+    short.__doc__, short.__signature__ = primitive.__doc__, primitive.__signature__
     return short
 
 
@@ -594,11 +629,13 @@ def primitive(
 
     def declare(forward):
         kinds = [p.kind for p in inspect.signature(forward).parameters.values()]
-        plain = elementwise and outputs == 1 and not scratch and not constant and promote
-        if plain and kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 2:
-            return ElementwiseOne(forward, direct=direct, **options)
-        if plain and kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 3:
-            return ElementwiseTwo(forward, direct=direct, **options)
+        positional = len(_positional(forward))
+        metadata = inspect.Parameter.KEYWORD_ONLY in kinds
+        plain = outputs == 1 and not scratch and not constant and inspect.Parameter.VAR_POSITIONAL not in kinds
+        if plain and positional == 2:
+            return Unary(forward, direct=direct, **options)
+        if plain and positional == 3 and elementwise and promote and not metadata:
+            return Binary(forward, direct=direct, **options)
         return Primitive(forward, **options)
 
     return declare(function) if function else declare

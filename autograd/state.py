@@ -9,22 +9,33 @@ from __future__ import annotations
 import functools
 import inspect
 from contextvars import ContextVar
-from typing import NamedTuple
 
 
-class State(NamedTuple):
+class State:
     """`record` the graph? `watch`: who is told of every operation. `inference`: bar results from graphs?
 
     `scope`: the module path. `low`: the 16-bit dtype of each device under `autocast`. `entered`: the context manager
     that made this state and the state to return to, so that one manager may serve many threads and tasks at once.
+    `plain`: nothing but recording and scopes is in force, so small operations may take their short path.
+
+    Never changed once made. Slots, because every operation reads it: a named tuple's fields cost ten times as much.
     """
 
-    record: bool = True
-    watch: tuple = ()
-    inference: bool = False
-    scope: tuple | None = None
-    low: dict | None = None
-    entered: tuple | None = None
+    __slots__ = ("record", "watch", "inference", "scope", "low", "entered", "plain")
+
+    def __init__(self, record=True, watch=(), inference=False, scope=None, low=None, entered=None):
+        self.record = record
+        self.watch = watch
+        self.inference = inference
+        self.scope = scope
+        self.low = low
+        self.entered = entered
+        self.plain = not (watch or inference or low)
+
+    def replace(self, **changes) -> State:
+        """This state with some fields changed."""
+        fields = {name: getattr(self, name) for name in self.__slots__[:-1]}
+        return State(**{**fields, **changes})
 
 
 state: ContextVar[State] = ContextVar("chainrule_state", default=State())
@@ -37,7 +48,7 @@ class StateContext:
 
     def __enter__(self):
         current = state.get()
-        state.set(current._replace(**self.changes, entered=(self, current)))
+        state.set(current.replace(**self.changes, entered=(self, current)))
         return self
 
     def __exit__(self, *exc):
@@ -158,10 +169,10 @@ class set_grad_enabled(StateContext):
     def __init__(self, mode: bool):
         self.changes = {"record": bool(mode)}
         self._before = state.get()
-        state.set(self._before._replace(**self.changes))
+        state.set(self._before.replace(**self.changes))
 
     def __enter__(self):
-        state.set(state.get()._replace(**self.changes, entered=(self, self._before)))
+        state.set(state.get().replace(**self.changes, entered=(self, self._before)))
         return self
 
     def __call__(self, function):

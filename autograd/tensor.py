@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import weakref
+from functools import cache
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -494,9 +495,7 @@ class Tensor(TensorMethods):
         >>> x.grad.item()
         6.0
         """
-        from .backward import backward
-
-        backward(self, gradient, retain_graph, create_graph, inputs)
+        _backward()(self, gradient, retain_graph, create_graph, inputs)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this result in `.grad` too, as leaves do."""
@@ -612,6 +611,14 @@ def result(array, edge=None, live=False) -> Tensor:
     tensor._live = live
     tensor._grad = None
     return tensor
+
+
+@cache
+def _backward():
+    """The walk, whose module imports this one: found once, for an import statement takes 2 µs each time."""
+    from .backward import backward
+
+    return backward
 
 
 def outside(tensor: Tensor, how: str, array) -> Tensor:

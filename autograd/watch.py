@@ -62,7 +62,7 @@ class watching(StateContext):
     def __enter__(self):
         current = state.get()
         others = () if self.alone else tuple([one for one in current.watch if one is not self.watch])
-        state.set(current._replace(watch=(*others, self.watch), entered=(self, current)))
+        state.set(current.replace(watch=(*others, self.watch), entered=(self, current)))
         return self.watch
 
     def _again(self):

@@ -453,17 +453,18 @@ _BENCHED = {
     "steps": "Training steps of small networks.",
     "all": "All of them.",
 }
+_dtype = click.option(
+    "--dtype", type=click.Choice(["float16", "bfloat16", "float32", "float64"]), default="float32", show_default=True
+)
+_threads = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads, each on a core.  [default: the usable cores]"
+)
 _BENCH_OPTIONS = (
     click.option("--shapes", help="A network (lenet, alexnet, vgg, resnet, inception, lecture, deepbench) or a file."),
     click.option("--impl", help="Implementations of those names alone, with commas."),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float16", "bfloat16", "float32", "float64"]),
-        default="float32",
-        show_default=True,
-    ),
+    _dtype,
     click.option("--compare", default="", help="Peers: torch, jax, autograd (HIPS), numpy, with commas."),
-    click.option("--threads", type=click.IntRange(min=1), help="Threads, each on a core.  [default: the usable cores]"),
+    _threads,
     click.option(
         "--seconds",
         type=click.FloatRange(min=0, min_open=True),
@@ -500,6 +501,17 @@ def _benched(group, what):
 
 for _group, _what in _BENCHED.items():
     _benched(_group, _what)
+
+
+@bench.command("peaks")
+@_dtype
+@_threads
+def peaks_by_threads(dtype, threads):
+    """Measure what the machine can do at best, with 1, 2, 4, … threads."""
+    from .bench import by_threads, peaks_table
+
+    with plain_errors():
+        click.echo(peaks_table(by_threads(dtype, threads)))
 
 
 @bench.command("compare")

@@ -77,7 +77,7 @@ def all_dims(who: str, dim, ndim: int) -> tuple[int, ...]:
 
 def kept_shape(shape, dims) -> tuple[int, ...]:
     """`shape` with the sizes of `dims` replaced by 1."""
-    return tuple(1 if i in dims else n for i, n in enumerate(shape))
+    return tuple([1 if i in dims else n for i, n in enumerate(shape)])
 
 
 def sizes(who: str, given) -> tuple[int, ...]:

@@ -20,11 +20,11 @@ from .shape import broadcast_to, flatten, flip, movedim, reshape, unsqueeze
 
 def _spread(g, shape, dim):
     """A reduction's gradient, broadcast back over the dimensions that it lost."""
-    return broadcast_to(g.reshape(kept_shape(shape, dim)), shape=shape)
+    return broadcast_to(g.reshape(kept_shape(shape, dim)) if g.ndim else g, shape=shape)
 
 
 def _count(shape, dim) -> int:
-    return math.prod(shape[d] for d in dim)
+    return math.prod([shape[d] for d in dim])
 
 
 def _floating(who, x):
@@ -61,7 +61,7 @@ def sum(x, dim=None, keepdim: bool = False, dtype=None):
     x = x if isinstance(x, Tensor) else Tensor(x)
     if dtype is not None:
         x = to(x, dtype)
-    return sum_over(x, dim=all_dims("sum", dim, x.ndim), keepdim=keepdim)
+    return sum_over.short(x, dim=all_dims("sum", dim, x.ndim), keepdim=keepdim)
 
 
 @primitive(name="mean", formula=r"\tfrac1n \textstyle\sum x", flops=lambda x, out, **_: math.prod(x))
@@ -89,7 +89,7 @@ def mean(x, dim=None, keepdim: bool = False, dtype=None):
     3.0
     """
     x = _floating("mean", x if dtype is None else to(x, dtype))
-    return mean_over(x, dim=all_dims("mean", dim, x.ndim), keepdim=keepdim)
+    return mean_over.short(x, dim=all_dims("mean", dim, x.ndim), keepdim=keepdim)
 
 
 @primitive(

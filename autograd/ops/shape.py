@@ -54,7 +54,7 @@ def broadcast_to(x, shape):
     tensor([[1., 2.],
             [1., 2.]])
     """
-    return broadcast_view(x, shape=tuple(shape))
+    return broadcast_view.short(x, shape=tuple(shape))
 
 
 def expand(x, *shape):
@@ -121,7 +121,7 @@ def reshape(x, *shape):
             f"reshape: shape {x.shape} has {count} elements and cannot become {wanted}; the products of the "
             "sizes must be equal"
         )
-    return reshape_view(x, shape=wanted)
+    return reshape_view.short(x, shape=wanted)
 
 
 def flatten(x, start_dim: int = 0, end_dim: int = -1):
@@ -167,7 +167,7 @@ def permute(x, *dims):
     order = tuple(one_dim("permute", d, x.ndim) for d in given)
     if sorted(order) != list(range(x.ndim)):
         raise ValueError(f"permute: received {given} for shape {x.shape}; name each of the {x.ndim} dimensions once")
-    return permute_view(x, dims=order)
+    return permute_view.short(x, dims=order)
 
 
 def transpose(x, dim0=None, dim1=None):
@@ -184,7 +184,7 @@ def transpose(x, dim0=None, dim1=None):
     order = list(range(x.ndim))
     if order:
         order[dim0], order[dim1] = order[dim1], order[dim0]
-    return permute_view(x, dims=tuple(order))
+    return permute_view.short(x, dims=tuple(order))
 
 
 swapaxes = transpose
@@ -207,7 +207,7 @@ def movedim(x, source, destination):
     order = [d for d in range(x.ndim) if d not in source]
     for to, which in sorted(zip(destination, source, strict=True)):
         order.insert(to, which)
-    return permute_view(x, dims=tuple(order))
+    return permute_view.short(x, dims=tuple(order))
 
 
 moveaxis = movedim

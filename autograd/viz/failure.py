@@ -18,15 +18,25 @@ from .program import Program, Step, Value
 from .record import Recorder
 from .source import located
 
+IDLE = 2000  # operations of no graph in a row, e.g. of an evaluation, after which a tape begins anew
+
 
 class Tape(Recorder):
-    """A recording that lasts until the graph has been used: a training loop under it stays small."""
+    """A recording that lasts until the graph has been used: a training or evaluation loop under it stays small."""
+
+    idle = 0  # operations since the last one of a graph
 
     def begins(self, primitive, inputs, arrays, params):
         super().begins(primitive, inputs, arrays, params)
         if self._walking is None:
             self.scope = state.get().scope
             self.passes.clear()  # an error of an earlier one was caught
+
+    def made(self, primitive, node, arrays, out):
+        if self.idle >= IDLE:
+            self._forget()
+        super().made(primitive, node, arrays, out)
+        self.idle = self.idle + 1 if node is None else 0
 
     def walks(self, outputs, seeds, create_graph):
         super().walks(outputs, seeds, create_graph)
@@ -35,8 +45,12 @@ class Tape(Recorder):
     def walked(self, gradients):
         super().walked(gradients)
         if gradients is not None and self._walking is None:
-            for kept in (self.steps, self.cuts, self.passes, self._own, self._by_array, self._leaves):
-                kept.clear()
+            self._forget()
+
+    def _forget(self):
+        self.idle = 0
+        for kept in (self.steps, self.cuts, self.passes, self._own, self._by_array, self._leaves):
+            kept.clear()
 
 
 def save_failure(tape: Tape, error: BaseException, path) -> str:
@@ -80,9 +94,11 @@ def _history(values, step) -> list[Step]:
 
 
 def _failing(tape, error) -> Step | None:
-    through = {(f.f_globals.get("__name__"), f.f_code.co_name) for f, _ in walk_tb(error.__traceback__)}
+    through = {(f.f_globals.get("__name__"), f.f_code.co_name): f for f, _ in walk_tb(error.__traceback__)}
     if (backward.__module__, "_walk") in through:
-        return tape.passes[-1].at if tape.passes else None
+        hooked = through.get((backward.__module__, "_hooked"))  # its gradient had not been told yet
+        at = tape.passes[-1].at if tape.passes else None
+        return at if hooked is None else tape.step_of(hooked.f_locals["node"])
     if tape.failed is not None and (Primitive.__module__, "__call__") in through:
         primitive, inputs, arrays, params, place = tape.failed
         given = [x if isinstance(x, Tensor) and x.array is a else a for x, a in zip(inputs, arrays, strict=False)]

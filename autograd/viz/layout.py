@@ -180,7 +180,7 @@ class Layouts:
             call = self._of[thing]
             lines, what = [thing.name, *([call.title] if call.alone and call.title else [])], "step"
         else:
-            lines, what = self._value_lines(thing), f"value {role(self.program, thing)}"
+            lines, what = self._value_lines(thing), f"value {CLASSES[self.program.kind(thing)]}"
             what += " outside" if thing.maker is not None and thing.maker not in units else ""
         label = _quoted(*lines)
         return f'{key} [class="{what} {key}" label={label} style={"rounded" if what == "step" else "solid"}]'
@@ -201,20 +201,8 @@ def shown(snapshot) -> str:
     return snapshot.text.replace("-", "−")
 
 
-def role(program, value) -> str:
-    """What a value is to a reader, as in drawings: 'parameter' (a leaf that requires a gradient), 'input' (data)….
-
-    The others are 'constant' (a number, a mask, a buffer, whose name has a dot), 'computed' and 'result'.
-    """
-    if value.role in ("parameter", "input"):
-        return "parameter"
-    if value.role == "computed":
-        return "result" if value in program.results else "computed"
-    name, uses = program.name(value), program.users[value]
-    if value.source is not None or "." in name or not (value.shape or name != value.given):
-        return "constant"
-    data = name or not uses or not all(step.primitive.elementwise for step, _ in uses)
-    return "input" if data else "constant"
+#: the class of a value in the page's style sheet, by its kind
+CLASSES = {"parameter": "parameter", "data": "input", "constant": "constant", "value": "computed", "result": "result"}
 
 
 # ---- groups ----------------------------------------------------------------------------------------------------------

@@ -99,13 +99,13 @@ class Numeric:
         return Difference(index, numeric, analytic, False, not close(right, left))
 
     def _objective(self, value, index, move, steps) -> float:
-        """The result of the program, weighted by its seeds, with one element moved."""
+        """The results that the value has an influence on, weighted by their seeds, with one element moved."""
         moved = self.known[value].copy()
         moved[index] += move
         again = {value: moved}
         for step in steps:
             again.update(zip(step.results, self._apply(step, again), strict=True))
-        return float(sum((again.get(x, self.known[x]) * seed).sum() for x, seed in self.seeds.items()))
+        return float(sum((again[x] * seed).sum() for x, seed in self.seeds.items() if x in again))
 
     def _downstream(self, value) -> list:
         """The recorded steps that the value has an influence on, in order."""

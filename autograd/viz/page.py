@@ -26,7 +26,7 @@ from ..graph import user_frame
 from ..primitive import as_ndarray
 from . import shell
 from .latex import form_of
-from .layout import Layouts, role, shown
+from .layout import CLASSES, Layouts, shown
 from .math import mathml
 from .numeric import Numeric
 from .picture import render
@@ -138,7 +138,7 @@ class Facts:
         return {
             "label": self.layouts.titles[value],
             "named": bool(self.program.name(value)),
-            "role": role(self.program, value),
+            "role": CLASSES[self.program.kind(value)],
             "shape": value.shape,
             "dtype": str(value.dtype) if value.dtype is not None else None,
             "live": value.live,

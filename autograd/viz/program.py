@@ -52,7 +52,7 @@ class Value:
 
     def at(self, array) -> Value:
         """The same, knowing in which array it lies: a variable that holds this array gives it its name."""
-        self.home = weakref.ref(array) if type(array) is np.ndarray else None
+        self.home = weakref.ref(array) if is_array(array) else None
         return self
 
     @property
@@ -327,6 +327,25 @@ class Program:
             return "constant" if value.role == "constant" else "value"
         letter = users[0][0].input_name(users[0][1])
         return "constant" if value.role == "constant" and letter in self._taken else letter
+
+    def kind(self, value: Value) -> str:
+        """What a value is to a reader: 'parameter' (a leaf that requires a gradient), 'data', 'result' ….
+
+        The others are 'constant' (a number, a mask, a buffer) and 'value' (computed on the way).
+        """
+        if value.role in ("parameter", "input"):
+            return "parameter"
+        if value.role == "computed":
+            return "result" if value in self.results else "value"
+        return "data" if self._is_data(value) else "constant"
+
+    def _is_data(self, value) -> bool:
+        """Whether a constant is data: no number, nothing cut off, no buffer (whose name has a dot)."""
+        name = self.name(value)
+        if value.source is not None or "." in name or not (value.shape or name != value.given):
+            return False
+        uses = self.users.get(value, ())
+        return bool(name) or not uses or not all(step.primitive.elementwise for step, _ in uses)
 
     # ---- backward ----------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class Recorder(Watch):
             return None
         if edge is not None and not isinstance(edge, Tensor):
             node, i = edge if type(edge) is tuple else (edge, 0)
-            made = self._step(node)
+            made = self.step_of(node)
             if made is not None:
                 return made.results[i]
         leaf = isinstance(edge, Tensor)  # what was detached of it is another value in the same array
@@ -93,7 +93,7 @@ class Recorder(Watch):
         """The value that `tensor` is, None if the recording has not met it."""
         node = tensor.grad_fn
         if node is not None and tensor._live:
-            step = self._step(node)
+            step = self.step_of(node)
             index = tensor._edge[1] if type(tensor._edge) is tuple else 0
             return step.results[index] if step is not None and step in self._own else None
         if id(tensor) in self._leaves:
@@ -147,7 +147,7 @@ class Recorder(Watch):
         self.steps.sort(key=lambda step: step.seq)
 
     def arrived(self, node, gradient):
-        step = self._step(node)
+        step = self.step_of(node)
         if step is not None and not self._leaves_to_others(step):
             self.passes[-1].at = step
             gradients = gradient if isinstance(gradient, tuple) else (gradient,)
@@ -157,7 +157,7 @@ class Recorder(Watch):
                 value.gradient = snapshot
 
     def gave(self, node, i, gradient, fitted):
-        step = self._step(node)
+        step = self.step_of(node)
         if step is None or self._leaves_to_others(step):
             return
         edge, fitted = node.edges[i], _array(fitted)
@@ -186,7 +186,7 @@ class Recorder(Watch):
                 value.gradient = Snapshot(_array(gradient))
         self._walking = None
 
-    def _step(self, node):
+    def step_of(self, node):
         """The node's step in this recording, else in the first that has it."""
         made = recorded.get(node)
         return next((step for step in made if step in self._own), made[0] if made else None)

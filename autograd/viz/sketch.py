@@ -447,22 +447,11 @@ class Sketch:
         return box
 
     def kind(self, value) -> str:
-        """'parameter', 'input', 'constant', 'value' or 'result': what a value is to the reader."""
-        if value.role in ("parameter", "input"):
-            return "parameter"  # what requires a gradient, of a module or not
+        """What a value is to the reader: see `Program.kind`; 'input' stands for data."""
         if value in self._outputs and value.maker is not None:
             return "result"
-        if value.role == "constant" and self._data(value):
-            return "input"
-        return "value" if value.role == "computed" else "constant"
-
-    def _data(self, value) -> bool:
-        """Whether a constant is data rather than a number, a mask or a buffer (whose name has a dot)."""
-        name = self.program.name(value)
-        if value.source is not None or "." in name or not (value.shape or name != value.given):
-            return False
-        uses = self.program.users.get(value, ())
-        return bool(name) or not all(step.primitive.elementwise for step, _ in uses) or not uses
+        kind = self.program.kind(value)
+        return {"data": "input", "result": "value"}.get(kind, kind)
 
     def _value_home(self, value) -> Block:
         """The frame in which it lies: its maker's, or that of all its users."""
@@ -539,7 +528,7 @@ class Sketch:
     def _strangers(self, block) -> list:
         """The arrays that nobody named which a block uses, step by step."""
         if block not in self._met:
-            met = [[x for x in dict.fromkeys(step.inputs) if x is not None and x.role == "constant" and self._data(x)
+            met = [[x for x in dict.fromkeys(step.inputs) if x is not None and self.program.kind(x) == "data"
                     and not self.program.name(x)] for step in block.steps]
             self._met[block] = [found for found in met if found]
         return self._met[block]

@@ -119,7 +119,8 @@ class _Tree:
         name = _clean(self.program.name(value))
         step = value.maker
         if step is None:
-            kind = f"cut by {value.cut}" if value.cut else value.role
+            kind = "data" if self.program.kind(value) == "data" else value.role
+            kind = f"cut by {value.cut}" if value.cut else kind
             return name if value.given and name == value.given else f"{name or self._short(value)}: {kind}"
         result = f"[{value.index}]" if len(step.results) > 1 else ""
         path = self.program.call_of[step].path if step in self.program.call_of else ""

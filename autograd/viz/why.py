@@ -13,7 +13,7 @@ from ..graph import user_frame
 from ..tensor import Tensor
 from .absent import no_gradient, not_run, used_up
 from .faulty import bad_gradient, bad_leaf, bad_value, scaled, sparse_gradient, zero_gradient
-from .record import Recorder
+from .record import Recorder, record
 from .scene import Explanation, Scene, is_bad
 from .snapshot import Snapshot, number
 
@@ -46,6 +46,9 @@ def why(t: Tensor, loss: Tensor | None = None, recording: Recorder | None = None
             raise TypeError(
                 f"why: received {type(one).__name__} as {name}; pass a tensor: a parameter, a result or the loss"
             )
+    recording = recording.watch if isinstance(recording, record) else recording
+    if not (recording is None or isinstance(recording, Recorder)):
+        raise TypeError(f"why: received {type(recording).__name__} as recording; pass what `with record() as …` gave")
     scene = Scene(t, loss, recording, user_frame(sys._getframe(1)))
     if scene.value is not None and scene.is_loss:
         return _of_loss(scene)

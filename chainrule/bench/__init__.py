@@ -7,8 +7,8 @@ reports side by side. The same from the shell: `chainrule bench`.
 from . import shapes, sides
 from .clock import Times, stopwatch, take_turns
 from .kernel import Draw, Kernel, kernel
-from .peaks import Peaks, measure
-from .report import Report, Row, compare, compared, duration, table, verdict
+from .peaks import Peaks, by_threads, measure
+from .report import Report, Row, compare, compared, duration, peaks_table, table, verdict
 from .runner import run
 from .suite import GROUPS, kernels
 from .worker import Worker, serve

@@ -12,7 +12,7 @@ _COLOURS = ("#2563eb", "#d9480f", "#0f8a5f", "#a21caf", "#b58900", "#64748b")
 _ON_DARK = ("#7aa7ff", "#ff9a62", "#4fd1a5", "#e58cf0", "#e6c04c", "#a3b1c6")
 _MARKS = "osD^vP"
 _DENSE = 4.0  # FLOPs a byte above which GFLOP/s say more than GB/s
-_NAMED = 14  # points that are named in the roofline, at most
+_NAMED = 12  # points that are named in the roofline, at most
 
 
 class Theme(NamedTuple):
@@ -87,20 +87,17 @@ def roofline(report: Report, rows: list[Row], theme: Theme):
     figure, (axes,) = _figure(9, 5.5)
     rows, peaks, looks = [row for row in rows if row.flops and row.bytes], report.peaks, _looks(rows, theme)
     at = {id(row): row.flops / row.bytes for row in rows}
-    lowest, highest = min(at.values(), default=0.1) / 3, max(at.values(), default=100.0) * 3
-    sizes = sorted(peaks.copy)
-    for size, words in ((sizes[-1], "memory"), (max(sizes, key=peaks.bandwidth), "caches")):
-        speed = peaks.bandwidth(size)
-        knee = peaks.rate / speed
-        ends = [lowest, min(knee, highest)]
+    slow, fast = peaks.bandwidth(max(peaks.copy)), max(map(peaks.bandwidth, peaks.copy))
+    lowest, highest = min([*at.values(), peaks.rate / fast]) / 3, max([*at.values(), peaks.rate / slow]) * 3
+    for speed, words in ((slow, "memory"), (fast, "caches")):
+        ends = [lowest, peaks.rate / speed]
         axes.plot(ends, [end * speed for end in ends], color=theme.ink, lw=1)
         axes.annotate(
             f"{words}: {speed:.0f} GB/s", (lowest, lowest * speed), xytext=(14, -4), textcoords="offset points",
             fontsize=8,
         )  # fmt: skip
-    for rate, words in ((peaks.matrix, "matrix product"), (peaks.fma, "multiply-adds")):
-        knee = rate / max(peaks.bandwidth(size) for size in sizes)
-        axes.plot([min(knee, highest), highest], [rate, rate], color=theme.ink, lw=1)
+    for rate, words in ((max(peaks.matrix, peaks.after or 0), "matrix product"), (peaks.fma, "multiply-adds")):
+        axes.plot([rate / fast, highest], [rate, rate], color=theme.ink, lw=1)
         axes.annotate(
             f"{words}: {rate:.0f} GFLOP/s", (highest, rate), xytext=(-4, 4), textcoords="offset points", ha="right",
             fontsize=8,
@@ -108,10 +105,11 @@ def roofline(report: Report, rows: list[Row], theme: Theme):
     for name, look in looks.items():
         own = [row for row in rows if row.implementation == name]
         axes.plot([at[id(r)] for r in own], [r.gflops for r in own], ls="", ms=5, alpha=0.85, label=name, **look)
-    for row in rows if len(rows) <= _NAMED else ():
+    named = {(row.kernel, row.shape): row for row in sorted(rows, key=lambda row: row.gflops)}  # the quickest of each
+    for row in named.values() if len(named) <= _NAMED else ():
         axes.annotate(
-            f"{row.shape} {row.kernel.partition(',')[0]}", (at[id(row)], row.gflops), xytext=(6, -3),
-            textcoords="offset points", fontsize=7, alpha=0.8,
+            f"{row.shape}: {row.kernel}", (at[id(row)], row.gflops), xytext=(0, 6), textcoords="offset points",
+            fontsize=7, alpha=0.8, ha="center",
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="FLOPs a byte", ylabel="GFLOP/s", title=_title(report))
     axes.set_xlim(lowest, highest)

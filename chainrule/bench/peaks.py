@@ -132,6 +132,18 @@ def computed_in(dtype: str) -> np.dtype:
     return np.dtype(dtype if dtype in ("float32", "float64") else "float32")
 
 
+def by_threads(dtype: str = "float32", most: int | None = None) -> list[Peaks]:
+    """The peaks with 1, 2, 4, … threads, and with `most`: those in use, unless it is given.
+
+    >>> from chainrule.bench.peaks import by_threads
+    >>> [peaks.threads for peaks in by_threads(most=1)]
+    [1]
+    """
+    most = most or workers.get_num_threads()
+    counts = {*(1 << power for power in range(most.bit_length())), most}
+    return [measure(dtype, threads) for threads in sorted(counts)]
+
+
 def _speed(size: int, way: tuple[Callable[[], object], int]) -> float:
     """GB/s of work that passes over so many bytes so many times."""
     work, rounds = way

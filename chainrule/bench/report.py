@@ -163,7 +163,7 @@ def _cells(report: Report, row: Row) -> dict[str, str]:
     cells = {"kernel": row.kernel, "shape": row.shape, "by": row.implementation}
     if row.hot is None:
         return cells | {"time": row.status.upper()}
-    first = next(r for r in report.rows if (r.kernel, r.shape) == (row.kernel, row.shape) and r.hot)
+    first = next(r.hot.median for r in report.rows if (r.kernel, r.shape) == (row.kernel, row.shape) and r.hot)
     return cells | {
         "time": _time(row.hot),
         "±": f"{100 * row.hot.noise:.0f}%",
@@ -172,7 +172,7 @@ def _cells(report: Report, row: Row) -> dict[str, str]:
         "GFLOP/s": f"{row.gflops:.1f}",
         "GB/s": f"{row.gbytes:.1f}",
         "% of roof": f"{100 * row.roofline:.0f}",
-        "x first": "" if row is first else f"{row.hot.median / first.hot.median:.2f}",
+        "x first": "" if row.hot.median is first else f"{row.hot.median / first:.2f}",
         "error": f"{row.error:.0e}",
     }
 
@@ -191,13 +191,31 @@ def _heading(report: Report) -> str:
     )
 
 
+def peaks_table(found: Iterable[Peaks]) -> str:
+    """Peaks for several numbers of threads, the best of copying and reading for each size of a working set.
+
+    >>> print(cr.bench.peaks_table([cr.bench.Peaks("float32", 1, {1 << 20: 50.0}, {1 << 20: 40.0}, 80.0, 100.0)]))
+    threads  matrix GFLOP/s  multiply-add GFLOP/s  1 MiB GB/s
+          1             100                    80          50
+    """
+    return table(
+        {
+            "threads": str(peaks.threads),
+            "matrix GFLOP/s": f"{peaks.matrix:.0f}",
+            "multiply-add GFLOP/s": f"{peaks.fma:.0f}",
+            **{f"{_size(size)} GB/s": f"{max(peaks.copy[size], peaks.read[size]):.0f}" for size in peaks.copy},
+        }
+        for peaks in found
+    )
+
+
 def _size(size: int) -> str:
     return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
 
 
 def _remarks(report: Report) -> list[str]:
     facts, peaks = report.facts, report.peaks
-    remarks = []
+    remarks = [facts["stopped"]] if "stopped" in facts else []
     if any(t and not t.settled for row in report.rows for t in (row.hot, row.cold)):
         remarks.append(f"~ undecided: the noise stayed above {100 * facts['noise bound']:.0f}%")
     if abs(peaks.drift) > _STEADY:
@@ -246,7 +264,7 @@ def compare(before: Report, after: Report) -> list[dict]:
     later = {row.key: row for row in after.rows}
     for key in dict.fromkeys([*known, *later]):
         a, b = known.get(key), later.get(key)
-        row = dict(zip(("kernel", "shape", "implementation", "dtype"), key, strict=True))
+        row: dict[str, Any] = dict(zip(("kernel", "shape", "implementation", "dtype"), key, strict=True))
         if a and b and a.hot and b.hot:
             row |= {"before": a.hot.median, "after": b.hot.median, "ratio": b.hot.median / a.hot.median}
             rows.append(row | {"verdict": verdict(a.hot, b.hot)})

@@ -23,7 +23,7 @@ from .worker import Worker
 _MOST_SETS, _MOST_BYTES = 64, 1 << 29  # of the buffers that a cold measurement walks through
 _SLACK = 1.05  # by which a time may be under its floor: peaks have noise too
 _AGAIN = 3  # times to measure the peaks anew before a time is refused
-_PER_CONTESTANT = 0.35  # seconds for proof and preparation, for the estimate
+_PREPARED, _PROVEN = 0.3, 1e10  # for the estimate: seconds for a contestant, FLOPs a second of a proof
 
 
 class Field:
@@ -166,6 +166,9 @@ def run(
                 field = Field(kernel, axes, dtype, device, makers, clock)
                 sides = dict.fromkeys(makers, field) | {name: r for name, r in remotes.items() if name in kernel.peers}
                 report.rows += _Race(report, field, shape, sides, peaks is None).rows(seconds, noise)
+        except KeyboardInterrupt:
+            done = len({(row.kernel, row.shape) for row in report.rows})
+            facts["stopped"] = f"stopped before the end: {done} of {len(todo)} rows"
         finally:
             for remote in remotes.values():
                 remote.worker.stop()
@@ -191,11 +194,12 @@ def _wanted(impl, todo, device, peers) -> set[str]:
 
 
 def _announced(todo, facts, dtype, wanted, peers, seconds, device) -> str:
-    contestants = sum(
-        len(wanted & set(kernel.makers(axes, device)) | (set(peers) & set(kernel.peers) & wanted)) * (1 + kernel.cold)
-        for kernel, _, axes in todo
-    )
-    most = 5 + contestants * (seconds + _PER_CONTESTANT)
+    most = 5.0
+    for kernel, _, axes in todo:
+        processes = 1 + len(set(peers) & set(kernel.peers) & wanted)
+        contestants = processes - 1 + len(wanted & set(kernel.makers(axes, device)))
+        proof = (1 + 2 * kernel.gradients) * kernel.given(kernel.flops, axes, dtype) / _PROVEN
+        most += processes * proof + contestants * (1 + kernel.cold) * (seconds + _PREPARED)
     cores = ", ".join(map(str, facts["pinned to cores"]))
     return (
         f"{len(todo)} rows in {dtype} on {device}: {facts['machine']}, {facts['threads']} threads "
@@ -245,16 +249,15 @@ class _Race:
         row.bytes, row.sets = moved, field.sets
         for left in range(_AGAIN if self.measured else 0, -1, -1):
             report.floors(row)
-            pairs = ((row.hot, row.least_floor), (row.cold, row.cold_floor))
-            under = [times for times, floor in pairs if times and times.median * _SLACK < floor]
+            pairs = ((row.hot, row.least_floor), (row.cold, row.cold_floor or 0.0))
+            under = [(times.median, floor) for times, floor in pairs if times and times.median * _SLACK < floor]
             if not under:
                 return
             if left:
                 report.peaks = report.peaks.best(measure(field.dtype, report.peaks.threads, field.device))
         row.status = "impossible"
         row.note = (
-            f"{duration(under[0].median)}, but this machine cannot move {row.bytes:.3g} bytes and compute "
-            f"{row.least:.3g} FLOPs in less than {duration(max(row.least_floor, row.cold_floor or 0))}: the work "
-            "declared is not done, or more is declared than there is"
+            f"{duration(under[0][0])}, but this machine cannot move {row.bytes:.3g} bytes and compute {row.least:.3g} "
+            f"FLOPs in less than {duration(under[0][1])}: the work declared is not done, or less was needed"
         )
         row.hot = row.cold = None

@@ -128,10 +128,11 @@ def _shape(words: list[str], where: str) -> Shape:
                 f"{where}: {pair!r} is no axis of {group}: it has {', '.join(known)}, whole numbers from 1"
             )
         found[axis] = int(value)
-    missing = [axis for axis, default in known.items() if default is None and axis not in found]
-    if missing:
+    whole = {axis: found.get(axis, default) for axis, default in known.items()}
+    axes = {axis: value for axis, value in whole.items() if value is not None}
+    if missing := [axis for axis in known if axis not in axes]:
         raise ValueError(f"{where}: {name} lacks {', '.join(missing)}: {group} needs {', '.join(known)}")
-    return Shape(name, group, {axis: found.get(axis, default) for axis, default in known.items()})
+    return Shape(name, group, axes)
 
 
 def select(asked: str | None = None) -> list[Shape]:

@@ -8,7 +8,7 @@ the formulas themselves.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,10 +92,13 @@ class Torch(Tensors):
         self.version = torch.__version__
 
     def tensor(self, array):
+        if array.dtype.name == "bfloat16":  # which it does not take from NumPy, nor give
+            return self.api.from_numpy(array.astype(np.float32)).to(self.device, self.api.bfloat16)
         return self.api.from_numpy(array.copy()).to(self.device)
 
     def numpy(self, tensor):
-        return tensor.detach().cpu().numpy()
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.dtype is self.api.bfloat16 else tensor).numpy()
 
 
 class Arrays:
@@ -173,7 +176,7 @@ def side(name: str, device: str = "cpu") -> Any:
     return _made[name, device]
 
 
-def installed(names: str | tuple[str, ...]) -> list[str]:
+def installed(names: str | Sequence[str]) -> list[str]:
     """The peers asked for, each of which must be there: ValueError and ImportError say which is not.
 
     >>> cr.bench.sides.installed("numpy")

@@ -71,7 +71,7 @@ class Operation:
 
         def inputs(draw: Draw, **axes):
             arrays = self.inputs(draw, **axes)
-            return (*arrays, draw(*self.out(**axes))) if backward and self.seeded else arrays
+            return (*arrays, draw(*self.out(**axes))) if backward and self.out else arrays
 
         def reference(*arrays, **axes):
             return (self.loss if backward else self.value)(np, axes)(*arrays)

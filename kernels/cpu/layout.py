@@ -27,7 +27,7 @@ def half_by_single(function):
     @wraps(function)
     def wrapped(*arrays, **metadata):
         for x in arrays:
-            if type(x) is ndarray and x.dtype.itemsize == 2 and x.dtype.kind in "fV":
+            if type(x) is ndarray and x.itemsize == 2 and x.dtype.kind in "fV":
                 break
         else:
             return function(*arrays, **metadata)

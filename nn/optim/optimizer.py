@@ -188,7 +188,9 @@ class Optimizer:
         for i, group in enumerate(self.param_groups):
             for kernels, p, gradient, state, first in self._checked(i, group):
                 alike = (i, id(kernels), first, state["step"].item() if self._counts_steps else 0)
-                jobs.setdefault(alike, Job(kernels, group, first)).add(p, gradient, state)
+                if alike not in jobs:
+                    jobs[alike] = Job(kernels, group, first)
+                jobs[alike].add(p, gradient, state)
         for job in jobs.values():
             if self._counts_steps:
                 job.kernels.each_time(job.count)
@@ -205,7 +207,8 @@ class Optimizer:
             grad = p.grad
             if grad is None:
                 continue
-            if grad.shape != p.shape or grad.dtype != p.dtype or grad.device != p.device:
+            mine, its = p.array, grad.array
+            if its.shape != mine.shape or its.dtype != mine.dtype or type(its) is not type(mine):
                 name = group["param_names"][i] if "param_names" in group else f"{i} of group {index}"
                 raise ValueError(
                     f"{self._name} received for parameter {name} (shape {tuple(p.shape)}, {p.dtype}, {p.device}) a "
@@ -213,8 +216,9 @@ class Optimizer:
                     "parameter was changed. Assign to .grad a tensor like the parameter, or let backward() fill it."
                 )
             state = self.state[p]
-            kind = (p.shape, p.dtype, p.device)
-            if any(name != "step" and (s.shape, s.dtype, s.device) != kind for name, s in state.items()):
+            kind = (mine.shape, mine.dtype, type(mine))
+            held = [s.array for name, s in state.items() if name != "step"]
+            if any([(s.shape, s.dtype, type(s)) != kind for s in held]):
                 raise ValueError(
                     f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)} on "
                     f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "

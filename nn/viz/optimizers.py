@@ -180,7 +180,7 @@ class Panel:
         (left, right), (bottom, top) = surface.limits
         self.x, self.y = np.linspace(left, right, size), np.linspace(top, bottom, size)
         x, y = np.meshgrid(self.x, self.y)
-        self.values = surface.loss(tensor(x), tensor(y)).numpy()
+        self.values = surface.loss(tensor(x), tensor(y)).cpu().numpy()
         self.levels = np.quantile(self.values, np.linspace(0.01, 0.96, LEVELS))
 
     def shades(self) -> np.ndarray:

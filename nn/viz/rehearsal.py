@@ -169,14 +169,14 @@ def see(net: Module, x: np.ndarray, objective: Callable[[Tensor, list[Linear]], 
     goal = objective(columns[-1], layers)
     wanted = [*columns, *(p for layer in layers for p in (layer.weight, layer.bias) if p is not None)]
     live = list({id(t): t for t in wanted if t.requires_grad}.values())  # a layer may be frozen, or run twice
-    found = {id(t): g.numpy() for t, g in zip(live, grad(goal, live), strict=True)}
+    found = {id(t): g.cpu().numpy() for t, g in zip(live, grad(goal, live), strict=True)}
 
     def gradient(t: Any) -> Any:
         return None if t is None else found.get(id(t), np.zeros(t.shape, np.float32))
 
     return Sight(
         goal.item(),
-        [column.detach().numpy() for column in columns],
+        [column.detach().cpu().numpy() for column in columns],
         [gradient(column) for column in columns],
         [gradient(layer.weight) for layer in layers],
         [gradient(layer.bias) for layer in layers],
@@ -331,13 +331,14 @@ def record(
     recording.sights.append(sight.together())
     recording.wrong.append(wrong(sight, points.y))
     recording.losses.append(data_loss(out, points.y).item())
-    recording.accuracies.append(float((guesses(out.numpy()) == points.y).mean()))
+    recording.accuracies.append(float((guesses(out.cpu().numpy()) == points.y).mean()))
     recording.probes.append([see_one(net, points, i) for i in probes])
-    recording.weights.append([layer.weight.detach().numpy().copy() for layer in layers])
-    recording.biases.append([None if layer.bias is None else layer.bias.detach().numpy().copy() for layer in layers])
+    copied = lambda t: None if t is None else t.detach().cpu().numpy().copy()
+    recording.weights.append([copied(layer.weight) for layer in layers])
+    recording.biases.append([copied(layer.bias) for layer in layers])
     for kept, seen in ((recording.maps, plane.columns), (recording.pulls, plane.pulls)):
         kept.append([_picture(column[:, :MOST_UNITS]) for column in seen])
-    recording.decisions.append(_picture(fine.numpy()))
+    recording.decisions.append(_picture(fine.cpu().numpy()))
 
 
 def _picture(values: np.ndarray) -> np.ndarray:

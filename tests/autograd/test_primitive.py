@@ -511,3 +511,33 @@ def test_kernel_complaints_carry_what_was_received():
 
     with pytest.raises(ValueError, match="^polite: received what it did not want$"):
         polite(cr.ones(2))
+
+
+def test_the_line_is_the_users_with_functions_of_the_package_in_between():
+    x = cr.ones(2, 3, requires_grad=True)
+
+    def mine():
+        return x * 2, cr.sum(x), x.reshape(3, 2), cr.relu6(x), cr.nn.functional.relu(x)
+
+    def another():
+        return x * 2
+
+    for _ in range(2):
+        for y in mine():
+            assert y.grad_fn.line.startswith(__file__) and y.grad_fn.line.endswith("in mine")
+        assert another().grad_fn.line.endswith("in another")
+
+
+def test_a_node_that_keeps_nothing_shares_what_it_keeps():
+    x = cr.ones(2, requires_grad=True)
+    one, two = x + x, x + x
+    assert one.grad_fn.kept is two.grad_fn.kept and set(one.grad_fn.kept) == {None}
+    one.sum().backward()
+    assert one.grad_fn.kept is None and two.grad_fn.kept is not None
+    two.sum().backward()
+    assert x.grad.tolist() == [4, 4]
+
+
+def test_a_primitive_of_one_tensor_refuses_metadata_that_it_does_not_know():
+    with pytest.raises(TypeError, match="out"):
+        cr.exp.short(cr.ones(2), out=np.zeros(2))

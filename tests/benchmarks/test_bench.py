@@ -249,6 +249,17 @@ def test_quick_calls_are_timed_several_at_a_time():
     assert counts[-1] == 200 and times["a"].median == pytest.approx(1e-5)
 
 
+def test_an_interrupted_run_reports_the_rows_that_it_has():
+    def interrupted(x):
+        if len(x) == 60:
+            raise KeyboardInterrupt
+        return 2 * x
+
+    report_ = run(double(name="doubled", axes={"n": [50, 60, 70]})(interrupted))
+    assert [row.shape for row in report_.rows] == ["n=50"]
+    assert "stopped before the end: 1 of 3 rows" in str(report_)
+
+
 def test_cold_calls_walk_through_buffers_of_their_own():
     seen = []
     made = double(name="doubled")(lambda x: seen.append(x.ctypes.data) or 2 * x)
@@ -316,6 +327,18 @@ WORK = [
     for which in operation.passes
     for side in ("chainrule", "torch", "jax", "autograd", *(["numpy"] if which == "forward" else []))
 ]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("side", ["chainrule", "torch"])
+def test_numbers_of_16_bits_are_proven_too(side, dtype):
+    if not machine.release(side):
+        pytest.skip(f"{side} is not installed")
+    for made in cr.bench.kernels("matmul", "lenet"):
+        ((_, axes),) = made.rows()
+        field = runner.Field(made, axes, dtype, "cpu", {**made.implementations, **made.peers})
+        error, complaint = field.prove(side)
+        assert complaint == "" and error > 1e-5
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -499,6 +522,16 @@ def test_the_command_says_what_is_wrong_in_a_line(quick, words, message):
     assert result.exit_code == 1 and message in result.output
 
 
+def test_the_command_shows_the_peaks(monkeypatch):
+    monkeypatch.setattr(peaks, "_SIZES", (1 << 16,))
+    monkeypatch.setattr(peaks, "_TRIES", 1)
+    result = say("peaks", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    head, row = result.output.splitlines()
+    assert head.split("  ") == ["threads", "matrix GFLOP/s", "multiply-add GFLOP/s", "64 KiB GB/s"]
+    assert row.split()[0] == "1" and all(float(cell) > 0 for cell in row.split())
+
+
 def test_a_sweep_along_one_axis_is_a_line(tmp_path):
     pytest.importorskip("matplotlib")
     spent = Spent(4e-3)
@@ -509,6 +542,18 @@ def test_a_sweep_along_one_axis_is_a_line(tmp_path):
     (line, *_) = figure.axes[0].get_lines()
     assert line.get_xdata().tolist() == [10, 20, 30]
     np.testing.assert_allclose(line.get_ydata().astype(float), 100 / 4e-3 / 1e9)
+
+
+def test_the_roof_is_where_the_peaks_are():
+    pytest.importorskip("matplotlib")
+    found = cr.bench.Peaks("float32", 1, {100: 40.0, 1000: 10.0}, {100: 30.0, 1000: 5.0}, 60.0, 80.0)
+    row = cr.bench.Row("k", "k", "s", {}, "a", "float32", bytes=1e6, flops=4e6, hot=clock.Times.of([1e-3] * 3, 0.03))
+    figure = charts.roofline(cr.bench.Report(FACTS, found, [row]), [row], charts.THEMES[0])
+    memory, caches, matrix, adds, points = (line.get_xydata().tolist() for line in figure.axes[0].get_lines())
+    assert (memory[1], caches[1]) == ([8.0, 80.0], [2.0, 80.0])  # 80 GFLOP/s at 10 and at 40 GB/s
+    assert memory[0][1] == pytest.approx(10 * memory[0][0]) and caches[0][1] == pytest.approx(40 * caches[0][0])
+    assert (matrix[0], adds[0], points) == ([2.0, 80.0], [1.5, 60.0], [[4.0, pytest.approx(4.0)]])
+    assert "s: k" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_every_group_of_the_command_is_one_of_the_suite():

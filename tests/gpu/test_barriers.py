@@ -22,6 +22,7 @@ def convolve(cuda, array):
         x, w = array(3, channels, 9, 9), array(5, channels, 3, 3)
         out = cuda.conv2d(x, w, None, **PLAIN)
         cuda.conv2d_weight(out, x, kernel_size=(3, 3), **PLAIN)
+        cuda.conv2d_act_pool(x, w, None, **PLAIN, activation="relu", pool=("max", 2, 2))
 
 
 def normalise(cuda, array):
@@ -45,9 +46,14 @@ def find_peaks(cuda, array):
     cuda.conv1d_max(array(2, 9, 3), array(4, 3, 3), array(4))
 
 
+def activate_backward(cuda, array):
+    cuda.act_backward(array(200, 9), array(200, 9), activation="tanh", bias=True)
+
+
 USES = {
     "common.cuh": reduce_rows,
     "direct.cu": convolve,
+    "epilogue.cu": activate_backward,
     "layout.cu": convolve,
     "normalization.cu": normalise,
     "optim.cu": step,

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.autograd.state import state
+from chainrule.autograd.viz.failure import IDLE
 
 pytest.importorskip("graphviz")
 
@@ -188,3 +190,29 @@ def test_an_svg_is_drawn(tmp_path):
     with pytest.raises(cr.AnomalyError), cr.detect_anomaly(draw=tmp_path / "graph.svg"):
         cr.log(cr.zeros(1))
     assert "#b91c1c" in (tmp_path / "graph.svg").read_text()
+
+
+def test_a_long_evaluation_keeps_no_more_than_its_last_operations(tmp_path):
+    seen = []
+    with pytest.raises(cr.AnomalyError), cr.detect_anomaly(draw=tmp_path / "graph.dot"):
+        tape = state.get().watch[0]
+        with cr.no_grad():
+            x = cr.ones(2)
+            for _ in range(2 * IDLE + 10):
+                x = x * 1.0
+                seen.append(len(tape.steps))
+            cr.log(x - 2)
+    assert max(seen) == IDLE
+    assert "cr.log(x - 2)" in (tmp_path / "graph.dot").read_text()
+
+
+def test_a_hook_that_raises_fails_at_its_own_operation(tmp_path):
+    def raises(gradient):
+        raise ZeroDivisionError
+
+    x = cr.ones(2, requires_grad=True)
+    with pytest.raises(ZeroDivisionError), cr.detect_anomaly(draw=tmp_path / "graph.dot"):
+        y = x * 2
+        y.register_hook(raises)
+        (y + 1).sum().backward()
+    assert [name for name, *_ in red(tmp_path / "graph.dot")] == ["multiply"]

@@ -52,6 +52,9 @@ def test_the_shapes_of_the_named_data():
         (([[0.0, np.nan], [1, 1]], [1, 0]), r"pass finite X of shape \(N, 2\)"),
         (([[0.0, 1.0], [2, 2]], [0.5, 1]), "y of float64 with fractions"),
         (([[0.0, 1.0], [2, 2]], [1, 1]), "y with 1 classes; it tells 2 to 6 apart"),
+        (([[0.0, 1.0], [2, 2]], [None, 1]), "y of object; pass integers, truth values or strings"),
+        (None, r"data of type NoneType; pass a name or a pair \(X, y\)"),
+        ({"X": 1, "y": 2}, r"data of type dict; pass a name or a pair \(X, y\)"),
     ],
 )
 def test_data_that_are_no_points_with_classes(data, message):
@@ -537,19 +540,6 @@ def test_the_file_stays_small(tmp_path):
     runs = [viz.Variant(hidden=(32, 32), seed=i) for i in range(4)]
     out = viz.playground(runs, "spiral", steps=60, out=tmp_path / "p.html", verbose=False)
     assert out.stat().st_size < 5_000_000
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (None, "received data of type NoneType; pass a name or a pair"),
-        ({"X": 1, "y": 2}, "received data of type dict; pass a name or a pair"),
-        (([[0, 1], [2, 3]], np.array([None, 1], object)), "received y of object; pass integers, truth values or strings"),
-    ],
-)
-def test_what_are_no_points_is_refused_in_words(data, message):
-    with pytest.raises(ValueError, match=message):
-        points(data)
 
 
 def test_one_point_is_no_training(tmp_path):

@@ -1001,3 +1001,15 @@ def test_the_text_has_line_path_norms_and_fix():
         "         multiply  1",
         "         w         1e7",
     ]
+
+
+def test_a_recording_is_what_record_gave_or_was():
+    block = cr.viz.record()
+    with block as recording:
+        x = cr.tensor([-1.0], requires_grad=True)
+        cr.relu(x).sum().backward()
+    with cr.viz.record():
+        pass
+    assert cr.viz.why(x, recording=recording).cause == cr.viz.why(x, recording=block).cause == "dead ReLU"
+    with pytest.raises(TypeError, match="why: received int as recording; pass what `with record\\(\\) as …` gave"):
+        cr.viz.why(x, recording=3)
