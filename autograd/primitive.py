@@ -460,7 +460,7 @@ def _short_one(self):
         except (ValueError, TypeError, IndexError, MemoryError) as error:
             _complain(self.name, self.elementwise, error, (a,))
         if type(out) is not type(a):
-            out = np.asarray(out)
+            out = as_ndarray(out)
         tensor = new(Tensor)
         tensor.array = out
         tensor._grad = None

@@ -70,6 +70,8 @@ class Picture:
             return {"image/svg+xml": self.svg, "text/plain": repr(self)}
         except RuntimeError as missing:
             return {"text/plain": f"{missing}\n\n{self.source}\n{self.mermaid}"}
+        except ImportError as missing:  # without graphviz there is no DOT either
+            return {"text/plain": f"{missing}\n\n{self.mermaid}"}
 
     def __repr__(self):
         return f"<picture of {self.sketch.about}: {len(self.sketch.boxes)} boxes>"

@@ -29,7 +29,8 @@ _PASSED = 1 << 22  # bytes that one call of a loop passes over, at least
 class Peaks:
     """Peaks of one dtype for one number of threads.
 
-    copy, read: bytes of the working set -> GB/s, those of a copy counted twice (read and write). fma: GFLOP/s of a loop
+    copy, read: bytes of the working set -> GB/s of copies, or of updates in place where they are quicker (both counted
+    twice: read and write), and of reading. fma: GFLOP/s of a loop
     of multiply-adds on registers. matrix: GFLOP/s of a matrix product; after: once more, at the end of a run.
 
     >>> peaks = cr.bench.Peaks("float32", 1, {1000: 50.0}, {1000: 40.0}, fma=80.0, matrix=100.0)
@@ -117,8 +118,8 @@ def measure(dtype: str = "float32", threads: int | None = None, device: str = "c
     threads = threads or workers.get_num_threads()
     kind = computed_in(dtype)
     with pinned(threads):
-        copy = {size: max(_speed(size, way(size // 2, kind)) for way in (_copies, _shifts)) for size in _SIZES}
-        read = {size: max(_speed(size, way(size, kind)) for way in (_products, _sums)) for size in _SIZES}
+        copy = {size: max(_speed(way, size, kind) for way in (_copies, _updates)) for size in _SIZES}
+        read = {size: max(_speed(way, size, kind) for way in (_products, _sums)) for size in _SIZES}
         return Peaks(dtype, threads, copy, read, _fma_rate(kind, threads), matrix_rate(kind))
 
 
@@ -144,50 +145,51 @@ def by_threads(dtype: str = "float32", most: int | None = None) -> list[Peaks]:
     return [measure(dtype, threads) for threads in sorted(counts)]
 
 
-def _speed(size: int, way: tuple[Callable[[], object], int]) -> float:
-    """GB/s of work that passes over so many bytes so many times."""
-    work, rounds = way
-    return size * rounds / best_of(work) / 1e9
+Way = Callable[[int, np.dtype], tuple[Callable[[], object], int]]  # (size, dtype) -> (work, bytes that it moves)
+
+
+def _speed(way: Way, size: int, kind: np.dtype) -> float:
+    """GB/s on a working set of so many bytes."""
+    work, moved = way(size, kind)
+    return moved / best_of(work) / 1e9
 
 
 def _copies(size: int, kind: np.dtype) -> tuple[Callable[[], object], int]:
     """The C library's copy, which large sets like."""
-    x, y = (np.ones(size // kind.itemsize, kind) for _ in range(2))
+    x, y = (np.ones(size // 2 // kind.itemsize, kind) for _ in range(2))
 
     def part(start, stop):
         y[start:stop] = x[start:stop]
 
-    return partial(workers.run, part, len(x)), 1
+    return partial(workers.run, part, len(x)), size
 
 
-def _shifts(size: int, kind: np.dtype) -> tuple[Callable[[], object], int]:
-    """A loop that reads and writes, many times without a call: what a cache can do for small sets."""
-    x, y = (np.ones(size // kind.itemsize, kind) for _ in range(2))
-    rounds = max(1, _PASSED // size)
-    return partial(workers.run, lambda start, stop: _shift(x[start:stop], y[start:stop], rounds), len(x)), rounds
+def _updates(size: int, kind: np.dtype) -> tuple[Callable[[], object], int]:
+    """A loop that reads and writes in place, many times without a call: what a cache can do for small sets."""
+    x, rounds = np.zeros(size // kind.itemsize, kind), max(1, _PASSED // size)
+    return partial(workers.run, lambda start, stop: _update(x[start:stop], rounds), len(x)), 2 * size * rounds
 
 
 def _products(size: int, kind: np.dtype) -> tuple[Callable[[], object], int]:
     x = np.ones(size // kind.itemsize, kind)
-    return partial(workers.run, lambda start, stop: np.dot(x[start:stop], x[start:stop]), len(x)), 1
+    return partial(workers.run, lambda start, stop: np.dot(x[start:stop], x[start:stop]), len(x)), size
 
 
 def _sums(size: int, kind: np.dtype) -> tuple[Callable[[], object], int]:
     x, rounds = np.ones(size // kind.itemsize, kind), max(1, _PASSED // size)
-    return partial(workers.run, lambda start, stop: _sum(x[start:stop], rounds), len(x)), rounds
+    return partial(workers.run, lambda start, stop: _sum(x[start:stop], rounds), len(x)), size * rounds
 
 
-def _shift_numpy(x, y, rounds):
+def _update_numpy(x, rounds):
     for _ in range(rounds):
-        np.add(x, x[0], out=y)
+        np.negative(x, out=x)
 
 
-@jit(_shift_numpy)
-def _shift(x, y, rounds):
-    by = x[0]
+@jit(_update_numpy)
+def _update(x, rounds):
     for _ in range(rounds):
         for i in range(len(x)):
-            y[i] = x[i] + by
+            x[i] = -x[i]
 
 
 def _sum_numpy(x, rounds):

@@ -21,7 +21,7 @@ class Row:
     """One implementation at one shape. status: "timed", "wrong", "impossible" or "failed", which `note` explains.
 
     hot: on one set of buffers; cold: walking through `sets` of them; launch: the host's seconds on a GPU. error: see
-    `kernel.Expected`. bytes, flops: of one call; least: the FLOPs that cannot be avoided. floor: the seconds that the
+    `kernel.Expected`. bytes, flops: moved and computed by one call; size: bytes of the buffers that it works on; least: the FLOPs that cannot be avoided. floor: the seconds that the
     roofline allows for bytes and flops; least_floor, cold_floor: for `least`, hot and cold.
 
     >>> row = cr.bench.Row("axpy", "kernel", "n=4", {"n": 4}, "mine", "float32", flops=8e9)
@@ -45,6 +45,7 @@ class Row:
     floor: float = 0.0
     least_floor: float = 0.0
     cold_floor: float | None = None
+    size: float = 0.0
     sets: int = 1
     hot: Times | None = None
     cold: Times | None = None
@@ -92,9 +93,9 @@ class Report:
 
     def floors(self, row: Row) -> None:
         """Fill in the row's floors from the peaks."""
-        row.floor = self.peaks.floor(row.bytes, row.flops, row.bytes)
-        row.least_floor = self.peaks.floor(row.bytes, row.least, row.bytes)
-        row.cold_floor = self.peaks.floor(row.bytes, row.least, row.bytes * row.sets) if row.cold else None
+        row.floor = self.peaks.floor(row.bytes, row.flops, row.size)
+        row.least_floor = self.peaks.floor(row.bytes, row.least, row.size)
+        row.cold_floor = self.peaks.floor(row.bytes, row.least, row.size * row.sets) if row.cold else None
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON."""

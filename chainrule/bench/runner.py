@@ -246,7 +246,7 @@ class _Race:
         """Fill in the work and the floors; a time under its floor is refused."""
         field, report = self.field, self.report
         moved, row.flops, row.least = field.kernel.work(field.axes, field.dtype, field.moved)
-        row.bytes, row.sets = moved, field.sets
+        row.bytes, row.size, row.sets = moved, min(moved, field.moved), field.sets
         for left in range(_AGAIN if self.measured else 0, -1, -1):
             report.floors(row)
             pairs = ((row.hot, row.least_floor), (row.cold, row.cold_floor or 0.0))

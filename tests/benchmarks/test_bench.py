@@ -285,10 +285,10 @@ def test_peaks_are_measured_and_kept(monkeypatch):
 
 
 def test_the_numpy_twins_do_the_same_work():
-    x, y, z = np.arange(4.0), np.empty(4), np.empty(4)
-    peaks._shift(x, y, 1), peaks._shift_numpy(x, z, 1)
-    assert y.tolist() == z.tolist() == [0, 1, 2, 3]
-    assert peaks._sum_numpy(x, 2) == 12
+    x, y = np.arange(4.0), np.arange(4.0)
+    peaks._update(x, 3), peaks._update_numpy(y, 3)
+    assert x.tolist() == y.tolist() == [0, -1, -2, -3]
+    assert peaks._sum_numpy(x, 2) == -12
     rows = [np.ones((2, 256)) for _ in range(2)]
     peaks._multiply_add(*rows[0], np.array([0.5, 1.0]), 1), peaks._multiply_add_numpy(*rows[1], np.array([0.5, 1.0]), 1)
     np.testing.assert_allclose(rows[0], 2 - 0.5**8)

@@ -525,6 +525,8 @@ def test_without_an_engine_there_is_text_and_a_line_that_says_what_to_install(tm
     monkeypatch.setitem(sys.modules, "graphviz", None)
     with pytest.raises(ImportError, match=r"drawing needs the graphviz package.*pip install 'chainrule\[viz\]'"):
         assert viz.draw(cr.ones(2)).source
+    shown = viz.draw(cr.ones(2))._repr_mimebundle_()["text/plain"]
+    assert "needs the graphviz package" in shown and "flowchart TB" in shown
 
 
 def test_a_dot_on_the_path_will_do(tmp_path, monkeypatch):
