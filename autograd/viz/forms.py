@@ -66,14 +66,23 @@ def form_of(step: Step) -> Form | None:
     formula, rules = said
     for old, new in _known(step).items():
         formula, rules = formula.replace(old, new), {i: rule.replace(old, new) for i, rule in rules.items()}
-    for i, name in enumerate(names):
-        if i >= len(step.inputs) or step.inputs[i] is None:
-            formula = formula.replace(f" + {name}", "")
-        elif name not in PIECE.findall(formula):
+    formula = present(step, formula)
+    for name, given in zip(names, step.inputs, strict=False):
+        if given is not None and name not in PIECE.findall(formula):
             return None
     strange = {i for i, rule in rules.items() if set(re.findall(r"\\bar\s*([a-z])", rule)) - {"o", *names} or not rule}
     said_rules = {i: None if i in strange else rule for i, rule in rules.items()}
     return Form(formula, said_rules, {name: i for i, name in enumerate(names)})
+
+
+def present(step: Step, formula: str) -> str:
+    """A formula of the step without the terms of inputs that were left out."""
+    names = _LETTERS.get(step.primitive.key, step.primitive.inputs)
+    given = 0 if step.primitive.variadic else len(step.inputs)
+    for i, name in enumerate(names):
+        if given and (i >= given or step.inputs[i] is None):
+            formula = formula.replace(f" + {name}", "")
+    return formula
 
 
 def _matmul(step, formula, rules):

@@ -25,6 +25,7 @@ import numpy as np
 from ..graph import user_frame
 from ..primitive import as_ndarray
 from . import shell
+from .forms import present
 from .latex import form_of
 from .layout import CLASSES, Layouts, shown
 from .math import mathml
@@ -112,10 +113,11 @@ class Facts:
     # ---- steps, values, groups ---------------------------------------------------------------------------------------
 
     def _step(self, step) -> dict:
-        key = step.primitive.key
+        formula = present(step, step.primitive.formula)
+        key = f"{step.primitive.key}: {formula}"
         if key not in self.primitives:
             about = (inspect.getdoc(step.primitive) or "").partition("\n\n")[0].replace("\n", " ")
-            self.primitives[key] = {"formula": _formula(step.primitive.formula), "about": about}
+            self.primitives[key] = {"formula": _formula(formula), "about": about}
         return {
             "name": step.name,
             "primitive": key,

@@ -21,8 +21,9 @@ class Row:
     """One implementation at one shape. status: "timed", "wrong", "impossible" or "failed", which `note` explains.
 
     hot: on one set of buffers; cold: walking through `sets` of them; launch: the host's seconds on a GPU. error: see
-    `kernel.Expected`. bytes, flops: moved and computed by one call; size: bytes of the buffers that it works on; least: the FLOPs that cannot be avoided. floor: the seconds that the
-    roofline allows for bytes and flops; least_floor, cold_floor: for `least`, hot and cold.
+    `kernel.Expected`. bytes, flops: moved and computed by one call; size: bytes of the buffers that it works on; least:
+    the FLOPs that cannot be avoided. floor: the seconds that the roofline allows for bytes and flops; least_floor,
+    cold_floor: for `least`, hot and cold.
 
     >>> row = cr.bench.Row("axpy", "kernel", "n=4", {"n": 4}, "mine", "float32", flops=8e9)
     >>> row.hot = cr.bench.Times.of([2.0, 2.0, 2.0], bound=0.03)

@@ -77,7 +77,7 @@ class Operation:
             return (self.loss if backward else self.value)(np, axes)(*arrays)
 
         made = Kernel(
-            f"{self.name}, {which}", rows, inputs, reference,
+            f"{self.name}, {which}" if len(self.passes) > 1 else self.name, rows, inputs, reference,
             flops=lambda **axes: times * self.flops(**axes),
             least=lambda **axes: times * self.flops(**axes) * self.least(**axes),
             gradients=self.gradients if backward else 0, bytes=self.bytes, cold=self.cold, group=self.group,
@@ -307,8 +307,8 @@ OPERATIONS = (
         lambda side, tensors, axes: Done(lambda: chain(side, *tensors, length=axes["length"]), tensors[:1]),
         lambda length, n: length * n, 1, out=lambda length, n: (n,), options=("length",), cold=False, backward_cost=1.5,
     ),
-    _step("MLP 784-256-10", mlp, formulas.mlp, _MLP, (784,), 2 * (784 * 256 + 256 * 10)),
-    _step("LeNet-5", lenet, formulas.lenet, _LENET, (1, 32, 32), 2 * (117600 + 240000 + 48000 + 10080 + 840)),
+    _step("MLP 784-256-10 step", mlp, formulas.mlp, _MLP, (784,), 2 * (784 * 256 + 256 * 10)),
+    _step("LeNet-5 step", lenet, formulas.lenet, _LENET, (1, 32, 32), 2 * (117600 + 240000 + 48000 + 10080 + 840)),
 )  # fmt: skip
 
 GROUPS = tuple(shapes.AXES)

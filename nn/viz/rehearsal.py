@@ -333,9 +333,9 @@ def record(
     recording.losses.append(data_loss(out, points.y).item())
     recording.accuracies.append(float((guesses(out.cpu().numpy()) == points.y).mean()))
     recording.probes.append([see_one(net, points, i) for i in probes])
-    copied = lambda t: None if t is None else t.detach().cpu().numpy().copy()
+    copied = lambda t: t.detach().cpu().numpy().copy()
     recording.weights.append([copied(layer.weight) for layer in layers])
-    recording.biases.append([copied(layer.bias) for layer in layers])
+    recording.biases.append([None if layer.bias is None else copied(layer.bias) for layer in layers])
     for kept, seen in ((recording.maps, plane.columns), (recording.pulls, plane.pulls)):
         kept.append([_picture(column[:, :MOST_UNITS]) for column in seen])
     recording.decisions.append(_picture(fine.cpu().numpy()))

@@ -249,6 +249,12 @@ def test_quick_calls_are_timed_several_at_a_time():
     assert counts[-1] == 200 and times["a"].median == pytest.approx(1e-5)
 
 
+def test_what_works_in_place_has_the_floor_of_its_buffers_not_of_its_traffic():
+    one = cr.bench.Peaks("float32", 1, {100: 4.0, 1000: 1.0}, {100: 4.0, 1000: 1.0}, 1.0, 1.0)
+    (row,) = timed(1e-3, peaks=one, bytes=4_000).rows  # 50 numbers in, 50 out: 400 bytes
+    assert row.size == 400 and row.floor == pytest.approx(1e-6)
+
+
 def test_an_interrupted_run_reports_the_rows_that_it_has():
     def interrupted(x):
         if len(x) == 60:

@@ -847,3 +847,11 @@ def test_a_result_that_cannot_be_run_again_does_not_keep_the_others_from_being_c
     assert [one.agree for one in checks] == [True, True] and numeric.check(program.steps[0].inputs[0]) == (
         "Not possible: not kept."
     )
+
+
+def test_a_formula_has_no_term_for_an_input_that_was_left_out(browser, tmp_path):
+    x, w, b = cr.ones(1, 2, 4, 4), cr.ones(3, 2, 3, 3, requires_grad=True), cr.ones(3)
+    loss = cr.conv2d(x, w).sum() + cr.conv2d(x, w, b).sum()
+    tab = browser.open(cr.viz.page(loss, tmp_path / "page.html"))
+    formulas = [key for key in tab.evaluate("Object.keys(page.data.primitives)") if key.startswith("conv2d")]
+    assert formulas == ["conv2d_pairs: w * x", "conv2d_pairs: w * x + b"]
