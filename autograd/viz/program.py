@@ -455,13 +455,15 @@ def _step(node, steps, leaves, arrays) -> Step:
     kept = node.kept or ()
     needed = sum(p.default is p.empty for p in primitive.__signature__.parameters.values() if p.kind in (0, 1))
     needed = len(node.edges) if primitive.variadic else needed
+    shapes = kept[-1] if kept and not primitive.variadic else None
     inputs = []
     for i, edge in enumerate(node.edges):
         if edge is None:
             slot = kept[0] if primitive.variadic and kept else kept
             array = slot[i] if slot and i < len(slot) else None
-            array = literal(node, i) if array is None and i < needed else array
-            inputs.append(constant(array) if array is not None else unkept(node, i) if i < needed else None)
+            there = i < needed or (shapes and shapes[i] is not None)
+            array = literal(node, i) if array is None and there else array
+            inputs.append(constant(array) if array is not None else unkept(node, i) if there else None)
             if array is not None:
                 arrays[inputs[-1]] = array
         elif isinstance(edge, Tensor):
