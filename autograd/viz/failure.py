@@ -14,7 +14,7 @@ from ..primitive import REGISTRY, Primitive
 from ..state import state
 from ..tensor import Tensor
 from .picture import draw
-from .program import Program, Step, Value
+from .program import Program, Step, Value, with_history
 from .record import Recorder
 from .source import located
 
@@ -66,7 +66,7 @@ def save_failure(tape: Tape, error: BaseException, path) -> str:
         outputs = [value for value in last.outputs if value] if last and last.failed else []
         *outer, inner = _users(error.__traceback__)
         names = {name: thing for frame in outer for name, thing in frame.f_locals.items()}
-        program = Program.of(_history(outputs, step), names, inner)
+        program = Program.of(with_history([step], outputs), names, inner)
         saved = draw(program, failed=step, note=re.split("[;\\n]", str(error))[0]).save(Path(path))
     except Exception as problem:
         return f"the graph could not be drawn: {problem}"
@@ -77,20 +77,6 @@ def _users(trace) -> list:
     """The frames of the user's program on the way to the error."""
     frames = [frame for frame, _ in walk_tb(trace)]
     return [frame for frame in frames if user_frame(frame) is frame] or frames[:1]
-
-
-def _history(values, step) -> list[Step]:
-    """The step and those that led to the values, oldest first."""
-    found, waiting = {step: None}, [*values, *step.inputs]
-    while waiting:
-        value = waiting.pop()
-        while value is not None and value.source is not None:
-            value = value.source
-        maker = value.maker if value is not None else None
-        if maker is not None and maker not in found:
-            found[maker] = None
-            waiting += maker.inputs
-    return sorted(found, key=lambda one: one.seq)
 
 
 def _failing(tape, error) -> Step | None:

@@ -408,12 +408,12 @@ def read(outputs) -> tuple[list[Step], list[Value]]:
     for value in leaves.values():
         if value.leaf._grad is not None and value.gradient is None:
             value.gradient = Snapshot(value.leaf._grad.array)
-    return _with_history(steps.values(), results), results
+    return with_history(steps.values(), results), results
 
 
 def steps_to(node) -> list[Step]:
     """The steps that led to a node of the graph, oldest first."""
-    return _with_history(_read([node], {})[0].values(), [])
+    return with_history(_read([node], {})[0].values(), [])
 
 
 def _read(edges, known) -> tuple[dict, dict]:
@@ -434,7 +434,7 @@ def _read(edges, known) -> tuple[dict, dict]:
     return steps, leaves
 
 
-def _with_history(steps, results) -> list[Step]:
+def with_history(steps, results) -> list[Step]:
     """The steps and those outside the graph that made their constants, oldest first."""
     found = dict.fromkeys(steps)
     waiting = [value for step in found for value in step.inputs] + list(results)

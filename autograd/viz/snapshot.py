@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,18 +39,6 @@ class Snapshot:
     (-2.0, 1.0, 1, '[1, -2, 0, nan]')
     """
 
-    size: int
-    nans: int
-    infs: int
-    zeros: float
-    min: float
-    max: float
-    mean: float
-    std: float
-    norm: float
-    histogram: tuple
-    thumb: np.ndarray
-
     def __init__(self, array):
         array = to_device(array, "cpu") if is_array(array) else np.asarray(array)
         self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
@@ -65,6 +52,11 @@ class Snapshot:
     def figures(self) -> Figures:
         """The figures of an array that is kept whole, computed when they are asked for."""
         return _figures(self.array)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Figures._fields:
+            return getattr(self.figures, name)
+        raise AttributeError(name)
 
     @property
     def scalar(self) -> float | int | bool | None:
@@ -84,10 +76,6 @@ class Snapshot:
         if self.min == self.max:
             return f"all {number(self.min)}{odd}"
         return f"{number(self.min)} … {number(self.max)}{odd}"
-
-
-for _name in Figures._fields:
-    setattr(Snapshot, _name, property(attrgetter(f"figures.{_name}")))
 
 
 def number(value) -> str:
