@@ -75,7 +75,7 @@ def forward(x, w, b, out, corner):
                 x, filters, bias, out, v, m, field, room, *piece, *corner, lanes, vector.columns(x.dtype), _numbers(x)
             )
 
-    workers.run(task, tiles.items)
+    workers.run(task, tiles.items, turns=4)
 
 
 def turned(w):
@@ -101,7 +101,7 @@ def weight(g, x, corner):
                 vector.columns(x.dtype), _numbers(x),
             )  # fmt: skip
 
-    workers.run(task, tiles.items)
+    workers.run(task, tiles.items, turns=2)
     first, *others = sorted(sums)  # a fixed order, whoever finished first
     for other in others:
         sums[first] += sums[other]

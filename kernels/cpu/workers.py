@@ -20,8 +20,10 @@ _LINGER = 3_000_000
 _SETTLE_START, _SETTLE_END = 100_000, 10_000  # looks, 30 and 3 us: see _linger
 
 
-def run(task, n, *, grain=1):
-    """Call task(start, stop) on contiguous slices that cover range(n), one slice per thread.
+def run(task, n, *, grain=1, turns=1):
+    """Call task(start, stop) on contiguous slices that cover range(n), one slice per thread, or `turns` of them.
+
+    Several turns keep every thread busy to the end where one of them is slower than the others.
 
     The caller's thread does the first slice, and any that no worker has begun by then.  No slice is shorter than
     `grain`, so little work stays in the caller.  Nested calls run in their caller.  Every slice is tried; the exception
@@ -29,7 +31,7 @@ def run(task, n, *, grain=1):
     """
     if n <= 0:
         return
-    parts = 1 if _here.busy else max(1, min(_state.threads, n // grain))
+    parts = 1 if _here.busy or _state.threads == 1 else max(1, min(turns * _state.threads, n // grain))
     with one_blas_thread:
         if parts == 1:
             task(0, n)
@@ -66,8 +68,9 @@ def together(task, parts, flags):
 
 def _share(task, slices):
     job = _Job(task, slices)
-    _state.grow(len(slices) - 1)
-    for _ in slices[1:]:
+    helpers = min(len(slices), _state.threads) - 1
+    _state.grow(helpers)
+    for _ in range(helpers):
         _state.jobs.put(job)
     _events[0] += 1
     job.work()
