@@ -12,6 +12,7 @@ Layout: the T tiles of a piece stand side by side, V (36, C, T), U (36, O, C), M
 that V and M stay in the cache of its core.
 """
 
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -24,7 +25,6 @@ from .scratch import scratch
 from .vector import ROWS
 
 _SIDE = 4  # of a tile of results
-_ACROSS = 40  # tiles in a row of a piece, at least: loops over fewer are not vectorised well
 _NEAR_BYTES = 2 << 20  # of V and M together
 _CHANNELS = 16  # of either side, at least: below, the transforms cost more than they save
 _WORTH = 100  # tiles, at least: with fewer the filters' transforms cost too much
@@ -61,19 +61,15 @@ def suits(plan):
 
 def forward(x, w, b, out, corner):
     """Write x ⋆ w + b to `out`, for w (O, C, 3, 3) and b (O,) or None; `corner`: rows and columns of 0 before x."""
-    o, c, lanes = w.shape[0], w.shape[1], vector.lanes(x.dtype)
-    filters = _filters(w)
+    o, c = w.shape[:2]
+    filters, numbers, vectors = _filters(w), _numbers(x), (vector.lanes(x.dtype), vector.columns(x.dtype))
     bias = np.zeros(o, x.dtype) if b is None else b
-    most = max(lanes, _NEAR_BYTES // (36 * (c + o) * x.itemsize))
-    tiles = _Tiles(out.shape, most, lanes)
+    tiles = _cut(out.shape, c + o, x.dtype)
 
     def task(start, stop):
         v, m = _both(c, filters.shape[1] * ROWS, tiles.most, x.dtype)
         for piece in tiles.pieces(start, stop):
-            field, room = _rooms(piece, x.dtype)
-            _forward(
-                x, filters, bias, out, v, m, field, room, *piece, *corner, lanes, vector.columns(x.dtype), _numbers(x)
-            )
+            _forward(x, filters, bias, out, v, m, *_rooms(piece, x.dtype), *piece, *corner, *vectors, numbers)
 
     workers.run(task, tiles.items, turns=4)
 
@@ -85,9 +81,10 @@ def turned(w):
 
 def weight(g, x, corner):
     """The adjoint of the filters: g (N, O, oh, ow), x (N, C, H, W) -> (O, C, 3, 3)."""
-    o, c, lanes = g.shape[1], x.shape[1], vector.lanes(x.dtype)
+    o, c, numbers = g.shape[1], x.shape[1], _numbers(x)
+    lanes, many = vector.lanes(x.dtype), vector.columns(x.dtype)
     high, broad = -(-o // ROWS) * ROWS, -(-c // lanes) * lanes
-    tiles, sums = _Tiles(g.shape, max(lanes, _NEAR_BYTES // (36 * (c + o) * x.itemsize)), lanes), {}
+    tiles, sums = _cut(g.shape, c + o, x.dtype), {}
 
     def task(start, stop):
         total = sums[start] = np.zeros((36, high, broad), x.dtype)
@@ -97,9 +94,8 @@ def weight(g, x, corner):
         columns[...] = rows[...] = 0
         for piece in tiles.pieces(start, stop):
             _weight(
-                x, g, total, v, m, columns, rows, *_rooms(piece, x.dtype), *piece, *corner, lanes,
-                vector.columns(x.dtype), _numbers(x),
-            )  # fmt: skip
+                x, g, total, v, m, columns, rows, *_rooms(piece, x.dtype), *piece, *corner, lanes, many, numbers
+            )
 
     workers.run(task, tiles.items, turns=2)
     first, *others = sorted(sums)  # a fixed order, whoever finished first
@@ -143,13 +139,13 @@ class _Piece(NamedTuple):
 class _Tiles:
     """How the tiles of a batch are cut into pieces: the same rows of some images that lie next to each other.
 
-    A piece has at most about `wanted` tiles, and little less than a multiple of `lanes`.
+    A piece has at most about `wanted` tiles, and little less than a multiple of `lanes`; the threads share the images.
     """
 
-    def __init__(self, shape, wanted, lanes):
+    def __init__(self, shape, wanted, lanes, threads):
         self.n = shape[0]
         self.height, self.width = (-(-size // _SIDE) for size in shape[2:])
-        share = max(1, self.n // workers.get_num_threads())
+        share = max(1, self.n // threads)
         sizes = [
             (images, rows)
             for images in range(1, min(share, max(1, wanted // self.width)) + 1)
@@ -161,6 +157,7 @@ class _Tiles:
         self.items = -(-self.n // self.together) * self.blocks
 
     def _worth(self, images, rows, wanted, lanes):
+        """How good pieces of this size are: full vectors, equal pieces, long loops, few rows read twice."""
         across = images * self.width
         count = across * rows
         used = count / (-(-count // lanes) * lanes)
@@ -174,6 +171,16 @@ class _Tiles:
             first, top = group * self.together, block * self.rows
             images = min(self.together, self.n - first)
             yield _Piece(first, images, top, min(self.rows, self.height - top), images * self.width)
+
+
+_tiles = lru_cache(_Tiles)  # a training step meets the same few convolutions again and again
+
+
+def _cut(shape, channels, dtype):
+    """The tiles of results (N, ., oh, ow), in pieces whose V and M, of so many channels together, stay near."""
+    lanes = vector.lanes(dtype)
+    wanted = max(lanes, _NEAR_BYTES // (36 * channels * dtype.itemsize))
+    return _tiles(shape, wanted, lanes, workers.get_num_threads())
 
 
 def _rooms(piece, dtype):

@@ -82,7 +82,7 @@ def test_pieces_of_every_size_agree(near, rng, threads, monkeypatch):
 @pytest.mark.parametrize("shape", [(1, 8, 4, 4), (16, 64, 56, 56), (3, 5, 13, 9), (32, 8, 8, 8), (2, 3, 5, 200)])
 @pytest.mark.parametrize("wanted", [1, 16, 100, 10_000])
 def test_every_tile_is_in_one_piece(shape, wanted):
-    tiles = winograd._Tiles(shape, wanted, 16)
+    tiles = winograd._Tiles(shape, wanted, 16, 2)
     n, height, width = shape[0], -(-shape[2] // 4), -(-shape[3] // 4)
     seen = np.zeros((n, height), int)
     for piece in tiles.pieces(0, tiles.items):
