@@ -282,6 +282,14 @@ class Writer:
         store, align = self.function("masked.store", ir.VoidType(), kinds), ir.Constant(ir.IntType(32), self.bits // 8)
         self.builder.call(store, [value, self.pointer(address, self.vector), align, mask])
 
+    def get(self, address):
+        """The vector at `address`."""
+        return self.builder.load(self.pointer(address, self.vector), align=self.bits // 8)
+
+    def put(self, value, address):
+        """Write the whole vector."""
+        self.builder.store(value, self.pointer(address, self.vector), align=self.bits // 8)
+
     def loop(self, n, step, starts):
         """Begin a loop over 0, step, … below n > 0: its index, its carried values, and the function that ends it."""
         builder, entry = self.builder, self.builder.block
@@ -303,6 +311,32 @@ class Writer:
             builder.position_at_end(after)
 
         return index, carried, end
+
+
+def instruction(emit, *parts, count=None):
+    """The instruction `it(one, numbers)` for a tuple of indices, which emit(writer, *numbers) writes.
+
+    `one` is a number of the dtype; parts: the formulas that `emit` is made of; count: places of its vectors, or as many
+    as the machine's have.
+    """
+
+    def write():
+        from numba import types
+        from numba.core.typing import signature
+        from numba.extending import intrinsic
+
+        @intrinsic
+        def apply(context, one, numbers):
+            def generate(target, builder, signature, arguments):
+                given = [builder.extract_value(arguments[1], i) for i in range(len(numbers))]
+                emit(Writer(target, builder, one, count or width() * 8 // one.bitwidth), *given)
+                return target.get_dummy_value()
+
+            return signature(types.void, one, numbers), generate
+
+        return apply
+
+    return Emitted(write, emit, *parts)
 
 
 def _product(vectors):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import vector, workers
+from . import tiles as emitted, vector, workers
 from .jit import has_numba, inline, jit
 from .recurrent import address, panel, turn
 from .scratch import scratch
@@ -26,6 +26,7 @@ from .vector import ROWS
 
 _SIDE = 4  # of a tile of results
 _NEAR_BYTES = 2 << 20  # of V and M together
+_LINES = 13  # of zeros; six of a tile's columns 0 to 3 and six of those from 4 on
 _CHANNELS = 16  # of either side, at least: below, the transforms cost more than they save
 _WORTH = 100  # tiles, at least: with fewer the filters' transforms cost too much
 
@@ -43,7 +44,7 @@ _INPUT = np.array(
     ]
 )  # Bᵀ
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])  # Aᵀ
-_NUMBERS = np.array([2, 4, 5, 8, 6, 24, 1 / 576])  # which the loops need in the dtype of the arrays
+
 
 
 def suits(plan):
@@ -62,62 +63,80 @@ def suits(plan):
 def forward(x, w, b, out, corner):
     """Write x ⋆ w + b to `out`, for w (O, C, 3, 3) and b (O,) or None; `corner`: rows and columns of 0 before x."""
     o, c = w.shape[:2]
-    filters, numbers, vectors = _filters(w), _numbers(x), (vector.lanes(x.dtype), vector.columns(x.dtype))
-    bias = np.zeros(o, x.dtype) if b is None else b
+    filters, one = _filters(w), x.dtype.type(1)
+    bias, vectors = np.zeros(o, x.dtype) if b is None else b, (vector.lanes(x.dtype), vector.columns(x.dtype))
     tiles = _cut(out.shape, c + o, x.dtype)
 
     def task(start, stop):
-        v, m = _both(c, filters.shape[1] * ROWS, tiles.most, x.dtype)
+        v, m, room = _rooms(c, filters.shape[1] * ROWS, tiles, x.dtype)
         for piece in tiles.pieces(start, stop):
-            _forward(x, filters, bias, out, v, m, *_rooms(piece, x.dtype), *piece, *corner, *vectors, numbers)
+            _forward(x, filters, bias, out, v, m, room, *piece, *corner, *vectors, one)
 
-    workers.run(task, tiles.items, turns=4)
+    workers.run(task, tiles.items, turns=tiles.items)
 
 
 def turned(w):
     """The filters of the adjoint: input and output channels exchanged, the taps turned by 180 degrees."""
-    return np.ascontiguousarray(w[:, :, ::-1, ::-1].swapaxes(0, 1))
+    return w[:, :, ::-1, ::-1].swapaxes(0, 1)
 
 
 def weight(g, x, corner):
     """The adjoint of the filters: g (N, O, oh, ow), x (N, C, H, W) -> (O, C, 3, 3)."""
-    o, c, numbers = g.shape[1], x.shape[1], _numbers(x)
+    o, c, one = g.shape[1], x.shape[1], x.dtype.type(1)
     lanes, many = vector.lanes(x.dtype), vector.columns(x.dtype)
     high, broad = -(-o // ROWS) * ROWS, -(-c // lanes) * lanes
     tiles, sums = _cut(g.shape, c + o, x.dtype), {}
 
     def task(start, stop):
         total = sums[start] = np.zeros((36, high, broad), x.dtype)
-        v, m = _both(c, o, tiles.most, x.dtype)
+        v, m, room = _rooms(c, o, tiles, x.dtype)
         columns = scratch("winograd columns", (tiles.most, broad), x.dtype)
         rows = scratch("winograd rows", (high * tiles.most,), x.dtype)
         columns[...] = rows[...] = 0
         for piece in tiles.pieces(start, stop):
-            _weight(
-                x, g, total, v, m, columns, rows, *_rooms(piece, x.dtype), *piece, *corner, lanes, many, numbers
-            )
+            _weight(x, g, total, v, m, columns, rows, room, *piece, *corner, lanes, many, one)
 
-    workers.run(task, tiles.items, turns=2)
-    first, *others = sorted(sums)  # a fixed order, whoever finished first
-    for other in others:
-        sums[first] += sums[other]
-    return np.matmul(sums[first][:, :o, :c].reshape(36, -1).T, _FILTERS.astype(x.dtype)).reshape(o, c, 3, 3)
+    workers.run(task, tiles.items)
+    parts, out = [sums[start][:, :o, :c] for start in sorted(sums)], np.empty((o, c, 9), x.dtype)
+
+    def finish(start, stop):
+        total = parts[0][:, start:stop]
+        for part in parts[1:]:  # in a fixed order, whoever finished first
+            total += part[:, start:stop]
+        np.matmul(total.transpose(1, 2, 0), _FILTERS.astype(x.dtype), out=out[start:stop])
+
+    workers.run(finish, o, grain=-(-4096 // c))
+    return out.reshape(o, c, 3, 3)
 
 
-def _both(c, o, count, dtype):
-    """Room for V and M of `count` tiles."""
-    return (scratch(f"winograd {name}", (36, rows, count), dtype) for name, rows in (("v", c), ("m", o)))
+def _rooms(c, o, tiles, dtype):
+    """Room for V and M of a piece's tiles, and for the lines of one channel halfway."""
+    lanes = vector.lanes(dtype)
+    v, m = (scratch(f"winograd {name}", (36, _plane(rows, tiles.most, lanes)), dtype) for name, rows in (("v", c), ("m", o)))
+    return v, m, scratch("winograd lines", (_LINES * _line(tiles.most, lanes),), dtype)
 
 
-def _numbers(x):
-    return _NUMBERS.astype(x.dtype)
+@inline
+def _line(count, lanes):
+    """Numbers of a line: four for each tile, and a rest for those who write and read whole vectors."""
+    return 4 * count + 4 * lanes
+
+
+@inline
+def _plane(rows, count, lanes):
+    """Numbers of one of the 36 matrices of V or M: as a multiple of 4 KiB, all would share few places of the cache."""
+    return rows * count + lanes
 
 
 def _filters(w):
     """U = G w Gᵀ in the order of the product's tiles: (36, O / ROWS, C, ROWS), with zeros beyond O."""
     o, c = w.shape[:2]
-    out = np.zeros((36, -(-o // ROWS), c, ROWS), w.dtype)
-    workers.run(lambda start, stop: _pack(w, out, start, stop, _numbers(w)), out.shape[1], grain=-(-4096 // (ROWS * c)))
+    out = np.empty((36, -(-o // ROWS), c, ROWS), w.dtype)
+
+    def task(start, stop):
+        _pack(w, out, scratch("winograd taps", (c, 9, ROWS), w.dtype), start, stop, w.dtype.type(1))
+
+    workers.run(task, out.shape[1], grain=-(-20_000 // (ROWS * c)))
     return out
 
 
@@ -183,12 +202,6 @@ def _cut(shape, channels, dtype):
     return _tiles(shape, wanted, lanes, workers.get_num_threads())
 
 
-def _rooms(piece, dtype):
-    """Room for the rows under a piece, and for its tiles of one channel halfway."""
-    field = scratch("winograd field", (4 * piece.rows + 2, 6, piece.across), dtype)
-    return field, scratch("winograd room", (36 * piece.count,), dtype)
-
-
 # ---- loops -----------------------------------------------------------------------------------------------------------
 
 
@@ -204,14 +217,15 @@ def _windows(x, first, images, top, rows, across, up, left, size):
     return seen.transpose(1, 4, 5, 2, 0, 3).reshape(c, size, size, -1)
 
 
-def _pack_numpy(w, out, start, stop, numbers):
+def _pack_numpy(w, out, taps, start, stop, one):
     part = w[start * ROWS : stop * ROWS]
+    out[:, start:stop] = 0
     for o, filters in enumerate((part.reshape(*part.shape[:2], 9) @ _FILTERS.T.astype(w.dtype)), start * ROWS):
         out[:, o // ROWS, :, o % ROWS] = filters.T
 
 
 def _weight_numpy(
-    x, g, total, v, m, columns, room_rows, field, room, first, images, top, rows, across, up, left, few, many, numbers
+    x, g, total, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one
 ):
     c, o, count = x.shape[1], g.shape[1], rows * across
     matrix = _INPUT.astype(x.dtype)
@@ -223,9 +237,7 @@ def _weight_numpy(
     total[:, :o, :c] += np.matmul(m, v.swapaxes(1, 2))
 
 
-def _forward_numpy(
-    x, filters, bias, out, v, m, field, room, first, images, top, rows, across, up, left, few, many, numbers
-):
+def _forward_numpy(x, filters, bias, out, v, m, room, first, images, top, rows, across, up, left, few, many, one):
     c, o, count = x.shape[1], out.shape[1], rows * across
     matrix = _INPUT.astype(x.dtype)
     seen = _windows(x, first, images, top, rows, across, up, left, 6)
@@ -238,228 +250,133 @@ def _forward_numpy(
     into[...] = done[:, :, : into.shape[2], : into.shape[3]]
 
 
-@inline
-def _of_six(a, b, c, d, e, f, two, four, five):
+def _of_six(a, b, c, d, e, f):
     """Bᵀ (a … f)."""
-    p, q, r, s = e - four * c, d - four * b, e - c, two * (d - b)
-    return four * a - five * c + e, p + q, p - q, r + s, r - s, four * b - five * d + f
+    p, q, r, s = e - 4 * c, d - 4 * b, e - c, 2 * (d - b)
+    return 4 * a - 5 * c + e, p + q, p - q, r + s, r - s, 4 * b - 5 * d + f
 
 
-@inline
-def _to_six(a, b, c, d, two, four, eight):
+def _to_six(a, b, c, d):
     """A (a … d)."""
-    p, q, r, s = a + c, b + d, a + four * c, two * b + eight * d
+    p, q, r, s = a + c, b + d, a + 4 * c, 2 * b + 8 * d
     return a, p + q, p - q, r + s, r - s, d
 
 
-@inline
-def _to_four(a, b, c, d, e, f, two, four, eight):
+def _to_four(a, b, c, d, e, f):
     """Aᵀ (a … f)."""
     p, q, r, s = b + c, b - c, d + e, d - e
-    return a + p + r, q + two * s, p + four * r, q + eight * s + f
+    return a + p + r, q + 2 * s, p + 4 * r, q + 8 * s + f
 
 
-@inline
-def _spread(x, field, line, plane, top, rows, planes, first, images, stride, wide, up, left, height, size):
-    """field[r, k, i wide + j] = x[i, 4 top + r − up, 4 j + k − left] of one channel, 0 where there is none.
-
-    `line` holds a row of all the images, at first without the borders' zeros, then 4 further on for planes 4 and 5.
-    """
-    n = np.uint64(images * wide)
-    four, apart = np.uint64(4), np.uint64(4 * wide)
-    for r in range(rows):
-        y = 4 * top + r - up
-        at = np.uint64(r * planes * images * wide)
-        if y < 0 or y >= height:
-            for q in range(np.uint64(planes) * n):
-                field[at + q] = 0
-            continue
-        for further in range(0, planes - 3, 2):  # 0, and for six planes 2, which stands for 4 columns
-            skip = left - 2 * further
-            low, high = max(0, skip), min(4 * wide, size + skip)
-            for i in range(images):
-                into = np.uint64(i) * apart
-                for q in range(np.uint64(low)):
-                    line[into + q] = 0
-                source = np.uint64((first + i) * stride + plane + y * size + low - skip)
-                for q in range(np.uint64(max(0, high - low))):
-                    line[into + np.uint64(low) + q] = x[source + q]
-                for q in range(np.uint64(max(low, high)), apart):
-                    line[into + q] = 0
-            if further == 0:
-                for j in range(n):
-                    field[at + j] = line[four * j]
-                    field[at + n + j] = line[four * j + np.uint64(1)]
-                    field[at + n + n + j] = line[four * j + np.uint64(2)]
-                    field[at + n + n + n + j] = line[four * j + np.uint64(3)]
-            else:
-                at += four * n
-                for j in range(n):
-                    field[at + j] = line[four * j]
-                    field[at + n + j] = line[four * j + np.uint64(1)]
+def _of_taps(a, b, c):
+    """G (a … c)."""
+    p, q, r, s = (a + c) * (-1 / 6), b * (1 / 6), a * (1 / 24) + c * (1 / 6), b * (1 / 12)
+    return a * (1 / 4), p - q, p + q, r + s, r - s, c * 1.0
 
 
-@inline
-def _six(a, b):
-    """The offsets of six arrays, `b` apart."""
-    return a, a + b, a + b + b, a + b + b + b, a + b + b + b + b, a + b + b + b + b + b
-
-
-@inline
-def _to_filter(a, b, c, two, four, six, most):
-    """24 G (a … c)."""
-    p, q, r = four * (a + c), four * b, a + four * c
-    return six * a, -p - q, q - p, r + two * b, r - two * b, most * c
+_down, _across = emitted.down(_of_six, 6), emitted.across(_of_six, 6)
+_gradient_down, _gradient_across = emitted.down(_to_six, 4), emitted.across(_to_six, 4)
+_back, _move, _of_filters = emitted.back(_to_four, 6), emitted.move, emitted.filters(_of_taps, 3)
 
 
 @jit(_pack_numpy)
-def _pack(w, out, start, stop, numbers):
-    two, four, six, most, share = numbers[0], numbers[1], numbers[4], numbers[5], numbers[6]
-    channels = w.shape[1]
-    room = np.empty((6, 3), w.dtype)
-    for o in range(start * ROWS, min(stop * ROWS, len(w))):
-        tile, row = o // ROWS, o % ROWS
-        for c in range(channels):
-            taps = w[o, c]
-            for j in range(3):
-                t0, t1, t2, t3, t4, t5 = _to_filter(taps[0, j], taps[1, j], taps[2, j], two, four, six, most)
-                room[0, j], room[1, j], room[2, j], room[3, j], room[4, j], room[5, j] = t0, t1, t2, t3, t4, t5
-            for i in range(6):
-                t0, t1, t2, t3, t4, t5 = _to_filter(room[i, 0], room[i, 1], room[i, 2], two, four, six, most)
-                out[6 * i, tile, c, row], out[6 * i + 1, tile, c, row] = t0 * share, t1 * share
-                out[6 * i + 2, tile, c, row], out[6 * i + 3, tile, c, row] = t2 * share, t3 * share
-                out[6 * i + 4, tile, c, row], out[6 * i + 5, tile, c, row] = t4 * share, t5 * share
+def _pack(w, out, taps, start, stop, one):
+    channels, each = w.shape[1], w.itemsize
+    apart = out.shape[1] * channels * ROWS
+    for tile in range(start, stop):
+        filled = min(ROWS, len(w) - tile * ROWS)
+        for r in range(ROWS):
+            for c in range(channels):
+                for i in range(3):
+                    for j in range(3):
+                        taps[c, 3 * i + j, r] = w[tile * ROWS + r, c, i, j] if r < filled else 0
+        _of_filters(one, (channels, address(taps), address(out) + tile * channels * ROWS * each, apart))
 
 
 @inline
-def _transform(x, vs, fs, room, first, images, top, rows, across, up, left, numbers, apart):
+def _transform(x, v, room, first, images, top, rows, across, up, left, apart, few, one):
     """V of the piece's tiles, its rows `apart` numbers apart."""
-    channels, height, size = x.shape[1], x.shape[2], x.shape[3]
-    two, four, five = numbers[0], numbers[1], numbers[2]
-    xs = x.reshape(-1)
-    n, line, count = np.uint64(across), np.uint64(6 * across), np.uint64(rows * across)
+    channels, height, size, each = x.shape[1], x.shape[2], x.shape[3], x.itemsize
+    wide, count, line, plane = across // images, rows * across, _line(rows * across, few), _plane(channels, apart, few)
+    room[:line] = 0
+    none, lines, further = address(room), address(room) + line * each, 6 * line * each
     for c in range(channels):
-        _spread(
-            xs, fs, room, c * height * size, top, 4 * rows + 2, 6, first, images, channels * height * size,
-            across // images, up, left, height, size,
-        )  # fmt: skip
-        for r in range(rows):  # down: room[i, k, r, .]
-            for k in range(6):
-                a0, a1, a2, a3, a4, a5 = _six(np.uint64(4 * r) * line + np.uint64(k) * n, line)
-                b0, b1, b2, b3, b4, b5 = _six(np.uint64(k) * count + np.uint64(r) * n, np.uint64(6) * count)
-                for q in range(n):
-                    t0, t1, t2, t3, t4, t5 = _of_six(
-                        fs[a0 + q], fs[a1 + q], fs[a2 + q], fs[a3 + q], fs[a4 + q], fs[a5 + q], two, four, five
-                    )
-                    room[b0 + q], room[b1 + q], room[b2 + q] = t0, t1, t2
-                    room[b3 + q], room[b4 + q], room[b5 + q] = t3, t4, t5
-        for i in range(6):  # across
-            a0, a1, a2, a3, a4, a5 = _six(np.uint64(6 * i) * count, count)
-            b0, b1, b2, b3, b4, b5 = _six(np.uint64((6 * i * channels + c) * apart), np.uint64(channels * apart))
-            for q in range(count):
-                t0, t1, t2, t3, t4, t5 = _of_six(
-                    room[a0 + q], room[a1 + q], room[a2 + q], room[a3 + q], room[a4 + q], room[a5 + q], two, four, five
-                )
-                vs[b0 + q], vs[b1 + q], vs[b2 + q] = t0, t1, t2
-                vs[b3 + q], vs[b4 + q], vs[b5 + q] = t3, t4, t5
+        for r in range(rows):
+            y = 4 * (top + r) - up
+            for i in range(images):
+                image = address(x) + (((first + i) * channels + c) * height + y) * size * each
+                into = lines + 4 * (r * across + i * wide) * each
+                for far in range(2):  # the tiles' columns 0 to 3, and from column 4 on
+                    skip = left - 4 * far
+                    _down(one, (4 * wide, image - skip * each, size, -y, height - y, skip, size + skip, none,
+                                into + far * further, line))  # fmt: skip
+        for i in range(6):
+            at = lines + i * line * each
+            _across(one, (count, at, at + further, address(v) + (6 * i * plane + c * apart) * each, plane))
 
 
 @inline
-def _transform_gradient(g, ms, fs, room, first, images, top, rows, across, numbers, apart):
+def _transform_gradient(g, m, room, first, images, top, rows, across, apart, few, one):
     """A g Aᵀ of the piece's tiles, its rows `apart` numbers apart."""
-    channels, height, size = g.shape[1], g.shape[2], g.shape[3]
-    two, four, eight = numbers[0], numbers[1], numbers[3]
-    gs = g.reshape(-1)
-    n, line, count = np.uint64(across), np.uint64(4 * across), np.uint64(rows * across)
+    channels, height, size, each = g.shape[1], g.shape[2], g.shape[3], g.itemsize
+    wide, count, line, plane = across // images, rows * across, _line(rows * across, few), _plane(channels, apart, few)
+    room[:line] = 0
+    none, lines = address(room), address(room) + line * each
     for c in range(channels):
-        _spread(
-            gs, fs, room, c * height * size, top, 4 * rows, 4, first, images, channels * height * size,
-            across // images, 0, 0, height, size,
-        )  # fmt: skip
-        for r in range(rows):  # down: room[i, k, r, .]
-            for k in range(4):
-                a0, a1, a2, a3, _, _ = _six(np.uint64(4 * r) * line + np.uint64(k) * n, line)
-                b0, b1, b2, b3, b4, b5 = _six(np.uint64(k) * count + np.uint64(r) * n, np.uint64(4) * count)
-                for q in range(n):
-                    t0, t1, t2, t3, t4, t5 = _to_six(
-                        fs[a0 + q], fs[a1 + q], fs[a2 + q], fs[a3 + q], two, four, eight
-                    )
-                    room[b0 + q], room[b1 + q], room[b2 + q] = t0, t1, t2
-                    room[b3 + q], room[b4 + q], room[b5 + q] = t3, t4, t5
-        for i in range(6):  # across
-            a0, a1, a2, a3, _, _ = _six(np.uint64(4 * i) * count, count)
-            b0, b1, b2, b3, b4, b5 = _six(np.uint64((6 * i * channels + c) * apart), np.uint64(channels * apart))
-            for q in range(count):
-                t0, t1, t2, t3, t4, t5 = _to_six(
-                    room[a0 + q], room[a1 + q], room[a2 + q], room[a3 + q], two, four, eight
-                )
-                ms[b0 + q], ms[b1 + q], ms[b2 + q] = t0, t1, t2
-                ms[b3 + q], ms[b4 + q], ms[b5 + q] = t3, t4, t5
+        for r in range(rows):
+            y = 4 * (top + r)
+            for i in range(images):
+                image = address(g) + (((first + i) * channels + c) * height + y) * size * each
+                _gradient_down(one, (4 * wide, image, size, 0, height - y, 0, size, none,
+                                     lines + 4 * (r * across + i * wide) * each, line))  # fmt: skip
+        for i in range(6):
+            at = lines + i * line * each
+            _gradient_across(one, (count, at, at, address(m) + (6 * i * plane + c * apart) * each, plane))
 
 
 @inline
-def _results(m, out, bias, room, first, images, top, rows, across, numbers, apart, padded):
+def _results(m, out, bias, room, first, images, top, rows, across, apart, padded, few, one):
     """Write Aᵀ m A plus the bias; the rows of m, `padded` for each of the 36 numbers, are `apart` numbers apart."""
-    channels, height, size = out.shape[1], out.shape[2], out.shape[3]
-    two, four, eight = numbers[0], numbers[1], numbers[3]
-    os, count, wide = out.reshape(-1), np.uint64(rows * across), across // images
+    channels, height, size, each = out.shape[1], out.shape[2], out.shape[3], out.itemsize
+    wide, count, line, plane = across // images, rows * across, _line(rows * across, few), _plane(padded, apart, few)
     for c in range(channels):
-        b = bias[c]
-        for j in range(6):  # down: room[a, j, .]
-            a0, a1, a2, a3, a4, a5 = _six(np.uint64((j * padded + c) * apart), np.uint64(6 * padded * apart))
-            b0, b1, b2, b3, _, _ = _six(np.uint64(j) * count, np.uint64(6) * count)
-            for q in range(count):
-                t0, t1, t2, t3 = _to_four(
-                    m[a0 + q], m[a1 + q], m[a2 + q], m[a3 + q], m[a4 + q], m[a5 + q], two, four, eight
-                )
-                room[b0 + q], room[b1 + q], room[b2 + q], room[b3 + q] = t0, t1, t2, t3
-        row = np.uint64(24) * count
-        for a in range(4):  # across, and out
-            a0, a1, a2, a3, a4, a5 = _six(np.uint64(6 * a) * count, count)
-            for q in range(count):
-                t0, t1, t2, t3 = _to_four(
-                    room[a0 + q], room[a1 + q], room[a2 + q], room[a3 + q], room[a4 + q], room[a5 + q], two, four, eight
-                )
-                p = row + np.uint64(4) * q
-                room[p], room[p + np.uint64(1)] = t0 + b, t1 + b
-                room[p + np.uint64(2)], room[p + np.uint64(3)] = t2 + b, t3 + b
-            for r in range(rows):
-                y = 4 * (top + r) + a
-                if y < height:
-                    for i in range(images):
-                        source = row + np.uint64(4 * (r * across + i * wide))
-                        into = np.uint64((((first + i) * channels + c) * height + y) * size)
-                        for q in range(np.uint64(size)):
-                            os[into + q] = room[source + q]
+        _back(one, (count, address(m) + c * apart * each, 6 * plane, plane, address(bias) + c * each, address(room),
+                    line))  # fmt: skip
+        for r in range(rows):
+            for a in range(min(4, height - 4 * (top + r))):
+                for i in range(images):
+                    source = address(room) + (a * line + 4 * (r * across + i * wide)) * each
+                    into = (((first + i) * channels + c) * height + 4 * (top + r) + a) * size
+                    _move(one, (size, source, address(out) + into * each))
 
 
 @jit(_forward_numpy)
-def _forward(x, filters, bias, out, v, m, field, room, first, images, top, rows, across, up, left, few, many, numbers):
-    one, each, c, tiles = numbers[0], x.itemsize, x.shape[1], filters.shape[1]
-    count = rows * across
-    apart = -(-count // few) * few
+def _forward(x, filters, bias, out, v, m, room, first, images, top, rows, across, up, left, few, many, one):
+    each, c, tiles = x.itemsize, x.shape[1], filters.shape[1]
+    apart = -(-(rows * across) // few) * few
     padded = tiles * ROWS
-    _transform(x, v.reshape(-1), field.reshape(-1), room, first, images, top, rows, across, up, left, numbers, apart)
+    _transform(x, v, room, first, images, top, rows, across, up, left, apart, few, one)
     for i in range(36):
         w = address(filters) + i * padded * c * each
-        panel(one, w, tiles, c, address(v) + i * c * apart * each, apart, address(m) + i * padded * apart * each,
-              apart, few, many, each)  # fmt: skip
-    _results(m.reshape(-1), out, bias, room, first, images, top, rows, across, numbers, apart, padded)
+        panel(one, w, tiles, c, address(v) + i * _plane(c, apart, few) * each, apart,
+              address(m) + i * _plane(padded, apart, few) * each, apart, few, many, each)  # fmt: skip
+    _results(m, out, bias, room, first, images, top, rows, across, apart, padded, few, one)
 
 
 @jit(_weight_numpy)
-def _weight(
-    x, g, total, v, m, columns, room_rows, field, room, first, images, top, rows, across, up, left, few, many, numbers
-):
-    one, each, c, o = numbers[0], x.itemsize, x.shape[1], g.shape[1]
-    count, apart, high, broad = rows * across, v.shape[2], total.shape[1], total.shape[2]
-    _transform(x, v.reshape(-1), field.reshape(-1), room, first, images, top, rows, across, up, left, numbers, apart)
-    _transform_gradient(g, m.reshape(-1), field.reshape(-1), room, first, images, top, rows, across, numbers, apart)
-    vs, ms, into = v.reshape(-1, apart), m.reshape(-1, apart), columns.reshape(-1)
+def _weight(x, g, total, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one):
+    each, c, o = x.itemsize, x.shape[1], g.shape[1]
+    count, high, broad = rows * across, total.shape[1], total.shape[2]
+    apart = -(-count // few) * few
+    _transform(x, v, room, first, images, top, rows, across, up, left, apart, few, one)
+    _transform_gradient(g, m, room, first, images, top, rows, across, apart, few, one)
+    vs, ms, into = v.reshape(-1), m.reshape(-1), columns.reshape(-1)
     for i in range(36):
-        turn(one, vs, i * c, c, 0, count, into, 0, broad, few)
+        at, start = i * _plane(c, apart, few), i * _plane(o, apart, few)
+        turn(one, vs[at : at + c * apart].reshape(c, apart), 0, c, 0, count, into, 0, broad, few)
+        gradient = ms[start : start + o * apart].reshape(o, apart)
         for tile in range(0, high, ROWS):
-            turn(one, ms, i * o + tile, min(ROWS, o - tile), 0, count, room_rows, tile * apart, ROWS, few)
+            turn(one, gradient, tile, min(ROWS, o - tile), 0, count, room_rows, tile * apart, ROWS, few)
             panel(
                 one, address(room_rows) + tile * apart * each, 1, count, address(into), broad,
                 address(total) + (i * high + tile) * broad * each, broad, few, many, each, 1,

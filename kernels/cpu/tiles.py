@@ -1,0 +1,127 @@
+"""Vector code between rows of an image and tiles of 4×4 numbers of it, for `winograd`.
+
+A transform is a formula on the rows of a tile, then the same on its columns. The rows of an image are vectors as they
+lie; its columns, every fourth number, become vectors by shuffles in the registers: a loop that loads every fourth
+number takes as long as all the rest. Vectors hold the same number of tiles side by side.
+"""
+
+from . import vector
+from .vector import ROWS, Vector
+
+SIDE = 4  # numbers between tiles, and of a tile of results
+
+
+def down(formula, reads):
+    """The instruction `it(one, (n, source, row, first, last, low, high, none, into, apart))`: n columns of `reads` rows.
+
+    The rows are `row` apart from `source` on; those before `first` and from `last` on are the zeros at `none`, and so
+    is each column outside low..high. What the formula gives goes to rows `apart` from each other. It writes whole
+    vectors.
+    """
+
+    def write(o, n, source, row, first, last, low, high, none, into, apart):
+        builder = o.builder
+        starts = []
+        for k in range(reads):
+            there = builder.and_(
+                builder.icmp_signed(">=", o.whole(k), first), builder.icmp_signed("<", o.whole(k), last)
+            )
+            starts.append(builder.select(there, o.at(source, builder.mul(row, o.whole(k))), none))
+        b, _, end = o.loop(n, o.count, [])
+        mask = builder.and_(o.first(builder.sub(high, b)), builder.not_(o.first(builder.sub(low, b))))
+        given = [Vector(builder, o.load(o.at(start, b), mask)) for start in starts]
+        for k, value in enumerate(formula(*given)):
+            o.put(value.value, o.at(into, builder.mul(apart, o.whole(k)), b))
+        end()
+
+    return vector.instruction(write, formula)
+
+
+def across(formula, reads):
+    """The instruction `it(one, (n, near, far, into, apart))`: the formula on the columns of n tiles of a row.
+
+    Tile t's columns 0 to 3 are near[4 t …], its columns 4 and 5 far[4 t], far[4 t + 1]; the k-th number that the
+    formula gives is into[k apart + t]. It reads whole vectors.
+    """
+
+    def write(o, n, near, far, into, apart):
+        builder, count = o.builder, o.count
+        b, _, end = o.loop(n, count, [])
+        mask = o.first(builder.sub(n, b))
+
+        def four(base):
+            line = o.at(base, builder.mul(b, o.whole(SIDE)))
+            return [o.get(o.at(line, o.whole(v * count))) for v in range(SIDE)]
+
+        def columns(vectors, first):
+            """Columns first and first + 1 of the tiles under four vectors."""
+            half = range(0, 2 * count, SIDE)
+            places = [place + first for place in half] + [place + first + 1 for place in half]
+            left, right = (o.picked(*pair, places) for pair in (vectors[:2], vectors[2:]))
+            low = [*range(count // 2), *range(count, count + count // 2)]
+            return o.picked(left, right, low), o.picked(left, right, [place + count // 2 for place in low])
+
+        tile = [*columns(four(near), 0), *columns(four(near), 2)]
+        if reads > SIDE:
+            tile += columns(four(far), 0)
+        for k, value in enumerate(formula(*(Vector(builder, x) for x in tile))):
+            o.store(value.value, o.at(into, builder.mul(apart, o.whole(k)), b), mask)
+        end()
+
+    return vector.instruction(write, formula)
+
+
+def back(formula, reads):
+    """The instruction `it(one, (n, source, row, step, bias, into, apart))`: the formula both ways, on n tiles.
+
+    The numbers at (i, j) of tile t are source[i row + j step + t]; result (a, q) plus the number at `bias` is
+    into[a apart + 4 t + q]. It reads and writes whole vectors.
+    """
+
+    def write(o, n, source, row, step, bias, into, apart):
+        builder = o.builder
+        b, _, end = o.loop(n, o.count, [])
+        more = o.splat(builder.load(o.pointer(bias, o.scalar)))
+
+        def number(i, j):
+            return Vector(
+                builder, o.get(o.at(source, builder.mul(row, o.whole(i)), builder.mul(step, o.whole(j)), b))
+            )
+
+        lines = zip(*(formula(*(number(i, j) for i in range(reads))) for j in range(reads)), strict=True)
+        for a, line in enumerate(lines):
+            p, q, r, s = ([builder.fadd(x.value, more)] for x in formula(*line))
+            at = o.at(into, builder.mul(apart, o.whole(a)), builder.mul(b, o.whole(SIDE)))
+            for v, value in enumerate(o.interleaved(o.interleaved(p, r, 1), o.interleaved(q, s, 1), 1)):
+                o.put(value, o.at(at, o.whole(v * o.count)))
+        end()
+
+    return vector.instruction(write, formula)
+
+
+def filters(formula, reads):
+    """The instruction `it(one, (n, taps, into, apart))`: the formula both ways, on n times ROWS filters.
+
+    taps (n, reads * reads, ROWS) lie one after the other; number k of the n times ROWS results is at k apart.
+    """
+
+    def write(o, n, taps, into, apart):
+        c, _, end = o.loop(n, 1, [])
+        at = o.at(taps, o.builder.mul(c, o.whole(reads * reads * ROWS)))
+        tap = lambda i, j: Vector(o.builder, o.get(o.at(at, o.whole((i * reads + j) * ROWS))))
+        lines = zip(*(formula(*(tap(i, j) for i in range(reads))) for j in range(reads)), strict=True)
+        for k, value in enumerate(value for line in lines for value in formula(*line)):
+            o.put(value.value, o.at(into, o.builder.mul(apart, o.whole(k)), o.builder.mul(c, o.whole(ROWS))))
+        end()
+
+    return vector.instruction(write, formula, count=ROWS)
+
+
+def _move(o, n, source, into):
+    b, _, end = o.loop(n, o.count, [])
+    o.store(o.get(o.at(source, b)), o.at(into, b), o.first(o.builder.sub(n, b)))
+    end()
+
+
+move = vector.instruction(_move)  # `it(one, (n, source, into))`: n numbers, read in whole vectors
+
