@@ -7,6 +7,7 @@ used its result: with `b = a + a; c = b + b`, `b` must have both of its contribu
 from __future__ import annotations
 
 from contextlib import nullcontext
+from heapq import heappop, heappush
 from operator import attrgetter
 from sys import getrefcount
 
@@ -42,7 +43,8 @@ def backward(output, gradient=None, retain_graph=None, create_graph=False, input
     gradients = _walk(outputs, seeds, wanted, _keep(retain_graph, create_graph), create_graph)
     given = _memory_of(seeds)
     for leaf in [edge for edge in gradients if isinstance(edge, Tensor)]:
-        _rounded(gradients, leaf, leaf)
+        if leaf.array.dtype.kind == "V":
+            _round(gradients, leaf, leaf)
         _accumulate(leaf, gradients, create_graph, given)
 
 
@@ -84,7 +86,8 @@ def grad(
     first = {}
     for edge, target in zip(edges, targets, strict=True):
         if edge in gradients:
-            _rounded(gradients, edge, target)
+            if target.array.dtype.kind == "V":
+                _round(gradients, edge, target)
             made.append(_owned(gradients, edge, create_graph, given))
             first[edge] = made[-1]
         elif edge in first:
@@ -94,9 +97,9 @@ def grad(
     return tuple(made)
 
 
-def _rounded(gradients, edge, target) -> None:
+def _round(gradients, edge, target) -> None:
     """Bring a gradient of bfloat16 back to it: NumPy's product of bfloat16 and a Python number is float32."""
-    if target.dtype.kind == "V" and gradients[edge].dtype != target.dtype:
+    if gradients[edge].dtype != target.dtype:
         gradient = gradients[edge]
         rounded = gradient.to if isinstance(gradient, Tensor) else gradient.astype
         gradients[edge] = rounded(target.dtype)
@@ -147,7 +150,9 @@ def _seed(who, output, gradient) -> Tensor:
                 f"{who}: the output has shape {output.shape}; without a gradient argument it must have one element; "
                 "reduce it, e.g. with .sum(), or pass gradient= of that shape"
             )
-        return result(for_array(output.array).ones(output.array.shape, output.array.dtype))
+        one = for_array(output.array).empty(output.array.shape, output.array.dtype)
+        one.fill(1)
+        return result(one)
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient, None, output.device))
     if gradient.shape != output.shape:
         raise ValueError(
@@ -176,18 +181,17 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
     for output, seed in zip(outputs, seeds, strict=True):
         edge = output._edge or output
         _deposit(table, ours, edge, seed if create_graph else seed.array, create_graph)
-    order = reachable(table)
     previous = state.get()
     state.set(State(create_graph, previous.watch, scope=previous.scope, entered=previous.entered))
     try:
         if wanted is None and not create_graph and not previous.watch:
-            _walk_plainly(order, table, ours, keep)
+            _walk_plainly(table, ours, keep)
             captured = table
         else:
             for watch in previous.watch:
                 watch.walks(outputs, seeds, create_graph)
             with np.errstate(all="ignore") if previous.watch else nullcontext():
-                captured = _walk_carefully(order, table, ours, keep, wanted, create_graph, previous.watch)
+                captured = _walk_carefully(table, ours, keep, wanted, create_graph, previous.watch)
         if leaf_hooks:
             _hook_leaves(table, wanted, create_graph)
     except BaseException:
@@ -203,31 +207,43 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
     return captured
 
 
-def _walk_plainly(order, table, ours, keep) -> None:
-    """Every node, raw arrays, nothing to check: the path of `loss.backward()`."""
+def _walk_plainly(table, ours, keep) -> None:
+    """Every node that a gradient reaches, raw arrays, nothing to check: the path of `loss.backward()`.
+
+    The nodes that wait, newest first, are a heap: never more than the graph is wide, however long it is.
+    """
     hooked = bool(node_hooks)
-    while order:
-        node = order.pop()
+    waiting: list = []
+    for edge in table:
+        _wait(waiting, edge)
+    while waiting:
+        node = heappop(waiting)[1]
         steps = node.plan.steps
         if steps is None or hooked or node.params:
             g = _take(table, node)
             if g is not None:
+                first = [edge for edge in node.edges if edge is not None and edge not in table]
                 _visit(node, _hooked(node, g, False) if hooked else g, table, ours, keep, None, (), False, ())
+                for edge in first:
+                    if edge in table:
+                        _wait(waiting, edge)
             continue
         g = table.pop(node, None)
         if g is None:
             continue
-        kept, edges = node.kept, node.edges
-        if kept is None or node.seq < writes.last:
-            kept = _usable(node)
+        if node.saved is None or node.seq < writes.last:
+            _check_usable(node)
+        kept, source = node.saved, node.source
         for at, rule, first, second, adding in steps:
-            edge = edges[at]
+            edge = source if at < 0 else source[at]
             if adding is not None and edge in table:
                 adding.function(g, _own(table, ours, edge), *[kept[slot] for slot in adding.wants])
                 continue
-            if first < 0:
+            if first is None:
                 gradient = rule(g)
-            elif second < 0:
+            elif first < 0:
+                gradient = rule(g, kept)
+            elif second is None:
                 gradient = rule(g, kept[first])
             else:
                 gradient = rule(g, kept[first], kept[second])
@@ -237,12 +253,24 @@ def _walk_plainly(order, table, ours, keep) -> None:
                 _deposit(table, ours, edge, gradient, False)
             else:
                 table[edge] = gradient
+                if type(edge) is Node:
+                    heappush(waiting, (-edge.seq, edge))
+                elif type(edge) is tuple:
+                    _wait(waiting, edge)
         if not keep:
-            node.kept = None
+            node.saved = None
 
 
-def _walk_carefully(order, table, ours, keep, wanted, create_graph, watches) -> dict:
+def _wait(waiting, edge) -> None:
+    """Put the node of an edge on the heap, once per output that has a gradient; a leaf waits for nobody."""
+    if not isinstance(edge, Tensor):
+        node = edge[0] if type(edge) is tuple else edge
+        heappush(waiting, (-node.seq, node))
+
+
+def _walk_carefully(table, ours, keep, wanted, create_graph, watches) -> dict:
     """Only the nodes on the way to the `wanted` edges (None: all); recorded if `create_graph`, told to `watches`."""
+    order = reachable(table)
     needed = None if wanted is None else _on_the_way(order, wanted)
     targets = set(wanted or ())
     captured = table if wanted is None else {}
@@ -264,10 +292,9 @@ def _walk_carefully(order, table, ours, keep, wanted, create_graph, watches) -> 
 
 def _visit(node, g, table, ours, keep, needed, targets, create_graph, watches) -> None:
     """Apply the node's rules to `g` and deposit what they return at the node's inputs."""
-    kept = node.kept
-    if kept is None or node.seq < writes.last:
-        kept = _usable(node)
-    plan, edges, params = node.plan, node.edges, node.params or {}
+    if node.saved is None or node.seq < writes.last:
+        _check_usable(node)
+    plan, edges, kept, params = node.plan, node.edges, node.kept, node.params or {}
     variadic = plan.primitive.variadic
     for rule in plan.rules if create_graph else plan.raw:
         if needed is not None and not _useful(plan, rule, edges, needed, targets):
@@ -308,22 +335,21 @@ def _visit(node, g, table, ours, keep, needed, targets, create_graph, watches) -
             else:
                 table[edge] = gradient
     if not keep:
-        node.kept = None
+        node.saved = None
 
 
-def _usable(node) -> tuple:
-    """What the node kept, computed again under `checkpoint`; RuntimeError if it was released or written to."""
-    if node.kept is None and recomputes:
+def _check_usable(node) -> None:
+    """Compute what the node kept again under `checkpoint`; RuntimeError if it was released or written to."""
+    if node.saved is None and recomputes:
         for again in recomputes.get(node):
             node.kept = again(node)
             recomputes.remove(node, again)
-    if node.kept is None:
+    if node.saved is None:
         raise RuntimeError(
             f"{node.name}: this part of the graph was already used by a backward pass, which released what it "
             "kept; pass retain_graph=True to the first pass to walk it again"
         )
     _check_unwritten(node)
-    return node.kept
 
 
 def reachable(roots) -> list[Node]:
@@ -331,7 +357,9 @@ def reachable(roots) -> list[Node]:
     stack = [edge if type(edge) is Node else edge[0] for edge in roots if not isinstance(edge, Tensor)]
     seen = set(stack)
     while stack:
-        for edge in stack.pop().edges:
+        node = stack.pop()
+        source = node.source
+        for edge in source if node.plan.only_edge is None else (source,):
             kind = type(edge)
             if kind is Node:
                 if edge not in seen:

@@ -25,21 +25,39 @@ class Node:
     once released; `shape` the shape of the result, or one (shape, dtype) per output; `seq` the order of making; `code`
     and `lasti` the place in the user's program that made it, which `line` puts into words.
 
+    `source` and `saved` are how edges and kept are stored: of a small operation its only edge and its only value (see
+    `Plan`), bare, so that the garbage collector has one object per node to look at, not four.
+
     >>> y = cr.ones(3, requires_grad=True) * 2
     >>> y.grad_fn.name, y.grad_fn.shape
     ('multiply', (3,))
     """
 
-    __slots__ = ("plan", "edges", "kept", "params", "shape", "seq", "scope", "code", "lasti", "__weakref__")
+    __slots__ = ("plan", "source", "saved", "params", "shape", "seq", "scope", "code", "lasti", "__weakref__")
     plan: Any
-    edges: tuple
-    kept: tuple | None
+    source: Any
+    saved: Any
     params: dict | None
     shape: tuple
     seq: int
     scope: tuple | None
     code: CodeType
     lasti: int
+
+    @property
+    def edges(self) -> tuple:
+        """What each input came from."""
+        return _placed(self.source, self.plan.only_edge, len(self.plan.primitive.inputs))
+
+    @property
+    def kept(self) -> tuple | None:
+        """The values of (inputs…, result, scratch, shapes) that the rules need; None once released."""
+        return None if self.saved is None else _placed(self.saved, self.plan.only_kept, len(self.plan.keep))
+
+    @kept.setter
+    def kept(self, values):
+        only = self.plan.only_kept
+        self.saved = values if only is None or values is None else values[only]
 
     @property
     def primitive(self):
@@ -71,6 +89,11 @@ class Node:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return mimebundle(self)
+
+
+def _placed(value, at, n):
+    """`value` at its place among n, the others None; at None, it is all of them."""
+    return value if at is None else (None,) * at + (value,) + (None,) * (n - at - 1)
 
 
 # ---- side tables: empty, and so free of charge, unless a feature is used ---------------------------------------------
@@ -116,6 +139,7 @@ recomputes = SideTable()  # node: what refills its kept values, under checkpoint
 # ---- lines of the user's program -------------------------------------------------------------------------------------
 
 _PACKAGE = __name__.partition(".")[0]
+_PROGRAMS = f"{_PACKAGE}.bench."  # modules that use the package as a program does
 foreign: set[str] = set()  # names of files outside this package
 _ours: set[str] = set()
 
@@ -129,7 +153,8 @@ def user_frame(frame):
     while (name := frame.f_code.co_filename) not in foreign:
         if name not in _ours:
             module = frame.f_globals.get("__name__", "")
-            (_ours if module.partition(".")[0] == _PACKAGE else foreign).add(name)
+            ours = module.partition(".")[0] == _PACKAGE and not module.startswith(_PROGRAMS)
+            (_ours if ours else foreign).add(name)
         elif frame.f_back is None:
             break
         else:
@@ -163,18 +188,17 @@ class Writes:
         self.last = 0
         self._log: dict[int, tuple] = {}
 
-    def note(self, array, recorded: bool) -> None:
+    def note(self, *arrays, recorded: bool) -> None:
         """`recorded`: the write itself became part of a graph."""
-        owner, log = root(array), self._log
-        key = id(owner)
-        seq = next_seq()
-        if seq > self.last:  # another thread may have noted a newer write meanwhile
-            self.last = seq
-        entry = log.get(key)
-        before = entry[1] if entry else 0
-        forget = entry[3] if entry else weakref.ref(owner, lambda _: log.pop(key, None))
         frame = user_frame(sys._getframe(1))
-        log[key] = (seq, seq if recorded else before, (frame.f_code, frame.f_lasti), forget)
+        where, log = (frame.f_code, frame.f_lasti), self._log
+        for array in arrays:
+            owner = root(array)
+            seq, entry = next_seq(), log.get(id(owner))
+            if seq > self.last:  # another thread may have noted a newer write meanwhile
+                self.last = seq
+            before, forget = (entry[1], entry[3]) if entry else (0, _forgetting(log, owner))
+            log[id(owner)] = (seq, seq if recorded else before, where, forget)
 
     def version(self, array) -> int:
         """The sequence number of the newest write to `array`'s memory, 0 for none."""
@@ -188,6 +212,12 @@ class Writes:
             return place(*entry[2]) if entry and entry[1] > seq else None
         entry = self._log.get(id(root(value))) if hasattr(value, "base") else None
         return place(*entry[2]) if entry and entry[0] > seq else None
+
+
+def _forgetting(log, owner):
+    """A weak reference that takes the owner's entry out of the log when the owner dies."""
+    key = id(owner)
+    return weakref.ref(owner, lambda _: log.pop(key, None))
 
 
 writes = Writes()

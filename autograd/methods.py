@@ -39,13 +39,7 @@ _COMPARISONS = {
 
 
 def _forward(op):
-    if hasattr(op, "short"):
-        return op.short
-
-    def method(self, other):
-        return op(self, other)
-
-    return method
+    return getattr(op, "short", op)
 
 
 def _reflected(op):

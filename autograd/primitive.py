@@ -66,8 +66,10 @@ class Plan:
     choose: itemgetter  # what is kept, from (inputs…, out, scratch, shapes, None)
     rules: tuple[Rule, ...]  # the composed rules
     raw: tuple[Rule, ...]  # those of a backward pass that is not recorded: the one-kernel twin, if there is one
-    steps: tuple | None  # (input, function, slot or -1, slot or -1, adding) per raw rule where all are that simple
+    steps: tuple | None  # (input, function, slot, slot, adding) per raw rule where all are that simple; -1: the only
     nothing: tuple | None  # what is kept, if that is nothing
+    only_edge: int | None  # where the only live input stands, of primitives with a short path
+    only_kept: int | None  # and the only value kept: the node has them without tuples around them
 
 
 class Cost(NamedTuple):
@@ -122,6 +124,7 @@ class Primitive:
         self.adding = []
         self._plans: dict = {}
         self._quick: list = [None] * 4  # the short path's plans: by 1 for x alive plus 2 for y
+        self._small = isinstance(self, (Unary, Binary))
         self.__name__ = self.__qualname__ = self.name
         self.__module__, self.__doc__, self.__wrapped__ = forward.__module__, forward.__doc__, forward
         signature = inspect.signature(forward)
@@ -273,9 +276,9 @@ class Primitive:
             shapes = tuple([None if a is None else a.shape for a in arrays]) if plan.keep[-1] else None
             node = Node()
             node.plan = plan
-            node.edges = tuple(edges)
+            node.source = tuple(edges) if plan.only_edge is None else edges[plan.only_edge]
             given = (tuple(arrays),) if self.variadic else arrays
-            node.kept = plan.nothing or plan.choose((*given, out, scratch, shapes, None))
+            node.saved = plan.nothing or plan.choose((*given, out, scratch, shapes, None))
             node.params = params
             node.shape = out.shape if single else tuple([(o.shape, o.dtype) for o in out])
             node.scope = now.scope
@@ -365,9 +368,13 @@ class Primitive:
         if self.view:
             wants.add(len(self.inputs) + 1)
         keep = tuple([i in wants for i in range(len(self.inputs) + 2)]) + (any(slot < 0 for slot in wants),)
-        choose = itemgetter(*[i if kept else -1 for i, kept in enumerate(keep)])
         nothing = None if True in keep else (None,) * len(keep)
-        plan = self._plans[live] = Plan(self, keep, choose, rules, raw, self._steps(raw), nothing)
+        only_edge = live.index(True) if self._small and live.count(True) == 1 else None
+        only_kept = keep.index(True) if self._small and keep.count(True) == 1 else None
+        slots = [i if kept else -1 for i, kept in enumerate(keep)] if only_kept is None else [only_kept]
+        choose = itemgetter(*slots)
+        steps = self._steps(raw, only_edge, only_kept)
+        plan = self._plans[live] = Plan(self, keep, choose, rules, raw, steps, nothing, only_edge, only_kept)
         return plan
 
     def _quick_plan(self, live: int) -> Plan:
@@ -375,13 +382,17 @@ class Primitive:
         plan = self._quick[live] = self._plan(tuple([bool(live >> i & 1) for i in range(self.arity)]))
         return plan
 
-    def _steps(self, rules):
+    def _steps(self, rules, only_edge, only_kept):
         if self.variadic or self.outputs != 1 or any(len(rule.wrt) > 1 for rule in rules):
+            return None
+        if self._small and any(rule.adding for rule in rules):
             return None
         every = [*rules, *[rule.adding for rule in rules if rule.adding]]
         if any(len(rule.wants) > 2 or min(rule.wants, default=0) < 0 for rule in every):
             return None
-        return tuple([((rule.wrt[0], rule.function, *rule.wants, -1, -1)[:4] + (rule.adding,)) for rule in rules])
+        at = lambda rule: rule.wrt[0] if only_edge is None else -1
+        slots = lambda rule: [slot if only_kept is None else -1 for slot in rule.wants] + [None] * (2 - len(rule.wants))
+        return tuple([(at(rule), rule.function, *slots(rule), rule.adding) for rule in rules])
 
     def cost(self, input_shapes, output_shapes, itemsize=4, **params) -> Cost:
         """FLOPs and least memory traffic in bytes for inputs and outputs of the shapes given.
@@ -412,7 +423,7 @@ class Unary(Primitive):
 
 
 class Binary(Primitive):
-    """An elementwise primitive of two inputs without metadata: the general path, and `short` for the common case."""
+    """A primitive of two inputs without metadata: the general path, and `short` for the common case."""
 
     def __init__(self, forward, *, direct=False, **options):
         super().__init__(forward, **options)
@@ -469,14 +480,20 @@ def _short_one(self):
             tensor._edge = node = Node()
             tensor._live = True
             node.plan = plan
-            node.edges = (x._edge or x,)
-            keep = plan.keep
-            node.kept = plan.nothing or (
-                a if keep[0] else None,
-                out if keep[1] else None,
-                weakref.ref(root(out)) if view else None,
-                (a.shape,) if keep[3] else None,
-            )
+            node.source = x._edge or x
+            saved = plan.nothing
+            if saved is None:
+                keep = plan.keep
+                if plan.only_kept is None:
+                    saved = (
+                        a if keep[0] else None,
+                        out if keep[1] else None,
+                        weakref.ref(root(out)) if view else None,
+                        (a.shape,) if keep[3] else None,
+                    )
+                else:
+                    saved = out if keep[1] else a if keep[0] else weakref.ref(root(out)) if view else (a.shape,)
+            node.saved = saved
             node.params = params or None
             node.shape = out.shape
             node.scope = now.scope
@@ -502,13 +519,13 @@ def _short_one(self):
 def _short_two(self):
     """`self(x, y)` for a tensor and another of the same dtype, or a Python number."""
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
-    general, recorded, floating = self.general, self.recorded, self.floating
-    known = None
+    general, recorded, floating, elementwise = self.general, self.recorded, self.floating, self.elementwise
+    known = common = None
 
     def short(x, y):
-        nonlocal known
+        nonlocal known, common
         if type(x) is not Tensor and not isinstance(x, Tensor):
-            return general(x, y)
+            return self._raw((x, y), {}) if type(x) is type(y) is ndarray else general(x, y)
         a = x.array
         now = state_get()
         if not now.plain or (floating and a.dtype.kind != "f"):
@@ -521,7 +538,7 @@ def _short_two(self):
                     return general(x, y)
                 live = y._live
                 out = (bound(type(a)) or bind(a))(a, b)
-            elif type(y) is float or type(y) is int:
+            elif elementwise and (type(y) is float or type(y) is int):
                 b = y
                 out = (bound(type(a)) or bind(a))(a, b)
                 if out.dtype is not a.dtype and out.dtype.kind != "b":
@@ -532,7 +549,7 @@ def _short_two(self):
             other = y.array if isinstance(y, Tensor) else y
             if is_array(other) and type(other) is not type(a):
                 return general(x, y)
-            _complain(self.name, True, error, (a, other))
+            _complain(self.name, elementwise, error, (a, other))
         if type(out) is not type(a):
             out = np.asarray(out)
         tensor = new(Tensor)
@@ -543,24 +560,35 @@ def _short_two(self):
             tensor._live = True
             if not live:
                 plan = plans[1] or self._quick_plan(1)
-                node.edges = (x._edge or x, None)
+                node.source = x._edge or x
             elif x._live:
                 plan = plans[3] or self._quick_plan(3)
-                node.edges = (x._edge or x, y._edge or y)
+                node.source = (x._edge or x, y._edge or y)
             else:
                 plan = plans[2] or self._quick_plan(2)
-                node.edges = (None, y._edge or y)
+                node.source = y._edge or y
             node.plan = plan
-            keep = plan.keep
-            node.kept = plan.nothing or (
-                a if keep[0] else None,
-                b if keep[1] else None,
-                out if keep[2] else None,
-                None,
-                (a.shape, np.shape(b)) if keep[4] else None,
-            )
+            saved = plan.nothing
+            if saved is None:
+                keep = plan.keep
+                if plan.only_kept is None:
+                    saved = (
+                        a if keep[0] else None,
+                        b if keep[1] else None,
+                        out if keep[2] else None,
+                        None,
+                        (a.shape, np.shape(b)) if keep[4] else None,
+                    )
+                else:
+                    saved = b if keep[1] else a if keep[0] else out if keep[2] else (a.shape, np.shape(b))
+            node.saved = saved
             node.params = None
-            node.shape = out.shape
+            shape = out.shape
+            if shape == common:
+                shape = common  # one tuple for a run of equal shapes
+            else:
+                common = shape
+            node.shape = shape
             node.scope = now.scope
             frame = getframe(1)
             code = frame.f_code
@@ -634,7 +662,7 @@ def primitive(
         plain = outputs == 1 and not scratch and not constant and inspect.Parameter.VAR_POSITIONAL not in kinds
         if plain and positional == 2:
             return Unary(forward, direct=direct, **options)
-        if plain and positional == 3 and elementwise and promote and not metadata:
+        if plain and positional == 3 and promote and not metadata and not forward.__defaults__:
             return Binary(forward, direct=direct, **options)
         return Primitive(forward, **options)
 

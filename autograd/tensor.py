@@ -628,12 +628,12 @@ def outside(tensor: Tensor, how: str, array) -> Tensor:
     return result(array)
 
 
-def note_write(tensor: Tensor) -> None:
-    """Tell the engine that `tensor.array` was written to directly, so that graphs which kept its values can refuse.
+def note_write(*tensors: Tensor) -> None:
+    """Tell the engine that the arrays of `tensors` were written to, so that graphs which kept their values can refuse.
 
     >>> t = cr.zeros(2); t.array[0] = 1; cr.autograd.note_write(t)
     """
-    writes.note(tensor.array, recorded=False)
+    writes.note(*[tensor.array for tensor in tensors], recorded=False)
 
 
 def write(tensor: Tensor, new: Tensor) -> Tensor:

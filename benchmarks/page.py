@@ -3,16 +3,17 @@
 import json
 from pathlib import Path
 
-from run import report
+from run import NAMES, report
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 
-TEXT = """# Speed beside PyTorch
+TEXT = """# Speed beside PyTorch and others
 
 The same work in alternating turns on the same machine, each side in a process of its own with {threads} threads;
-medians of the best of several starts. A ratio above 1 means that chainrule is faster. Measured on {date}: {cpu},
-Python {python}, chainrule {chainrule}, PyTorch {pytorch}.
+medians of the best of several starts. A ratio above 1 means that chainrule is faster. JAX compiles a whole step, its
+update included, into one function; HIPS autograd runs the same formulas on NumPy. Measured on {date}: {cpu},
+Python {python}, {versions}.
 
 {table}
 
@@ -30,7 +31,8 @@ def page() -> str:
     newest = sorted((ROOT / "benchmarks" / "results").glob("*-cpu*.json"))[-1]
     result = json.loads(newest.read_text())
     facts = {key: result[key] for key in ("threads", "date", "cpu", "python")}
-    return TEXT.format(**facts, **result["versions"], table=report(result), name=newest.name)
+    versions = ", ".join(f"{NAMES.get(side, side)} {version}" for side, version in result["versions"].items())
+    return TEXT.format(**facts, versions=versions, table=report(result), name=newest.name)
 
 
 if __name__ == "__main__":

@@ -488,10 +488,14 @@ def _benched(group, what):
         from .bench import kernels, run
 
         with picture_errors():
-            report = run(kernels(group, shapes), **options)
+            kept = (lambda report: report.save(json)) if json else (lambda report: None)
+            report = run(kernels(group, shapes), **options, each=kept)
+            kept(report)
             click.echo(report)
-            for path in [*([report.save(json)] if json else []), *(report.plot(plot) if plot else [])]:
+            for path in [*([json] if json else []), *(report.plot(plot) if plot else [])]:
                 click.echo(f"Wrote {path}.")
+        if "stopped" in report.facts:
+            sys.exit(130)
         sys.exit(0 if all(row.status == "timed" for row in report.rows) else 1)
 
     for option in reversed(_BENCH_OPTIONS):

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 
 from . import cpu
+from .registry import using
 
 _namespaces = {np.ndarray: cpu}
 

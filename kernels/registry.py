@@ -1,16 +1,18 @@
 """Which implementations of each operation there are, and what is known about each: dtypes, layout, floor, capture.
 
 `CHAINRULE_KERNELS=numba` takes the implementations of that name wherever they exist; `im2col=numba,lstm=cuda` names
-them one by one. Without it, and where the one named does not exist for a dtype, the first one noted is taken.
+them one by one. Without it, and where the one named does not exist for a dtype, the first one noted is taken, or on
+the CPU the fastest for the shape. `using` asks for the same within a block.
 `use_deterministic_algorithms(True)` takes those alone that give equal bits for equal inputs.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
 
-NAMES = ("cuda", "numba")
+NAMES = ("cuda", "numba", "columns", "batch", "pointwise", "pixels", "direct", "winograd", "fft")
 _DTYPES = {"f2": "float16", "bf16": "bfloat16", "f4": "float32", "f8": "float64", "i8": "int64"}
 
 
@@ -122,6 +124,36 @@ def preference(text: str) -> tuple[tuple[str, str], ...]:
     for _, name in made:
         _check_name(name)
     return made
+
+
+def asked(preferred, *ops) -> tuple[str, bool]:
+    """The name that is asked for the first of these operations that has one, and whether it is theirs alone."""
+    wanted = dict(preferred)
+    name = next((wanted[op] for op in ops if op in wanted), "")
+    return (name, True) if name else (wanted.get("", ""), False)
+
+
+@contextmanager
+def using(text: str) -> Iterator[None]:
+    """Within this context take the implementations that `text` names, as CHAINRULE_KERNELS names them.
+
+    On the CPU a convolution has the algorithms columns, batch, pointwise, pixels, direct,
+    winograd and fft. `conv2d=fft` takes
+    one for every convolution and both adjoints, and ValueError says where it cannot be; `fft` takes it where it can;
+    `conv2d_weight=columns` is for one adjoint alone. ValueError for a name that nothing has.
+
+    >>> x, w = cr.randn(1, 2, 16, 16), cr.randn(3, 2, 9, 9)
+    >>> with cr.kernels.using("conv2d=columns"):
+    ...     y = cr.nn.functional.conv2d(x, w)
+    >>> y.shape
+    (1, 3, 8, 8)
+    """
+    global preferred
+    before, preferred = preferred, preference(text)
+    try:
+        yield
+    finally:
+        preferred = before
 
 
 def _check_name(name):

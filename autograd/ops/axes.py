@@ -69,6 +69,8 @@ def all_dims(who: str, dim, ndim: int) -> tuple[int, ...]:
     """`dim` (None: all; a number; or several) as sorted numbers in [0, ndim)."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
+    if type(dim) is int:
+        return (one_dim(who, dim, ndim),) if ndim else ()
     dims = [one_dim(who, d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
     if len(set(dims)) != len(dims):
         raise ValueError(f"{who}: received dim={dim}, which names a dimension twice; name each once")
@@ -85,6 +87,6 @@ def sizes(who: str, given) -> tuple[int, ...]:
     if len(given) == 1 and isinstance(given[0], (tuple, list)):
         given = given[0]
     try:
-        return tuple(operator.index(n) for n in given)
+        return tuple(map(operator.index, given))
     except TypeError:
         raise TypeError(f"{who}: received sizes {tuple(given)}; sizes are integers") from None

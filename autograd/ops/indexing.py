@@ -65,7 +65,7 @@ def _read(x, index):
 @primitive(name="getitem", view=True, formula=r"x[i]", flops=0)
 def getitem_view(k, x, *, index):
     out = _read(x, index)
-    return x[(*index, ...)] if np.isscalar(out) else out
+    return x[(*index, ...)] if isinstance(out, np.generic) else out
 
 
 @getitem_view.vjp("x", formula=r"\bar o \text{ at } i,\; 0 \text{ elsewhere}")
@@ -125,7 +125,7 @@ def getitem(x, index):
         items = _plain("getitem", x, items)
         if not _is_basic(items):
             return getitem_copy(x, index=items)
-    return getitem_view(x, index=items)
+    return getitem_view.short(x, index=items)
 
 
 @primitive(name="setitem", formula=r"x \text{ with } x[i] = v", flops=0)

@@ -59,14 +59,18 @@ def matmul(x, y):
     >>> cr.tensor([[1.0, 2.0], [3.0, 4.0]]) @ cr.tensor([1.0, 1.0])
     tensor([3., 7.])
     """
-    x, y = (v if isinstance(v, Tensor) or is_array(v) else Tensor(v) for v in (x, y))
-    if not x.ndim or not y.ndim:
+    x = x if isinstance(x, Tensor) or is_array(x) else Tensor(x)
+    y = y if isinstance(y, Tensor) or is_array(y) else Tensor(y)
+    ranks = x.ndim, y.ndim
+    if 0 in ranks:
         raise ValueError(f"matmul: received shapes {x.shape} and {y.shape}; a 0-d operand has no rows; use * to scale")
-    if x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
+    if x.shape[-1] != y.shape[-2 if ranks[1] > 1 else 0]:
         raise ValueError(
             f"matmul: shapes {x.shape} and {y.shape} do not fit: the last size of the first, {x.shape[-1]}, must equal "
             f"the second's {y.shape[-2 if y.ndim > 1 else 0]}; transpose one of them"
         )
+    if ranks == (2, 2):
+        return matmul_batched(x, y)
     if x.ndim == 1:
         out = matmul(unsqueeze(x, 0), y)
         return reshape(out, out.shape[:-2] + out.shape[-1:] if y.ndim > 1 else out.shape[:-1])

@@ -17,10 +17,17 @@ from .elementwise import absolute, exp, maximum, minimum, where
 from .indexing import gather
 from .shape import broadcast_to, flatten, flip, movedim, reshape, unsqueeze
 
+_FEW = 4096  # elements that are written in less time than NumPy makes a view of them
+
 
 def _spread(g, shape, dim):
     """A reduction's gradient, broadcast back over the dimensions that it lost."""
-    return broadcast_to(g.reshape(kept_shape(shape, dim)) if g.ndim else g, shape=shape)
+    g = g.reshape(kept_shape(shape, dim)) if g.ndim else g
+    if not isinstance(g, (np.ndarray, np.generic)) or math.prod(shape) > _FEW:
+        return broadcast_to(g, shape=shape)
+    out = np.empty(shape, g.dtype)
+    out[...] = g
+    return out
 
 
 def _count(shape, dim) -> int:
@@ -68,7 +75,8 @@ def sum(x, dim=None, keepdim: bool = False, dtype=None):
 def mean_over(k, x, *, dim, keepdim):
     n = _count(x.shape, dim)
     total = k.sum(_wide(x), dim, keepdim)
-    return (total / n if n else total * math.nan).astype(x.dtype, copy=False)
+    total /= n or math.nan
+    return total.astype(x.dtype, copy=False)
 
 
 def _wide(x):

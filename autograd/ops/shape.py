@@ -96,7 +96,17 @@ def broadcast_tensors(*tensors):
 
 @primitive(name="reshape", view=True, formula=r"\operatorname{reshape}(x)", flops=0)
 def reshape_view(k, x, *, shape):
-    return x.reshape(shape)
+    try:
+        if min(shape, default=0) >= -1:  # NumPy takes any negative size for -1
+            return x.reshape(shape)
+    except ValueError:
+        pass
+    if shape.count(-1) > 1 or min(shape, default=0) < -1:
+        raise ValueError(f"reshape: received the shape {shape}; sizes are at least 0, and at most one may be -1")
+    raise ValueError(
+        f"reshape: shape {x.shape} has {x.size} elements and cannot become {shape}; the products of the sizes must be "
+        "equal"
+    )
 
 
 @reshape_view.vjp("x", formula=r"\operatorname{reshape}(\bar o)")
@@ -111,17 +121,7 @@ def reshape(x, *shape):
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    wanted = sizes("reshape", shape)
-    count = math.prod(x.shape)
-    known = math.prod(n for n in wanted if n != -1)
-    if wanted.count(-1) > 1 or any(n < -1 for n in wanted):
-        raise ValueError(f"reshape: received the shape {wanted}; sizes are at least 0, and at most one may be -1")
-    if (-1 not in wanted and known != count) or (-1 in wanted and (known == 0 or count % known)):
-        raise ValueError(
-            f"reshape: shape {x.shape} has {count} elements and cannot become {wanted}; the products of the "
-            "sizes must be equal"
-        )
-    return reshape_view.short(x, shape=wanted)
+    return reshape_view.short(x, shape=sizes("reshape", shape))
 
 
 def flatten(x, start_dim: int = 0, end_dim: int = -1):
@@ -148,12 +148,12 @@ def unflatten(x, dim: int, sizes):
 
 @primitive(name="permute", view=True, formula=r"x^{\mathsf T}", flops=0)
 def permute_view(k, x, *, dims):
-    return k.transpose(x, dims)
+    return x.transpose(dims)
 
 
 @permute_view.vjp("x", formula=r"\bar o^{\mathsf T}")
 def permute_view_dx(g, *, dims):
-    return g.transpose(tuple(sorted(range(len(dims)), key=dims.__getitem__)))
+    return g.transpose(dims if len(dims) == 2 else tuple(sorted(range(len(dims)), key=dims.__getitem__)))
 
 
 @spread_names("dims")
@@ -176,8 +176,10 @@ def transpose(x, dim0=None, dim1=None):
     >>> cr.ones(2, 3, 4).transpose(0, 2).shape
     (4, 3, 2)
     """
-    if dim0 is None or isinstance(dim0, (tuple, list)):
-        return permute(x, tuple(reversed(range(x.ndim))) if dim0 is None else dim0)
+    if dim0 is None:
+        return permute_view.short(x, dims=tuple(range(x.ndim))[::-1])
+    if isinstance(dim0, (tuple, list)):
+        return permute(x, dim0)
     if dim1 is None:
         raise TypeError("transpose: received one dim; pass the two dims to swap, or none to reverse them all")
     dim0, dim1 = one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim)

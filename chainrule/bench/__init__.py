@@ -8,7 +8,7 @@ from . import shapes, sides
 from .clock import Times, stopwatch, take_turns
 from .kernel import Draw, Kernel, kernel
 from .peaks import Peaks, by_threads, measure
-from .report import Report, Row, compare, compared, duration, peaks_table, table, verdict
+from .report import Report, Row, compare, compared, duration, page, peaks_table, table, verdict
 from .runner import run
 from .suite import GROUPS, kernels
 from .worker import Worker, serve

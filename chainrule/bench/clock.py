@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 NOISE = 0.03  # to stop at: half the width of a median's 95% interval, as a share of the median
 SECONDS = 2.0  # for one contestant at most
-_SAMPLE = 2e-3  # seconds: shorter calls are timed several at a time
+SAMPLE = 2e-3  # seconds: shorter calls are timed several at a time
 _LEAST, _MOST = 7, 400  # samples
 
 Sample = Callable[[int], float]  # seconds that so many calls took
@@ -84,7 +84,7 @@ def take_turns(
     counts = {}
     for name, sample in contestants.items():
         sample(1)
-        counts[name] = max(1, round(_SAMPLE / max(sample(1), 1e-9)))
+        counts[name] = max(1, round(SAMPLE / max(sample(1), 1e-9)))
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     spent, order = 0.0, list(contestants)
     for turn in range(_MOST):

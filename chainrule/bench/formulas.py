@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 
 
 def conv(xp, x, w, b, *, stride=1, pad=0):
@@ -79,36 +79,52 @@ def _sigmoid(xp, x):
     return 0.5 * (xp.tanh(0.5 * x) + 1)
 
 
-def lstm(xp, x, w, u, b, c):
-    """Hidden states (T, N, H) of x (T, N, I) from zeros: gates i, f, g, o of x wᵀ + b + h uᵀ + c (PyTorch's order)."""
-    h = cell = xp.zeros((x.shape[1], u.shape[1]), x.dtype)
-    states = []
+def lstm_cell(xp, state, x, u, c):
+    """((h, cell), h) after a step from (h, cell) with x wᵀ + b: gates i, f, g, o (PyTorch's order)."""
+    h, cell = state
+    i, f, g, o = xp.split(x + h @ u.T + c, 4, axis=1)
+    cell = _sigmoid(xp, f) * cell + _sigmoid(xp, i) * xp.tanh(g)
+    h = _sigmoid(xp, o) * xp.tanh(cell)
+    return (h, cell), h
+
+
+def gru_cell(xp, state, x, u, c):
+    """((h,), h): gates r, z, n, where r scales h uᵀ + c (PyTorch's order and convention)."""
+    (h,) = state
+    (rx, zx, nx), (rh, zh, nh) = (xp.split(part, 3, axis=1) for part in (x, h @ u.T + c))
+    z = _sigmoid(xp, zx + zh)
+    h = (1 - z) * xp.tanh(nx + _sigmoid(xp, rx + rh) * nh) + z * h
+    return (h,), h
+
+
+def rnn_cell(xp, state, x, u, c):
+    """((h,), h) for h = tanh(x wᵀ + b + h uᵀ + c)."""
+    h = xp.tanh(x + state[0] @ u.T + c)
+    return (h,), h
+
+
+def over_time(xp, cell, count, x, w, u, b, c):
+    """Hidden states (T, N, H) of x (T, N, I) by a cell whose state has `count` parts, from zeros."""
+    state, states = (xp.zeros((x.shape[1], u.shape[1]), x.dtype),) * count, []
     for step in range(len(x)):
-        i, f, g, o = xp.split(x[step] @ w.T + b + h @ u.T + c, 4, axis=1)
-        cell = _sigmoid(xp, f) * cell + _sigmoid(xp, i) * xp.tanh(g)
-        h = _sigmoid(xp, o) * xp.tanh(cell)
+        state, h = cell(xp, state, x[step] @ w.T + b, u, c)
         states.append(h)
     return xp.stack(states)
 
 
-def gru(xp, x, w, u, b, c):
-    """Hidden states (T, N, H): gates r, z, n, where r scales h uᵀ + c (PyTorch's order and convention)."""
-    h, states = xp.zeros((x.shape[1], u.shape[1]), x.dtype), []
-    for step in range(len(x)):
-        (rx, zx, nx), (rh, zh, nh) = (xp.split(part, 3, axis=1) for part in (x[step] @ w.T + b, h @ u.T + c))
-        z = _sigmoid(xp, zx + zh)
-        h = (1 - z) * xp.tanh(nx + _sigmoid(xp, rx + rh) * nh) + z * h
-        states.append(h)
-    return xp.stack(states)
+def lstm(xp, x, w, u, b, c, *, over_time=over_time):
+    """Hidden states (T, N, H) of x (T, N, I)."""
+    return over_time(xp, lstm_cell, 2, x, w, u, b, c)
 
 
-def rnn(xp, x, w, u, b, c):
-    """Hidden states (T, N, H) of h = tanh(x wᵀ + b + h uᵀ + c)."""
-    h, states = xp.zeros((x.shape[1], u.shape[1]), x.dtype), []
-    for step in range(len(x)):
-        h = xp.tanh(x[step] @ w.T + b + h @ u.T + c)
-        states.append(h)
-    return xp.stack(states)
+def gru(xp, x, w, u, b, c, *, over_time=over_time):
+    """Hidden states (T, N, H) of x (T, N, I)."""
+    return over_time(xp, gru_cell, 1, x, w, u, b, c)
+
+
+def rnn(xp, x, w, u, b, c, *, over_time=over_time):
+    """Hidden states (T, N, H) of x (T, N, I)."""
+    return over_time(xp, rnn_cell, 1, x, w, u, b, c)
 
 
 def chain(xp, x, a, b, *, length):
@@ -124,12 +140,21 @@ def mlp(xp, w1, b1, w2, b2, x, y):
     return cross_entropy(xp, xp.maximum(x @ w1.T + b1, 0) @ w2.T + b2, y)
 
 
-def lenet(xp, k1, c1, k2, c2, w1, b1, w2, b2, w3, b3, x, y):
+def lenet(xp, k1, c1, k2, c2, w1, b1, w2, b2, w3, b3, x, y, *, conv=conv, avg_pool=avg_pool):
     """The loss of LeNet-5 with tanh and average pooling."""
-    x = avg_pool(xp, xp.tanh(conv(xp, x, k1, c1)), k=2, stride=2)
-    x = avg_pool(xp, xp.tanh(conv(xp, x, k2, c2)), k=2, stride=2)
+    x = avg_pool(xp, xp.tanh(conv(xp, x, k1, c1, stride=1, pad=0)), k=2, stride=2, pad=0)
+    x = avg_pool(xp, xp.tanh(conv(xp, x, k2, c2, stride=1, pad=0)), k=2, stride=2, pad=0)
     x = xp.tanh(xp.reshape(x, (len(y), -1)) @ w1.T + b1)
     return cross_entropy(xp, xp.tanh(x @ w2.T + b2) @ w3.T + b3, y)
+
+
+def characters(layer, xp, e, w, u, b, c, v, d, x, y, **options):
+    """The loss of a language model: embeddings e of characters x (T, N), a recurrent layer, a linear one, y (T N)."""
+    h = layer(xp, e[x], w, u, b, c, **options)
+    return cross_entropy(xp, xp.reshape(h, (len(y), -1)) @ v.T + d, y)
+
+
+char_lstm, char_gru = partial(characters, lstm), partial(characters, gru)
 
 
 ADAM = dict(lr=0.1, betas=(0.9, 0.999), eps=1e-8)

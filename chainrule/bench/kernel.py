@@ -67,6 +67,7 @@ class Kernel:
         self.implementations: dict[str, Maker] = {}
         self.peers: dict[str, Maker] = {}  # who computes it in a process of its own
         self.registered: Callable[[Mapping, str], Mapping[str, Maker]] = lambda axes, device: {}
+        self.takes: Callable[[Mapping, str], str] = lambda axes, dtype: ""  # the algorithm that chainrule chooses
         self.function: Callable | None = None
 
     def __call__(self, *arguments, **options):

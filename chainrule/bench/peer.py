@@ -5,6 +5,7 @@ It serves the kernels of the suite as that library computes them, to `runner.Rem
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from .runner import Field
@@ -44,4 +45,5 @@ class Peer:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks stops it, with its rows so far
     serve(Peer(sys.argv[1], int(sys.argv[2])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ _STEADY = 0.1  # by which the peak may drift
 class Row:
     """One implementation at one shape. status: "timed", "wrong", "impossible" or "failed", which `note` explains.
 
-    hot: on one set of buffers; cold: walking through `sets` of them; launch: the host's seconds on a GPU. error: see
-    `kernel.Expected`. bytes, flops: moved and computed by one call; size: bytes of the buffers that it works on; least:
-    the FLOPs that cannot be avoided. floor: the seconds that the roofline allows for bytes and flops; least_floor,
-    cold_floor: for `least`, hot and cold.
+    hot: on one set of buffers; cold: walking through `sets` of them; launch: the host's seconds on a GPU. takes: the
+    algorithms that chainrule chose by itself. error: see `kernel.Expected`. bytes, flops: moved and computed by one
+    call; size: bytes of the buffers that it works on; least: the FLOPs that cannot be avoided. floor: the seconds that
+    the roofline allows for bytes and flops; least_floor, cold_floor: for `least`, hot and cold.
 
     >>> row = cr.bench.Row("axpy", "kernel", "n=4", {"n": 4}, "mine", "float32", flops=8e9)
     >>> row.hot = cr.bench.Times.of([2.0, 2.0, 2.0], bound=0.03)
@@ -51,6 +51,7 @@ class Row:
     hot: Times | None = None
     cold: Times | None = None
     launch: float | None = None
+    takes: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -101,8 +102,9 @@ class Report:
     def save(self, path: str | Path) -> Path:
         """Write it as JSON."""
         content = {"facts": self.facts, "peaks": self.peaks.to_json(), "rows": [asdict(row) for row in self.rows]}
-        Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        return Path(path)
+        part = Path(path).with_name(f"{Path(path).name}.part")  # so that an interrupt leaves the file whole
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        return part.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -157,6 +159,31 @@ def duration(seconds: float) -> str:
     return f"{seconds / size:.{2 if seconds < 10 * size else 1 if seconds < 100 * size else 0}f} {unit}"
 
 
+class Live:
+    """The table as it grows: columns as wide as what is known to come."""
+
+    def __init__(self, names: Sequence[tuple[str, str]], implementations: Iterable[str]):
+        widest = lambda texts: max(map(len, texts), default=0)
+        self.widths = {
+            "kernel": widest([kernel for kernel, _ in names]), "shape": widest([shape for _, shape in names]),
+            "by": widest(implementations), "time": 8, "±": 5, "cold": 8, "GFLOP/s": 7, "GB/s": 6, "% of roof": 9,
+            "x first": 7, "error": 5,
+        }  # fmt: skip
+        self.begun = False
+
+    def lines(self, report: Report, rows: Iterable[Row]) -> list[str]:
+        """These rows of the report, under the columns' names the first time."""
+        shown = [_cells(report, row) for row in rows]
+        heads = [] if self.begun else [{name: name for name in (*self.widths, "takes")}]
+        self.begun = True
+        return [self._line(cells) for cells in heads + shown]
+
+    def _line(self, cells):
+        left = ("kernel", "shape", "by")
+        texts = (cells.get(n, "").ljust(w) if n in left else cells.get(n, "").rjust(w) for n, w in self.widths.items())
+        return "  ".join([*texts, cells.get("takes", "")]).rstrip()
+
+
 def _time(times: Times | None) -> str:
     return "" if times is None else f"{'' if times.settled else '~'}{duration(times.median)}"
 
@@ -176,6 +203,7 @@ def _cells(report: Report, row: Row) -> dict[str, str]:
         "% of roof": f"{100 * row.roofline:.0f}",
         "x first": "" if row.hot.median is first else f"{row.hot.median / first:.2f}",
         "error": f"{row.error:.0e}",
+        "takes": row.takes,
     }
 
 
@@ -229,6 +257,62 @@ def _remarks(report: Report) -> list[str]:
         if row.hot is None:
             remarks.append(f"{row.status.upper()}: {row.kernel}, {row.shape}, by {row.implementation}: {row.note}")
     return ["", *remarks] if remarks else []
+
+
+# ---- a page ----------------------------------------------------------------------------------------------------------
+
+
+def page(report: Report, source: str) -> str:
+    """The report as Markdown: the machine, its peaks, and a table for each kernel, the fastest time of a shape in bold.
+
+    Columns are the implementations; a cell has the median on warm buffers, ~ where it is not settled, and a row ends
+    with chainrule's share of the roofline and what it chose. `source` names the file it was made from.
+
+    >>> row = cr.bench.Row("double", "kernel", "n=4", {"n": 4}, "chainrule", "float32", "timed")
+    >>> row.hot, row.floor = cr.bench.Times.of([2e-3] * 3, bound=0.03), 1e-3
+    >>> facts = {"machine": "a CPU", "threads": 2, "date": "2026-01-01T10:00", "versions": {"numpy": "2"}}
+    >>> peaks = cr.bench.Peaks("float32", 1, {1: 1.0}, {1: 1.0}, 1.0, 1.0)
+    >>> text = cr.bench.page(cr.bench.Report(facts, peaks, [row]), "today.json")
+    >>> print(*text.splitlines()[-3:], sep=chr(10))
+    | shape | chainrule | % of roof |
+    |---|---|---|
+    | n=4 | **2.00 ms** | 50 |
+    """
+    facts, peaks = report.facts, report.peaks
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    lines = [
+        f"Measured on {facts['date'][:10]}, {facts['threads']} threads: {facts['machine']}; {versions}. Peaks in "
+        f"{peaks.dtype}: matrix {peaks.matrix:.0f} GFLOP/s, multiply-add {peaks.fma:.0f} GFLOP/s. From `{source}`.",
+    ]
+    kernels: dict[str, list[Row]] = {}
+    for row in report.rows:
+        kernels.setdefault(row.kernel, []).append(row)
+    for kernel, rows in kernels.items():
+        lines += ["", f"## {kernel[0].upper()}{kernel[1:]}", "", *_grid(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _grid(rows: list[Row]) -> list[str]:
+    names = list(dict.fromkeys(row.implementation for row in rows))
+    chosen = any(row.takes for row in rows)
+    head = ["shape", *names, "% of roof", *(["chosen"] if chosen else [])]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for shape in dict.fromkeys(row.shape for row in rows):
+        found = {row.implementation: row for row in rows if row.shape == shape}
+        best = min((row.hot.median for row in found.values() if row.hot), default=0.0)
+        first = next(iter(found.values()))
+        share = f"{100 * first.roofline:.0f}" if first.hot else ""
+        cells = [shape, *(_cell(found.get(name), best) for name in names), share, *([first.takes] if chosen else [])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(row: Row | None, best: float) -> str:
+    if row is None:
+        return ""
+    if row.hot is None:
+        return row.status
+    return f"**{_time(row.hot)}**" if row.hot.median == best else _time(row.hot)
 
 
 # ---- two runs --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -13,17 +14,18 @@ from tqdm import tqdm
 from ..kernels import for_device
 from ..kernels.cpu import workers
 from . import machine
-from .clock import NOISE, SECONDS, Sample, Times, stopwatch, take_turns
+from .clock import NOISE, SAMPLE, SECONDS, Sample, Times, stopwatch, take_turns
 from .kernel import Kernel, Maker, as_dtype
 from .peaks import Peaks, computed_in, matrix_rate, measure
-from .report import Report, Row, duration
-from .sides import installed
+from .report import Live, Report, Row, duration
+from .sides import OURS, installed
 from .worker import Worker
 
 _MOST_SETS, _MOST_BYTES = 64, 1 << 29  # of the buffers that a cold measurement walks through
 _SLACK = 1.05  # by which a time may be under its floor: peaks have noise too
 _AGAIN = 3  # times to measure the peaks anew before a time is refused
-_PREPARED, _PROVEN = 0.3, 1e10  # for the estimate: seconds for a contestant, FLOPs a second of a proof
+# for the estimate: seconds to prepare a contestant, FLOPs a second of proofs and of kernels, samples until all is quiet
+_PREPARED, _PROVEN, _COMPUTED, _SAMPLES = 0.1, 1e10, 3e10, 25
 
 
 class Field:
@@ -127,12 +129,16 @@ def run(
     peaks: Peaks | None = None,
     clock: Callable[[], float] = time.perf_counter,
     progress: bool = True,
+    each: Callable[[Report], object] = lambda report: None,
 ) -> Report:
     """Prove and time kernels, and report each implementation at each shape.
 
+    With `progress`, rows are printed on standard error as they are measured, under an estimate of how long it takes. An
+    interrupt (Ctrl-C) ends the run early with the rows so far.
+
     impl: of those names alone. compare: peers, for kernels of the suite. seconds: for one contestant at most. noise:
     the bound at which a row is settled (`take_turns`). peaks: those measured before; without, they are measured now,
-    and the product again at the end. clock: what tells the time.
+    and the product again at the end. clock: what tells the time. each: called with the report so far after every shape.
 
     Errors: ValueError for names that nothing has, ImportError for a peer that is not installed, RuntimeError for a GPU
     that is not there.
@@ -154,21 +160,25 @@ def run(
     threads = threads or workers.get_num_threads()
     with machine.pinned(threads) as cores:
         facts = machine.facts(device, threads) | {"pinned to cores": cores, "noise bound": noise}
-        say = tqdm.write if progress else lambda text: None
+        say = partial(tqdm.write, file=sys.stderr) if progress else lambda text: None
         say(_announced(todo, facts, dtype, wanted, peers, seconds, device))
         found = peaks or measure(dtype, threads, device)
         remotes = {name: Remote(name, threads) for name in peers if name in wanted}
         facts["versions"] |= {name: remote.version for name, remote in remotes.items()}
-        report = Report(facts, found, [])
+        report, live = Report(facts, found, []), Live([(kernel.name, shape) for kernel, shape, _ in todo], wanted)
         try:
             for kernel, shape, axes in tqdm(todo, disable=None if progress else True, leave=False, unit="row"):
                 makers = {name: maker for name, maker in kernel.makers(axes, device).items() if name in wanted}
                 field = Field(kernel, axes, dtype, device, makers, clock)
                 sides = dict.fromkeys(makers, field) | {name: r for name, r in remotes.items() if name in kernel.peers}
-                report.rows += _Race(report, field, shape, sides, peaks is None).rows(seconds, noise)
+                rows = _Race(report, field, shape, sides, peaks is None).rows(seconds, noise)
+                report.rows += rows
+                for line in live.lines(report, rows):
+                    say(line)
+                each(report)
         except KeyboardInterrupt:
             done = len({(row.kernel, row.shape) for row in report.rows})
-            facts["stopped"] = f"stopped before the end: {done} of {len(todo)} rows"
+            facts["stopped"] = f"stopped before the end: {done} of {len(todo)} shapes were measured"
         finally:
             for remote in remotes.values():
                 remote.worker.stop()
@@ -194,18 +204,24 @@ def _wanted(impl, todo, device, peers) -> set[str]:
 
 
 def _announced(todo, facts, dtype, wanted, peers, seconds, device) -> str:
-    most = 5.0
+    quiet = most = 5.0
     for kernel, _, axes in todo:
         processes = 1 + len(set(peers) & set(kernel.peers) & wanted)
         contestants = processes - 1 + len(wanted & set(kernel.makers(axes, device)))
-        proof = (1 + 2 * kernel.gradients) * kernel.given(kernel.flops, axes, dtype) / _PROVEN
-        most += processes * proof + contestants * (1 + kernel.cold) * (seconds + _PREPARED)
+        flops, samples = kernel.given(kernel.flops, axes, dtype), contestants * (1 + kernel.cold)
+        proof = processes * (1 + 2 * kernel.gradients) * flops / _PROVEN + samples * _PREPARED
+        quiet += proof + samples * min(seconds, _SAMPLES * max(SAMPLE, flops / _COMPUTED))
+        most += proof + samples * seconds
     cores = ", ".join(map(str, facts["pinned to cores"]))
     return (
-        f"{len(todo)} rows in {dtype} on {device}: {facts['machine']}, {facts['threads']} threads "
-        f"{f'pinned to cores {cores}' if cores else 'not pinned'}; at most about "
-        f"{f'{most / 60:.0f} minutes' if most > 90 else f'{most:.0f} seconds'}"
+        f"{len(todo)} shapes in {dtype} on {device}: {facts['machine']}, {facts['threads']} threads "
+        f"{f'pinned to cores {cores}' if cores else 'not pinned'}; about {_long(quiet)} where nothing else runs, "
+        f"at most about {_long(most)}; Ctrl-C keeps what was measured"
     )
+
+
+def _long(seconds):
+    return f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
 
 
 class _Race:
@@ -229,6 +245,7 @@ class _Race:
     def _proven(self, name: str) -> Row:
         field, side = self.field, self.sides[name]
         row = Row(field.kernel.name, field.kernel.group, self.shape, dict(field.axes), name, field.dtype)
+        row.takes = field.kernel.takes(field.axes, field.dtype) if name == OURS and field.device == "cpu" else ""
         try:
             if isinstance(side, Remote):
                 side.open(field.kernel, self.shape, field.axes, field.dtype)

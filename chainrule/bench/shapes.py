@@ -81,6 +81,7 @@ resnet.18             optim    n=11689512
 lecture.chain-100     engine   length=100 n=10
 lecture.chain-1000    engine   length=1000 n=10
 lecture.chain-wide    engine   length=100 n=100000
+lecture.batch-32      steps    n=32
 lecture.batch-64      steps    n=64
 lecture.batch-128     steps    n=128
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,20 +108,26 @@ class Arrays:
     def __init__(self, name: str, module: str, gradient: Callable | None, compile=None, wait=None, own=None):
         self.name, self.xp, self.own = name, importlib.import_module(module), own or {}
         self.gradient, self.compile, self.wait = gradient, compile, wait
-        self.version = release(name)
+        self.version, self.compiled = release(name), {}
 
     def threads(self, n: int) -> None:
         """Its threads are those of NumPy, or those that its process was started with."""
 
     def ready(self, work, arrays, axes, backward):
         """The formula, or its gradient, compiled where the library compiles."""
-        work = replace(work, formula=self.own.get(work.formula, work.formula))
-        loss = work.loss(self.xp, axes)
-        function = self.gradient(loss, tuple(range(work.gradients))) if backward else work.value(self.xp, axes)
-        function = self.compile(function) if self.compile else function
+        key = work.name, backward, tuple(axes.items())
+        function = self.compiled.get(key)
+        if function is None:  # once for all the buffers that it will walk through
+            function = self.compiled[key] = self._function(work, axes, backward)
         there = [self.xp.array(array) for array in arrays]
         wait = self.wait or (lambda results: results)
         return Ready(lambda: wait(function(*there)), _arrays)
+
+    def _function(self, work, axes, backward):
+        work = replace(work, formula=self.own.get(work.formula, work.formula))
+        loss = work.loss(self.xp, axes)
+        function = self.gradient(loss, tuple(range(work.gradients))) if backward else work.value(self.xp, axes)
+        return self.compile(function) if self.compile else function
 
 
 def _arrays(results: Any) -> list[np.ndarray]:
@@ -149,17 +156,24 @@ def _jax(device):
     def windows(x, start, join, k, stride, pad):
         return jax.lax.reduce_window(x, start, join, (1, 1, k, k), (1, 1, stride, stride), [(0, 0)] * 2 + wide(pad))
 
-    own = {
+    def over_time(xp, cell, count, x, w, u, b, c):
+        state = (xp.zeros((x.shape[1], u.shape[1]), x.dtype),) * count
+        return jax.lax.scan(lambda state, x: cell(xp, state, x, u, c), state, x @ w.T + b)[1]
+
+    recurrent = formulas.lstm, formulas.gru, formulas.rnn, formulas.char_lstm, formulas.char_gru
+    own = {formula: partial(formula, over_time=over_time) for formula in recurrent} | {
         formulas.conv: conv,
         formulas.max_pool: lambda xp, x, **options: windows(x, -xp.inf, jax.lax.max, **options),
         formulas.avg_pool: lambda xp, x, *, k, **options: windows(x, 0.0, jax.lax.add, k, **options) / k**2,
     }
+    own[formulas.lenet] = partial(formulas.lenet, conv=conv, avg_pool=own[formulas.avg_pool])
     return Arrays("jax", "jax.numpy", jax.grad, jax.jit, jax.block_until_ready, own)
 
 
+OURS = "chainrule"
 #: name -> how to make it; the module that must be there
 SIDES: dict[str, Callable[[str], Any]] = {
-    "chainrule": Ours, "torch": Torch, "numpy": _numpy, "autograd": _hips, "jax": _jax
+    OURS: Ours, "torch": Torch, "numpy": _numpy, "autograd": _hips, "jax": _jax
 }  # fmt: skip
 PEERS = ("torch", "jax", "autograd", "numpy")
 _made: dict[tuple[str, str], Any] = {}

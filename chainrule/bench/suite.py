@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..kernels import using
+from ..kernels.cpu import columns, convolution
 from ..kernels.registry import implementations
 from . import formulas, shapes
-from .kernel import Draw, Kernel, Ready, keywords, plain
-from .sides import PEERS, side
+from .kernel import Draw, Kernel, Ready, as_dtype, keywords, plain
+from .sides import OURS, PEERS, side
 
 
 class Done(NamedTuple):
@@ -30,8 +32,10 @@ class Operation:
 
     formula: of `formulas`. inputs(draw, **axes): arrays; those to differentiate first. prepare(side, tensors, axes):
     the same on a library with PyTorch's names. flops(**axes): of the forward pass; least: the share of them that no
-    algorithm can avoid. raw(device, axes): implementations of arrays alone, by their names. out(**axes): the shape of
-    the result, where it is no number. pieces: "forward", "forward + backward".
+    algorithm can avoid. raw(device, axes): implementations of arrays alone, by their names. algorithms(axes): what
+    chainrule can be asked to take for it on the CPU, as CHAINRULE_KERNELS names it; takes(backward, axes, dtype): what
+    it takes by itself. out(**axes): the shape of the
+    result, where it is no number. pieces: "forward", "forward + backward".
     """
 
     name: str
@@ -44,6 +48,8 @@ class Operation:
     out: Callable | None = None
     least: Callable = lambda **_: 1.0
     raw: Callable = lambda device, axes: {}
+    algorithms: Callable = lambda axes: {}
+    takes: Callable = lambda backward, axes, dtype: ""
     passes: tuple[str, ...] = ("forward", "forward + backward")
     options: tuple[str, ...] = ()
     backward_cost: float = 3.0
@@ -82,19 +88,32 @@ class Operation:
             least=lambda **axes: times * self.flops(**axes) * self.least(**axes),
             gradients=self.gradients if backward else 0, bytes=self.bytes, cold=self.cold, group=self.group,
         )  # fmt: skip
-        made.implementations["chainrule"] = partial(self._ready, "chainrule", backward)
+        made.implementations[OURS] = partial(self._ready, OURS, backward)
         able = PEERS if not backward else [name for name in PEERS if name != "numpy"]
         made.peers = {name: partial(self._ready, name, backward) for name in able}
-        if not backward:
-            made.registered = self._registered
+        made.registered = partial(self._registered, backward)
+        made.takes = partial(self.takes, backward)
         return made
 
     def _ready(self, name, backward, arrays, axes, device) -> Ready:
         return side(name, device).ready(self, arrays, axes, backward)
 
-    def _registered(self, axes, device):
-        """The kernels of the registry for this operation, as makers by their names."""
-        return {name: plain(function) for name, function in self.raw(device, axes).items()}
+    def _asked(self, backward, text, arrays, axes, device) -> Ready:
+        """As chainrule computes it when it is asked for an algorithm."""
+        with using(text):
+            ready = self._ready(OURS, backward, arrays, axes, device)
+
+        def call():
+            with using(text):
+                return ready.call()
+
+        return Ready(call, ready.read)
+
+    def _registered(self, backward, axes, device):
+        """The implementations that have names, as makers: algorithms on the CPU, kernels of the registry on a GPU."""
+        if device == "cpu":
+            return {name: partial(self._asked, backward, text) for name, text in self.algorithms(axes).items()}
+        return {} if backward else {name: plain(function) for name, function in self.raw(device, axes).items()}
 
 
 def _registry(op: str, options: Callable[[Mapping], dict]) -> Callable:
@@ -148,6 +167,25 @@ def _conv_geometry(axes):
     return dict(stride=(stride, stride), padding=((pad, pad), (pad, pad)), dilation=(1, 1), groups=1)
 
 
+def _conv_plan(axes, itemsize=4):
+    x, w = (axes[a] for a in "nchw"), (axes["o"], axes["c"], axes["k"], axes["k"])
+    return columns.plan_of(tuple(x), w, *_conv_geometry(axes).values(), itemsize)
+
+
+def _conv_algorithms(axes):
+    """Those that can do a shape."""
+    plan = _conv_plan(axes)
+    return {name: f"conv2d={name}" for name, made in convolution.ALGORITHMS.items() if not made.lacks(plan)}
+
+
+def _conv_takes(backward, axes, dtype):
+    """The algorithms of the forward pass and, where they differ, of the adjoints of input and weight."""
+    plan = _conv_plan(axes, max(4, as_dtype(dtype).itemsize))
+    ops = ("conv2d", "conv2d_input", "conv2d_weight")[: 3 if backward else 1]
+    names = [convolution.fastest(op, plan) for op in ops]
+    return "/".join(names if len(set(names)) > 1 else names[:1])
+
+
 # ---- recurrent layers ------------------------------------------------------------------------------------------------
 
 
@@ -198,30 +236,68 @@ def lenet(side, activation="Tanh", pool="AvgPool2d"):
     )  # fmt: skip
 
 
+def _classes(model):
+    """A network of images, as what `_step` takes: (the network, what its results are as rows of scores)."""
+
+    def made(side):
+        net = model(side)
+        return net, net
+
+    return made
+
+
+def characters(kind, vocabulary=64, embed=64, hidden=256):
+    """A language model of characters (T, N), with one recurrent layer."""
+
+    def made(side):
+        nn = side.nn
+        layers = nn.Embedding(vocabulary, embed), getattr(nn, kind)(embed, hidden), nn.Linear(hidden, vocabulary)
+        embedding, recurrent, linear = layers
+        return nn.ModuleList(layers), lambda x: linear(recurrent(embedding(x))[0]).reshape(-1, vocabulary)
+
+    return made
+
+
 _MLP = ((256, 784), (256,), (10, 256), (10,))
 _LENET = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 400), (120,), (84, 120), (84,), (10, 84), (10,))
+_STEPS = 64  # of the language models, a character each
 
 
-def _step(name, model, formula, sizes, image, flops) -> Operation:
+def _images(*size):
+    return lambda draw, n: (draw(n, *size), draw.integers(10, n))
+
+
+def _text(draw, n, vocabulary=64):
+    return draw.integers(vocabulary, _STEPS, n), draw.integers(vocabulary, _STEPS * n)
+
+
+def _step(name, model, formula, sizes, data, flops) -> Operation:
     """Forward, backward and an SGD step; the gradients are what is proven."""
 
     def inputs(draw, n):
         parameters = [draw(*size, scale=1 / math.sqrt(math.prod(size[1:]) or 1)) for size in sizes]
-        return *parameters, draw(n, *image), draw.integers(10, n)
+        return *parameters, *data(draw, n)
 
     def prepare(side, tensors, axes):
         *given, x, y = tensors
-        net = model(side)
+        net, scores = model(side)
         net.load_state_dict(dict(zip(net.state_dict(), (p.detach() for p in given), strict=True)))
-        net.to(x.device, x.dtype)
+        net.to(given[0].device, given[0].dtype)
         parameters = list(net.parameters())
         optimizer = side.optim.SGD(parameters, lr=1e-6)  # so small that no step leads where numbers overflow
-        return Done(lambda: side.F.cross_entropy(net(x), y), parameters, optimizer.step)
+        return Done(lambda: side.F.cross_entropy(scores(x), y), parameters, optimizer.step)
 
     return Operation(
         name, "steps", formula, inputs, prepare, lambda n: n * flops, len(sizes), passes=("forward + backward",),
         cold=False,
     )  # fmt: skip
+
+
+def _char_step(kind, gates, formula, vocabulary=64, embed=64, hidden=256) -> Operation:
+    layer = ((gates * hidden, embed), (gates * hidden, hidden), (gates * hidden,), (gates * hidden,))
+    sizes = (vocabulary, embed), *layer, (vocabulary, hidden), (vocabulary,)
+    flops = 2 * _STEPS * hidden * (gates * (embed + hidden) + vocabulary)
+    return _step(f"character {kind} step", characters(kind), formula, sizes, _text, flops)
 
 
 # ---- optimisers ------------------------------------------------------------------------------------------------------
@@ -266,7 +342,8 @@ OPERATIONS = (
         "conv", "conv", formulas.conv, _conv_inputs,
         _of(lambda side, x, w, b, *, stride, pad: side.F.conv2d(x, w, b, stride=stride, padding=pad)),
         lambda c, k, **axes: 2 * math.prod(_conv_out(c=c, k=k, **axes)) * c * k * k, 3,
-        out=_conv_out, least=_conv_least, raw=_registry("conv2d", _conv_geometry), options=("stride", "pad"),
+        out=_conv_out, least=_conv_least, raw=_registry("conv2d", _conv_geometry), algorithms=_conv_algorithms,
+        takes=_conv_takes, options=("stride", "pad"),
     ),
     _recurrent("LSTM", 4, formulas.lstm),
     _recurrent("GRU", 3, formulas.gru),
@@ -307,8 +384,13 @@ OPERATIONS = (
         lambda side, tensors, axes: Done(lambda: chain(side, *tensors, length=axes["length"]), tensors[:1]),
         lambda length, n: length * n, 1, out=lambda length, n: (n,), options=("length",), cold=False, backward_cost=1.5,
     ),
-    _step("MLP 784-256-10 step", mlp, formulas.mlp, _MLP, (784,), 2 * (784 * 256 + 256 * 10)),
-    _step("LeNet-5 step", lenet, formulas.lenet, _LENET, (1, 32, 32), 2 * (117600 + 240000 + 48000 + 10080 + 840)),
+    _step("MLP 784-256-10 step", _classes(mlp), formulas.mlp, _MLP, _images(784), 2 * (784 * 256 + 256 * 10)),
+    _step(
+        "LeNet-5 step", _classes(lenet), formulas.lenet, _LENET, _images(1, 32, 32),
+        2 * (117600 + 240000 + 48000 + 10080 + 840),
+    ),
+    _char_step("LSTM", 4, formulas.char_lstm),
+    _char_step("GRU", 3, formulas.char_gru),
 )  # fmt: skip
 
 GROUPS = tuple(shapes.AXES)

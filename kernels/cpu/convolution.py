@@ -1,372 +1,185 @@
-"""Cross-correlation and its two adjoints: columns of patches (im2col) times a matrix, in pieces that stay in cache.
+"""Cross-correlation and its two adjoints, by the algorithm that is the fastest for the shape or the one asked for.
 
-x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups, K = C/G kh kw, P = oh ow.
-The workers share the batch; each piece is one im2col and one product with BLAS on one thread. Loops without columns
-(`direct`) and Winograd's transforms (`winograd`) take the convolutions for which they are faster. Where images are
-small, the columns of the whole batch make one matrix: a product for each image would read all weights anew.
+x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups.
 """
 
-from functools import lru_cache
-from math import prod
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
 
-from ..geometry import conv_output_size
-from . import direct, winograd, workers
+from .. import floors, registry
+from . import columns, direct, fourier, pixels, pointwise, winograd
+from .columns import at_once
 from .epilogue import Epilogue, Plain
-from .jit import jit
 from .layout import floats, half_by_single
-from .matmul import matmul
-from .scratch import scratch
-
-_PIECE_BYTES = 2 << 20  # of columns; from 1 to 4 MiB the times differ by less than a tenth
-_SMALL = 64  # columns of an image up to which those of the batch are put together
-_BATCH_BYTES = 32 << 20  # of those columns, at most
-_WORTH_SHARING = 2_000_000  # FLOPs that outlast handing a slice to a worker
 
 
 @half_by_single
-def conv2d(x, w, b, *, stride, padding, dilation, groups):
+def conv2d(x, w, b, *, stride, padding, dilation, groups, algorithm=None):
     """Cross-correlation of x with w, plus b (O,) or None."""
     x, w, b = floats(x, w, b)
-    plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    plan, by = _chosen("conv2d", x.shape, w.shape, stride, padding, dilation, groups, x.itemsize, algorithm)
     out = np.empty((plan.n, plan.o, *plan.out_size), x.dtype)
-    if plan.direct:
-        direct.forward(plan, x, w, b, Plain(out))
-        return out
-    if plan.winograd:
-        winograd.forward(x, w, b, out, plan.corner)
-        return out
-    if plan.together:
-        _spread(plan, matmul(plan.kernels(w), _batch_columns(plan, x)), b, out)
-        return out
-    product = _product(plan, x, w, b)
-    workers.run(lambda start, stop: product(start, stop, out), plan.items, grain=plan.grain)
+    by.forward(plan, x, w, b, Plain(out))
     return out
 
 
-def _product(plan, x, w, b):
-    """What writes the items start..stop of the result into images (N, O, oh, ow), of which `first` is the first."""
-    kernels, bias = plan.kernels(w), None if b is None else b.reshape(plan.groups, -1, 1)
-
-    def product(start, stop, out, first=0):
-        images = plan.grouped(out)
-        for piece in plan.pieces(start, stop):
-            result = images[piece.first - first : piece.last - first, ..., piece.part[2]]
-            np.matmul(kernels, plan.columns(x, piece), out=result)
-            if bias is not None:
-                result += bias
-
-    return product
-
-
 @half_by_single
-def conv2d_act_pool(x, w, b, *, stride, padding, dilation, groups, activation, pool):
+def conv2d_act_pool(x, w, b, *, stride, padding, dilation, groups, activation, pool, algorithm=None):
     """`conv2d`, then "relu", "tanh" or "sigmoid", then pool ("max" | "avg", kh, kw) over windows side by side, or None.
 
     Gives (out, what `act_pool_backward` needs beside it).
     """
     x, w, b = floats(x, w, b)
-    plan = _plan(x.shape, w.shape, stride, padding, dilation, groups, x.itemsize)
+    plan, by = _chosen("conv2d", x.shape, w.shape, stride, padding, dilation, groups, x.itemsize, algorithm)
     results = Epilogue((plan.n, plan.o, *plan.out_size), x.dtype, activation, pool)
-    if plan.direct:
-        direct.forward(plan, x, w, b, results)
-        return results.out, results.saved
-    every = slice(0, plan.n)
-    if plan.winograd:
-        room = results.room(every)
-        winograd.forward(x, w, b, room, plan.corner)
-        workers.run(lambda start, stop: results.finish(slice(start, stop), room[start:stop]), plan.n)
-        return results.out, results.saved
-    if plan.together:
-        room = results.room(every)
-        _spread(plan, matmul(plan.kernels(w), _batch_columns(plan, x)), b, room)
-        results.finish(every, room)
-        return results.out, results.saved
-    product = _product(plan, x, w, b)
-    if plan.n < workers.get_num_threads():  # the workers share the rows of an image
-        room = results.room(every)
-        workers.run(lambda start, stop: product(start, stop, room), plan.items, grain=plan.grain)
-        results.finish(every, room)
-        return results.out, results.saved
-
-    def task(start, stop):
-        for first in range(start, stop, plan.images):
-            images = slice(first, min(first + plan.images, stop))
-            room = results.room(images)
-            product(images.start * plan.blocks, images.stop * plan.blocks, room, first)
-            results.finish(images, room)
-
-    workers.run(task, plan.n, grain=-(-plan.grain // plan.blocks))
+    by.forward(plan, x, w, b, results)
     return results.out, results.saved
 
 
 @half_by_single
-def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
+def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups, algorithm=None):
     """The adjoint of `conv2d` with respect to x: g (N, O, oh, ow) -> (N, C, H, W) with (H, W) = input_size."""
     g, w = floats(g, w)
     shape = (g.shape[0], w.shape[1] * groups, *input_size)
-    plan = _plan(shape, w.shape, stride, padding, dilation, groups, g.itemsize)
-    if plan.winograd:
-        out = np.empty(shape, g.dtype)
-        winograd.forward(g, winograd.turned(w), None, out, tuple(2 - before for before in plan.corner))
-        return out
-    out = np.zeros(shape, g.dtype)
-    if plan.together:
-        columns = matmul(plan.kernels(w).swapaxes(1, 2), _batch_rows(plan, g))
-        workers.run(lambda start, stop: _add_batch_columns(plan, columns, out, start, stop), plan.n, grain=plan.grain)
-        return out
-    kernels, images = np.ascontiguousarray(plan.kernels(w).swapaxes(1, 2)), plan.grouped(g)
-
-    def task(start, stop):  # whole images: blocks of rows overlap in the input
-        for piece in plan.pieces(start * plan.blocks, stop * plan.blocks):
-            plan.add_columns(kernels, images[piece.part], out, piece)
-
-    workers.run(task, plan.n, grain=-(-plan.grain // plan.blocks))
-    return out
+    plan, by = _chosen("conv2d_input", shape, w.shape, stride, padding, dilation, groups, g.itemsize, algorithm)
+    return by.input(plan, g, w)
 
 
 @half_by_single
-def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
+def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups, algorithm=None):
     """The adjoint of `conv2d` with respect to w: g (N, O, oh, ow), x (N, C, H, W) -> (O, C/groups, kh, kw)."""
     g, x = floats(g, x)
     shape = (g.shape[1], x.shape[1] // groups, *kernel_size)
-    plan = _plan(x.shape, shape, stride, padding, dilation, groups, x.itemsize)
-    if plan.direct:
-        return direct.weight(plan, g, x)
-    if plan.winograd:
-        return winograd.weight(g, x, plan.corner)
-    if plan.together:
-        return matmul(_batch_rows(plan, g), _batch_columns(plan, x).swapaxes(1, 2)).reshape(shape)
-    images, sums = plan.grouped(g), {}
-
-    def task(start, stop):
-        total = sums[start] = np.zeros((groups, plan.k, plan.o // groups), x.dtype)
-        for piece in plan.pieces(start, stop):  # columns first: BLAS is up to 1.8 times faster than with g first
-            total += np.matmul(plan.columns(x, piece), images[piece.part].swapaxes(-1, -2)).sum(0)
-
-    workers.run(task, plan.items, grain=plan.grain)
-    total = np.zeros((groups, plan.k, plan.o // groups), x.dtype)
-    for start in sorted(sums):  # a fixed order, whoever finished first
-        total += sums[start]
-    return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
+    plan, by = _chosen("conv2d_weight", x.shape, shape, stride, padding, dilation, groups, x.itemsize, algorithm)
+    return by.weight(plan, g, x)
 
 
-# ---- the whole batch as one matrix: (G, ., N P) ----------------------------------------------------------------------
+# ---- algorithms ------------------------------------------------------------------------------------------------------
 
 
-def _batch_columns(plan, x):
-    """The columns of all images, (G, K, N P)."""
-    count = prod(plan.out_size)
-    room = np.empty((plan.groups, plan.k, plan.n, count), x.dtype)
+class Algorithm(NamedTuple):
+    """One way to compute a convolution and both adjoints.
 
-    def task(start, stop):
-        for piece in plan.pieces(start, stop):
-            room[:, :, piece.first : piece.last, piece.part[2]] = plan.columns(x, piece).transpose(1, 2, 0, 3)
+    lacks(plan): what about a convolution it cannot do, "" where it can. forward(plan, x, w, b, results) writes into the
+    room that `results` gives, and finishes it (`epilogue.Epilogue`); input(plan, g, w) and weight(plan, g, x) give the
+    adjoints.
+    """
 
-    workers.run(task, plan.items, grain=plan.grain)
-    return room.reshape(plan.groups, plan.k, plan.n * count)
-
-
-def _batch_rows(plan, g):
-    """g (N, O, oh, ow) as (G, O/G, N P)."""
-    rows = plan.grouped(g).transpose(1, 2, 0, 3)
-    return rows.reshape(plan.groups, plan.o // plan.groups, plan.n * prod(plan.out_size))
+    lacks: Callable
+    forward: Callable
+    input: Callable
+    weight: Callable
 
 
-def _spread(plan, product, b, out):
-    """Write a product (G, O/G, N P) plus b (O,), or None, to out (N, O, oh, ow)."""
-    product = product.reshape(plan.groups, plan.o // plan.groups, plan.n, prod(plan.out_size))
-    if b is not None:
-        product += b.reshape(plan.groups, -1, 1, 1)
-    plan.grouped(out)[...] = product.transpose(2, 0, 1, 3)
+def _whole(plan, x, w, b, results):
+    at_once(plan, results, lambda room: winograd.forward(x, w, b, room, plan.corner))
 
 
-def _add_batch_columns(plan, columns, out, start, stop):
-    """Add columns (G, K, N P) to their places in the images start..stop of `out`."""
-    columns = columns.reshape(plan.groups, plan.k, plan.n, prod(plan.out_size))
-    for piece in plan.pieces(start * plan.blocks, stop * plan.blocks):
-        plan.put_columns(columns[:, :, piece.first : piece.last, piece.part[2]].transpose(2, 0, 1, 3), out, piece)
+def _spectral(plan, x, w, b, results):
+    at_once(plan, results, lambda room: fourier.forward(plan, x, w, b, room))
 
 
-class _Piece(NamedTuple):
-    """Images first..last of the batch, rows top..bottom of the output; `part` of an (N, G, ., P) array."""
-
-    first: int
-    last: int
-    top: int
-    bottom: int
-    part: tuple
+def _by_turned(forward, plan, g, w):
+    """The adjoint of x as a convolution of g with turned filters."""
+    out = np.empty(plan.x_shape, g.dtype)
+    forward(plan.turned, g, winograd.turned(w), None, Plain(out))
+    return out
 
 
-class _Plan:
-    """The sizes of one convolution and how its work is cut: items are (image, block of output rows)."""
+def _not_pointwise(plan):
+    said = f"filters of {_by(plan.kernel)} at stride {_by(plan.stride)}, which see more than a pixel"
+    return _not_whole(plan) or ("" if plan.pointwise else said)
 
-    def __init__(self, x_shape, w_shape, stride, padding, dilation, groups, itemsize):
-        self.n, self.c, *self.size = x_shape
-        self.o, _, *self.kernel = w_shape
-        self.k = w_shape[1] * w_shape[2] * w_shape[3]
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-        self.itemsize = itemsize
-        self.out_size = conv_output_size(
-            self.size, kernel_size=self.kernel, stride=stride, padding=padding, dilation=dilation
+
+def _not_whole(plan):
+    if plan.groups != 1:
+        return f"{plan.groups} groups: it computes with one"
+    return "" if plan.n * plan.o * plan.k else "an empty array: it has nothing to compute"
+
+
+def _not_dense(plan):
+    """What is no convolution at every place of an image whose adjoint is another."""
+    if tuple(plan.stride) != (1, 1):
+        return f"a stride of {_by(plan.stride)}: it computes the results at every place"
+    if lack := _not_whole(plan):
+        return lack
+    if min(map(min, plan.turned.padding)) < 0:
+        return f"a padding of {plan.padding}, which is wider than its filters of {_by(plan.kernel)}"
+    return ""
+
+
+def _not_three(plan):
+    three = plan.kernel == [3, 3] and tuple(plan.dilation) == (1, 1)
+    said = f"filters of {_by(plan.kernel)}, dilation {_by(plan.dilation)}: it transforms those of 3×3, undilated"
+    return _not_dense(plan) or ("" if three else said)
+
+
+def _by(pair):
+    return "×".join(map(str, pair))
+
+
+ALGORITHMS = {
+    "columns": Algorithm(lambda plan: "", columns.forward, columns.input, columns.weight),
+    "batch": Algorithm(lambda plan: "", columns.batch_forward, columns.batch_input, columns.batch_weight),
+    "pointwise": Algorithm(_not_pointwise, pointwise.forward, pointwise.input, pointwise.weight),
+    "pixels": Algorithm(_not_whole, pixels.forward, pixels.input, pixels.weight),
+    "direct": Algorithm(_not_dense, direct.forward, partial(_by_turned, direct.forward), direct.weight),
+    "winograd": Algorithm(
+        _not_three, _whole, partial(_by_turned, _whole), lambda plan, g, x: winograd.weight(g, x, plan.corner)
+    ),
+    "fft": Algorithm(_not_dense, _spectral, partial(_by_turned, _spectral), fourier.weight),
+}
+
+_FORWARD, _INPUT, _WEIGHT = "conv2d", "conv2d_input", "conv2d_weight"
+_ALL = (_FORWARD, _INPUT, _WEIGHT)
+#: (algorithm, the operations for which it is the fastest, if so for the plan): the first that holds is taken
+#: (docs/decisions/0015-convolutions-by-name.md has the figures)
+_RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
+    ("winograd", _ALL, winograd.suits),
+    ("direct", _ALL, direct.suits),
+    ("fft", _ALL, fourier.suits),
+    ("pixels", _ALL, pixels.suits),
+    ("batch", _ALL, columns.few),
+    ("pointwise", _ALL, pointwise.suits),
+    ("columns", _ALL, lambda plan: True),
+)
+
+
+def _chosen(op, *arguments):
+    return _chosen_for(op, *arguments, registry.preferred)
+
+
+@lru_cache(1024)
+def _chosen_for(op, x_shape, w_shape, stride, padding, dilation, groups, itemsize, algorithm, preferred):
+    """(the plan, the algorithm): the one named in the call, else the one that CHAINRULE_KERNELS asks for, else ours."""
+    plan = columns.plan_of(x_shape, w_shape, stride, padding, dilation, groups, itemsize)
+    name, alone = (algorithm, True) if algorithm else registry.asked(preferred, op, "conv2d")
+    if name in ALGORITHMS:
+        lack = ALGORITHMS[name].lacks(plan)
+        if not lack:
+            return plan, ALGORITHMS[name]
+        if alone:
+            raise ValueError(f"{op} by {name!r} received {lack}; take {_able(plan)}, or name none for the fastest")
+    elif algorithm:
+        raise ValueError(f"{op} knows no algorithm {algorithm!r}; take {_able(plan)}, or name none for the fastest")
+    return plan, ALGORITHMS[fastest(op, plan)]
+
+
+def fastest(op, plan) -> str:
+    """The name of the algorithm that the rules take for a plan."""
+    return next(n for n, ops, holds in _RULES if op in ops and not ALGORITHMS[n].lacks(plan) and holds(plan))
+
+
+def _able(plan):
+    return ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.lacks(plan))
+
+
+for _name in ALGORITHMS:
+    for _function in (conv2d, conv2d_input, conv2d_weight):
+        _op = _function.__name__
+        registry.implementation(_op, _name, device="cpu", floor=getattr(floors, _op))(
+            partial(_function, algorithm=_name)
         )
-        self.padded = any(map(any, padding))
-        self.pointwise = self.kernel == [1, 1] == list(stride) and not self.padded
-        oh, ow = self.out_size
-        row_bytes = max(1, groups * self.k * ow * itemsize)
-        self.rows = oh if self.pointwise else min(oh, max(1, _PIECE_BYTES // row_bytes))
-        self.images = max(1, _PIECE_BYTES // (row_bytes * oh))
-        self.blocks = -(-oh // self.rows)
-        self.items = self.n * self.blocks
-        self.direct = direct.suits(self)
-        small = self.n > 1 and oh * ow <= _SMALL
-        self.together = small and groups * self.k * self.n * oh * ow * itemsize <= _BATCH_BYTES
-        self.corner = tuple(before for before, _ in padding)
-        self.winograd = not self.direct and winograd.suits(self)
-        self.grain = max(1, _WORTH_SHARING // max(1, 2 * self.o * self.k * self.rows * ow))
-
-    def kernels(self, w):
-        """w as matrices (G, O/G, K)."""
-        return w.reshape(self.groups, self.o // self.groups, self.k)
-
-    def grouped(self, array):
-        """(N, G A, h, w) seen as (N, G, A, h w)."""
-        n, channels, height, width = array.shape
-        return array.reshape(n, self.groups, channels // self.groups, height * width)
-
-    def pieces(self, start, stop):
-        """Items start..stop as pieces: several whole images, or one block of rows."""
-        ow = self.out_size[1]
-        while start < stop:
-            first, block = divmod(start, self.blocks)
-            last = first + 1 if self.blocks > 1 else min(first + self.images, stop)
-            top, bottom = block * self.rows, min((block + 1) * self.rows, self.out_size[0])
-            yield _Piece(first, last, top, bottom, (slice(first, last), ..., slice(top * ow, bottom * ow)))
-            start += last - first
-
-    def columns(self, x, piece):
-        """The patches under the piece's outputs: (images, G, K, P)."""
-        if self.pointwise:
-            return self.grouped(x)[piece.part]
-        columns = self._columns_room(piece, x.dtype)
-        _im2col(self._field(x, piece), columns, *self.stride, *self.dilation)
-        return self._as_matrices(columns)
-
-    def add_columns(self, kernels, g, out, piece):
-        """Add the columns of patches kernels (G, K, O/G) @ g (images, G, O/G, P) to their places in `out`."""
-        if self.pointwise:
-            np.matmul(kernels, g, out=self.grouped(out)[piece.part])
-            return
-        columns = self._columns_room(piece, out.dtype)
-        np.matmul(kernels, g, out=self._as_matrices(columns))
-        self._scatter(columns, out, piece)
-
-    def put_columns(self, given, out, piece):
-        """Add the columns `given` (images, G, K, P) to their places in `out`."""
-        if self.pointwise:
-            self.grouped(out)[piece.part] = given
-            return
-        columns = self._columns_room(piece, out.dtype)
-        self._as_matrices(columns)[...] = given
-        self._scatter(columns, out, piece)
-
-    def _scatter(self, columns, out, piece):
-        into, inside, shape = self._window(piece)
-        field = scratch("field", shape, out.dtype)
-        field[...] = 0
-        _col2im(columns, field, *self.stride, *self.dilation)
-        out[into] += field[inside]
-
-    def _columns_room(self, piece, dtype):
-        shape = piece.last - piece.first, self.c, *self.kernel, piece.bottom - piece.top, self.out_size[1]
-        return scratch("columns", shape, dtype)
-
-    def _as_matrices(self, columns):
-        images, *_, rows, ow = columns.shape
-        return columns.reshape(images, self.groups, self.k, rows * ow)
-
-    def _field(self, x, piece):
-        """The part of x, padded, that the piece's windows see: (images, C, h, w)."""
-        into, inside, shape = self._window(piece)
-        if not self.padded and self.blocks == 1:
-            return x[piece.first : piece.last]
-        field = scratch("field", shape, x.dtype)
-        if self.padded:
-            field[...] = 0
-        field[inside] = x[into]
-        return field
-
-    def _window(self, piece):
-        """Where the piece's windows meet the input (its slices, theirs), and the shape (images, C, h, w) they span."""
-        (top, _), (left, right) = self.padding
-        start = piece.top * self.stride[0] - top
-        span = (piece.bottom - piece.top - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
-        lo, hi = max(0, start), max(0, min(start + span, self.size[0]))
-        hi = max(lo, hi)
-        images = slice(piece.first, piece.last)
-        into = images, slice(None), slice(lo, hi)
-        inside = ..., slice(lo - start, hi - start), slice(left, left + self.size[1])
-        return into, inside, (piece.last - piece.first, self.c, span, left + self.size[1] + right)
-
-
-_plan = lru_cache(_Plan)  # a training step meets the same few convolutions again and again
-
-
-def _taps(field, columns, sh, sw, dh, dw):
-    """The elements of the field under each tap of the kernel, in the shape of the columns."""
-    n, c, h, w = field.strides
-    return np.lib.stride_tricks.as_strided(field, columns.shape, (n, c, h * dh, w * dw, h * sh, w * sw))
-
-
-def _im2col_numpy(field, columns, sh, sw, dh, dw):
-    columns[...] = _taps(field, columns, sh, sw, dh, dw)
-
-
-def _col2im_numpy(columns, field, sh, sw, dh, dw):
-    taps = _taps(field, columns, sh, sw, dh, dw)
-    for i, j in np.ndindex(columns.shape[2:4]):  # within one tap no two elements are the same
-        taps[:, :, i, j] += columns[:, :, i, j]
-
-
-@jit(_im2col_numpy)
-def _im2col(field, columns, sh, sw, dh, dw):
-    images, channels, kh, kw, rows, ow = columns.shape
-    height, width = field.shape[2], field.shape[3]
-    source, into = field.reshape(-1), columns.reshape(-1)
-    count, at = np.uint64(ow), np.uint64(0)  # unsigned: an index that may be negative stops the vectoriser
-    for plane in range(images * channels):
-        for i in range(kh):
-            for j in range(kw):
-                for r in range(rows):
-                    start = np.uint64((plane * height + r * sh + i * dh) * width + j * dw)
-                    if sw == 1:
-                        for q in range(count):
-                            into[at + q] = source[start + q]
-                    else:
-                        step = np.uint64(sw)
-                        for q in range(count):
-                            into[at + q] = source[start + q * step]
-                    at += count
-
-
-@jit(_col2im_numpy)
-def _col2im(columns, field, sh, sw, dh, dw):
-    images, channels, kh, kw, rows, ow = columns.shape
-    height, width = field.shape[2], field.shape[3]
-    source, into = columns.reshape(-1), field.reshape(-1)
-    count, at = np.uint64(ow), np.uint64(0)
-    for plane in range(images * channels):
-        for i in range(kh):
-            for j in range(kw):
-                for r in range(rows):
-                    start = np.uint64((plane * height + r * sh + i * dh) * width + j * dw)
-                    if sw == 1:
-                        for q in range(count):
-                            into[start + q] += source[at + q]
-                    else:
-                        step = np.uint64(sw)
-                        for q in range(count):
-                            into[start + q * step] += source[at + q]
-                    at += count

@@ -1,16 +1,17 @@
 """What follows a product while its result is in cache: an activation and windows side by side; and their adjoint."""
 
-from functools import partial
+from functools import cache, partial
 from math import prod
 
 import numpy as np
 
-from . import activations, special, workers
-from .jit import jit
+from . import activations, special, vector, workers
+from .jit import inline, jit
 from .layout import floats, half_by_single
 from .pooling import mean_of_tiles, share_over_tiles
 from .reduction import sum
 from .scratch import scratch
+from .team import address
 
 _GRAIN = 100_000  # elements that outlast handing a slice to a worker
 _CACHED = 1 << 18  # elements that are in a cache still when they are read again
@@ -27,6 +28,14 @@ _BACKWARD = {
 }
 
 
+_POOLS = ("", "max", "avg")
+
+
+@cache
+def _nothing(dtype):
+    return np.empty((0, 0, 0, 0), dtype), np.empty((0, 0, 0, 0), np.uint8)
+
+
 def activate(x, activation):
     """A floating x through "relu", "tanh" or "sigmoid", in place."""
     return _IN_PLACE[activation](x)
@@ -37,6 +46,11 @@ class Plain:
 
     def __init__(self, out):
         self.out = out
+
+    @property
+    def targets(self):
+        """See `Epilogue`."""
+        return self.out, *_nothing(self.out.dtype), 0, 0, 1, 1
 
     def room(self, images):
         """See `Epilogue`."""
@@ -62,6 +76,15 @@ class Epilogue:
         self.out = np.empty((*shape[:2], shape[2] // kh, shape[3] // kw), dtype)
         self.saved = np.empty(self.out.shape, np.uint8) if kind == "max" else np.empty(shape, dtype)
 
+    @property
+    def targets(self):
+        """What `finish_plane` is told of where to write, and how."""
+        kind, kh, kw = self.pool or ("", 1, 1)
+        values, places = _nothing(self.dtype)
+        if kind:
+            values, places = (values, self.saved) if kind == "max" else (self.saved, places)
+        return self.out, values, places, 1 + list(_BACKWARD).index(self.activation), _POOLS.index(kind), kh, kw
+
     def room(self, images):
         """Where the convolution of a slice of the images is to be written, (images, O, oh, ow)."""
         if self.pool and self.pool[0] == "max":
@@ -78,6 +101,128 @@ class Epilogue:
         activate(room, self.activation)
         if self.pool:
             mean_of_tiles(_planes(room), self.pool[1:], _planes(self.out[images]))
+
+
+# ---- of one plane, inside of compiled loops --------------------------------------------------------------------------
+
+
+def _by_lines(activation):
+    """The instruction `it(one, (lines, n, source, apart, into, step, bias))`: activation(x + bias) of lines of n numbers.
+
+    From line to line it is `apart` numbers in the source, `step` in the result; bias is the address of a number.
+    """
+
+    def emit(o, lines, n, source, apart, into, step, bias):
+        builder = o.builder
+        more = vector.Vector(builder, o.splat(builder.load(o.pointer(bias, o.scalar))))
+        b, _, end = o.loop(n, o.count, [])
+        mask = o.first(builder.sub(n, b))
+        y, _, end_line = o.loop(lines, 1, [])
+        x = vector.Vector(builder, o.load(o.at(source, b, builder.mul(y, apart)), mask))
+        o.store(activation(vector.Mathematics, x + more).value, o.at(into, b, builder.mul(y, step)), mask)
+        end_line()
+        end()
+
+    return vector.instruction(emit, activation)
+
+
+_plus, _relu, _tanh, _sigmoid = (
+    _by_lines(f) for f in (lambda m, x: x, lambda m, x: m.relu(x), lambda m, x: m.tanh(x), lambda m, x: m.sigmoid(x))
+)
+
+
+@inline
+def activated_lines(one, lines, n, source, apart, into, step, bias, activation):
+    """Lines through an activation, by its number; see `_by_lines`."""
+    numbers = lines, n, source, apart, into, step, bias
+    if activation == 0:
+        _plus(one, numbers)
+    elif activation == 1:
+        _relu(one, numbers)
+    elif activation == 2:
+        _tanh(one, numbers)
+    else:
+        _sigmoid(one, numbers)
+
+
+@inline
+def finish_plane(sums, width, oh, ow, bias, out, values, places, n, o, activation, pool, kh, kw):
+    """Take the sums of plane o of image n, rows `width` apart: bias, activation, pooling as `Epilogue.targets` says."""
+    one, plane, b = sums[0], out[n, o], address(bias) + o * bias.itemsize
+    if pool == 1:  # the largest first: neither the bias nor an activation changes the order
+        if kh == 2 and kw == 2 and not _any_nan(sums[: (oh - 1) * width + ow]):
+            _largest_two(sums, width, plane, places[n, o])
+        else:
+            _largest_plane(sums, width, plane, places[n, o], kh, kw)
+        activated_lines(one, 1, plane.size, address(plane), 0, address(plane), 0, b, activation)
+        return
+    into = plane if pool == 0 else values[n, o]
+    activated_lines(one, oh, ow, address(sums), width, address(into), ow, b, activation)
+    if pool == 2:
+        _mean_plane(into, plane, kh, kw)
+
+
+@inline
+def _any_nan(x):
+    count = 0
+    for i in range(len(x)):
+        count += x[i] != x[i]
+    return count > 0
+
+
+@inline
+def _largest_two(x, width, out, places):
+    """The largest of windows of 2 × 2 and which it is, of equals the first, where no number is NaN."""
+    height, count = out.shape
+    into, at = out.reshape(-1), places.reshape(-1)
+    below, across = np.uint64(width), np.uint64(count)  # unsigned and one comparison each: vectorised
+    for i in range(height):
+        start, p = np.uint64(2 * i * width), np.uint64(i * count)
+        for j in range(across):
+            q = start + j + j
+            a, b, c, d = x[q], x[q + np.uint64(1)], x[q + below], x[q + below + np.uint64(1)]
+            top, right = (b, np.uint8(1)) if b > a else (a, np.uint8(0))
+            low, low_right = (d, np.uint8(3)) if d > c else (c, np.uint8(2))
+            into[p + j] = low if low > top else top
+            at[p + j] = low_right if low > top else right
+
+
+@inline
+def _largest_plane(x, width, out, places, kh, kw):
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            best, place = x[i * kh * width + j * kw], 0
+            for y in range(kh):
+                for z in range(kw):
+                    value = x[(i * kh + y) * width + j * kw + z]
+                    if value > best or (value != value and best == best):
+                        best, place = value, y * kw + z
+            out[i, j] = best
+            places[i, j] = place
+
+
+@inline
+def _mean_plane(x, out, kh, kw):
+    share = x.dtype.type(1 / (kh * kw))
+    if kh == 2 and kw == 2:
+        source, into, count = x.reshape(-1), out.reshape(-1), np.uint64(out.shape[1])
+        below, one = np.uint64(x.shape[1]), np.uint64(1)
+        for i in range(out.shape[0]):
+            start, p = np.uint64(2 * i * x.shape[1]), np.uint64(i * out.shape[1])
+            for j in range(count):
+                q = start + j + j
+                into[p + j] = (source[q] + source[q + one] + source[q + below] + source[q + below + one]) * share
+        return
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            total = 0.0
+            for y in range(kh):
+                for z in range(kw):
+                    total += x[i * kh + y, j * kw + z]
+            out[i, j] = total * share
+
+
+# ---- the adjoint -----------------------------------------------------------------------------------------------------
 
 
 @half_by_single

@@ -4,8 +4,10 @@ from math import prod
 
 import numpy as np
 
-from .jit import jit
+from . import workers
 from .layout import compact, half_by_single
+
+_GRAIN = 10_000  # elements that outlast handing a slice to a worker
 
 
 @half_by_single
@@ -14,9 +16,11 @@ def index_add(shape, axis, index, src):
     _check(index, shape, axis)
     axis = axis % len(shape)
     src, index = compact(src), compact(index, np.int64)
-    out = np.zeros(shape, src.dtype)
-    before, after = prod(shape[:axis]), prod(shape[axis + 1 :])
-    _add_rows(src.reshape(before, len(index), after), index, out.reshape(before, shape[axis], after))
+    before, size, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+    out = np.empty(shape, src.dtype)
+    rows, into = src.reshape(before, len(index), after), out.reshape(before, size, after)
+
+    _add_rows(size, rows, index, into, grain=-(-_GRAIN * size // max(1, src.size + out.size)))
     return out
 
 
@@ -26,13 +30,13 @@ def scatter_add(shape, axis, index, src):
     _check(index, shape, axis)
     axis = axis % len(shape)
     src = src[tuple(map(slice, index.shape))]
-    out = np.zeros(shape, src.dtype)
+    out = np.empty(shape, src.dtype)
     places = np.array(0)
     for at, size in enumerate(shape):
         along = np.arange(index.shape[at]).reshape(-1, *(1,) * (len(shape) - at - 1))
         places = places * size + (index if at == axis else along)
     places = compact(np.broadcast_to(places, index.shape), np.int64).reshape(-1)
-    _add_rows(compact(src).reshape(1, -1, 1), places, out.reshape(1, -1, 1))
+    _add_rows(out.size, compact(src).reshape(1, -1, 1), places, out.reshape(1, -1, 1), grain=out.size)
     return out
 
 
@@ -48,14 +52,34 @@ def _check(index, shape, axis):
         raise IndexError(f"index {wrong} is outside axis {axis} of shape {tuple(shape)}: it must lie in 0..{size - 1}")
 
 
-def _add_rows_numpy(src, index, out):
-    np.add.at(out.swapaxes(0, 1), index, src.swapaxes(0, 1))
+def _add_rows_numpy(src, index, out, first, last):
+    out[:, first:last], here = 0, (first <= index) & (index < last)
+    np.add.at(out.swapaxes(0, 1), index[here], src[:, here].swapaxes(0, 1))
 
 
-@jit(_add_rows_numpy)
-def _add_rows(src, index, out):
+@workers.shared(_add_rows_numpy)
+def _add_rows(src, index, out, first, last):
+    """Each thread has some places, and writes each of them once: it looks through the index and links equal ones.
+
+    From the last to the first, so that a place's list begins with the first of them.
+    """
+    heads, links = np.full(last - first, -1), np.empty_like(index)
+    for i in range(len(index) - 1, -1, -1):
+        place = index[i] - first
+        if 0 <= place < len(heads):
+            links[i], heads[place] = heads[place], i
     for a in range(len(src)):
-        for i in range(len(index)):
-            into, row = out[a, index[i]], src[a, i]
+        for place in range(len(heads)):
+            into, i = out[a, first + place], heads[place]
+            if i < 0:
+                for j in range(len(into)):
+                    into[j] = 0
+                continue
+            row = src[a, i]
             for j in range(len(row)):
-                into[j] += row[j]
+                into[j] = row[j]
+            while links[i] >= 0:
+                i = links[i]
+                row = src[a, i]
+                for j in range(len(row)):
+                    into[j] += row[j]

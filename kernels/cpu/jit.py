@@ -5,6 +5,7 @@ Numba is missing or CHAINRULE_NUMBA=0.  Callers pass C-contiguous writeable arra
 every loop is compiled for few signatures.
 """
 
+import importlib
 import importlib.util
 import os
 from functools import cache, cached_property, partial, update_wrapper
@@ -18,6 +19,25 @@ from types import FunctionType
 def has_numba():
     """Whether Numba is installed and CHAINRULE_NUMBA does not forbid it."""
     return os.environ.get("CHAINRULE_NUMBA", "1") != "0" and importlib.util.find_spec("numba") is not None
+
+
+@cache
+def numba():
+    """Numba, kept from importing SciPy, 0.3 s of a program's first step, only to learn that it has a BLAS."""
+    import numba
+    from numba.np import linalg
+
+    look, linalg.ensure_blas = linalg.ensure_blas, _have_scipy
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = look
+    return numba
+
+
+def _have_scipy():
+    if importlib.util.find_spec("scipy") is None:
+        raise ImportError("SciPy is not installed")
 
 
 class Loop:
@@ -48,10 +68,8 @@ class Loop:
             return self._compile(cache=False)
 
     def _compile(self, cache):
-        import numba
-
         options = dict(nogil=True, error_model="numpy", fastmath=self.fastmath)
-        return numba.njit(cache=cache, **options)(_with_compiled_inlines(self.function))
+        return numba().njit(cache=cache, **options)(_with_compiled_inlines(self.function))
 
 
 def jit(twin, *, reassociate=False):
@@ -59,13 +77,16 @@ def jit(twin, *, reassociate=False):
 
     `reassociate` lets sums be taken in any order, which vectorises them; NaN and infinity keep their meaning.
     """
-    fastmath = {"reassoc", "contract"} if reassociate else {"contract"}
-    return lambda function: Loop(function, twin, fastmath)
+    return lambda function: Loop(function, twin, _freedom(reassociate))
 
 
-def inline(function):
-    """Mark a scalar formula that loops may call."""
-    function.inline = True
+def _freedom(reassociate):
+    return {"reassoc", "contract"} if reassociate else {"contract"}
+
+
+def inline(function, *, reassociate=False):
+    """Mark a formula that loops may call."""
+    function.inline, function.fastmath = True, _freedom(reassociate)
     return function
 
 
@@ -114,8 +135,7 @@ def _text(file):
 
 @cache
 def _compiled_inline(value):
-    import numba
-
     if hasattr(value, "compiled"):
         return value.compiled
-    return numba.njit(error_model="numpy", fastmath={"contract"})(_with_compiled_inlines(value))
+    fastmath = getattr(value, "fastmath", {"contract"})
+    return numba().njit(error_model="numpy", fastmath=fastmath)(_with_compiled_inlines(value))

@@ -23,7 +23,8 @@ def _matmul(a, b):
         return np.multiply(a, b, order="C")  # a column times a row: 3 times as fast as by BLAS
     work = a.size * (b.shape[-1] if b.ndim > 1 else 1)
     if work <= _BLAS_ALONE:
-        return np.asarray(np.matmul(a, b))
+        fits = a.ndim == b.ndim == 2 and a.shape[1] == len(b)
+        return a.dot(b) if fits else np.asarray(np.matmul(a, b))  # a.dot: half the time of np.matmul
     if work < 2 * _WORTH_SHARING or min(a.ndim, b.ndim) < 2:
         with workers.one_blas_thread:
             return np.asarray(np.matmul(a, b))

@@ -1,14 +1,22 @@
-"""Batch and layer normalisation with statistics by two passes in float64, and their adjoints."""
+"""Batch and layer normalisation with statistics in float64, and their adjoints.
+
+Mean and variance come from one pass over the differences d from the first number: sum d² - (sum d)² / n,
+wrong by n times the rounding of float64 at most, since that number is one of them. The rest is computed in the numbers'
+own precision.
+"""
 
 from math import prod
 
 import numpy as np
 
 from . import workers
-from .jit import jit
+from .jit import inline
 from .layout import floats, half_by_single
+from .reduction import sum
 
-_GRAIN = 50_000  # elements that outlast handing a slice to a worker
+_GRAIN = 4_000  # elements that outlast handing a slice to a worker
+_NEAR = 1 << 17  # numbers of some channels that stay in a core's cache from the first pass to the second
+_ROWS = 64  # whose share in the gradients of weight and bias is summed in its own precision
 
 
 @half_by_single
@@ -22,7 +30,7 @@ def batch_norm(x, weight, bias, *, eps):
     mean, var, rstd = (np.empty(x.shape[1], x.dtype) for _ in range(3))
     scale, shift = _or_full(weight, mean.shape, 1, x.dtype), _or_full(bias, mean.shape, 0, x.dtype)
     arrays = planes, scale, shift, eps, _planes(out), mean, var, rstd
-    _share(x.size, x.shape[1], lambda a, b: _batch_norm(*arrays, a, b))
+    _batch_norm(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
     return out, mean, var, rstd
 
 
@@ -33,7 +41,7 @@ def batch_norm_backward(g, x, weight, mean, rstd):
     gx, gweight, gbias = np.empty_like(x), np.empty_like(mean), np.empty_like(mean)
     scale = _or_full(weight, mean.shape, 1, x.dtype)
     arrays = _planes(g), _planes(x), scale, mean, rstd, _planes(gx), gweight, gbias
-    _share(x.size, x.shape[1], lambda a, b: _batch_norm_backward(*arrays, a, b))
+    _batch_norm_backward(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
     return gx, gweight, gbias
 
 
@@ -49,7 +57,7 @@ def layer_norm(x, weight, bias, *, axes, eps):
     mean, rstd = (np.empty((*kept, *(1,) * axes), x.dtype) for _ in range(2))
     scale, shift = _or_full(weight, over, 1, x.dtype).reshape(-1), _or_full(bias, over, 0, x.dtype).reshape(-1)
     arrays = rows, scale, shift, eps, out.reshape(rows.shape), mean.reshape(-1), rstd.reshape(-1)
-    _share(x.size, len(rows), lambda a, b: _layer_norm(*arrays, a, b))
+    _layer_norm(len(rows), *arrays, grain=_grain(x.size, len(rows)))
     return out, mean, rstd
 
 
@@ -58,19 +66,13 @@ def layer_norm_backward(g, x, weight, mean, rstd, *, axes):
     """The adjoint of `layer_norm`: (gx, gweight, gbias)."""
     g, x, weight, mean, rstd = floats(g, x, weight, mean, rstd)
     kept, over = x.shape[:-axes], x.shape[-axes:]
-    shape, gx, sums = (prod(kept), prod(over)), np.empty_like(x), {}
+    rows, size, gx = prod(kept), prod(over), np.empty_like(x)
+    sums = np.empty((-(-rows // _ROWS), 2, size), x.dtype)
     scale = _or_full(weight, over, 1, x.dtype).reshape(-1)
-    arrays = g.reshape(shape), x.reshape(shape), scale, mean.reshape(-1), rstd.reshape(-1), gx.reshape(shape)
-
-    def task(a, b):
-        sums[a] = np.zeros((2, shape[1]))
-        _layer_norm_backward(*arrays, *sums[a], a, b)
-
-    _share(x.size, shape[0], task)
-    total = np.zeros((2, *over))
-    for start in sorted(sums):  # a fixed order, whoever finished first
-        total += sums[start].reshape(total.shape)
-    gweight, gbias = total.astype(x.dtype)
+    shape = rows, size
+    arrays = g.reshape(shape), x.reshape(shape), scale, mean.reshape(-1), rstd.reshape(-1), gx.reshape(shape), sums
+    _layer_norm_backward(len(sums), *arrays, grain=_grain(x.size, len(sums)))
+    gweight, gbias = sum(sums, 0).reshape(2, *over)
     return gx, gweight.copy(), gbias.copy()
 
 
@@ -82,8 +84,9 @@ def _or_full(x, shape, value, dtype):
     return np.full(shape, value, dtype) if x is None else x
 
 
-def _share(size, n, task):
-    workers.run(task, n, grain=-(-_GRAIN * n // max(size, 1)))
+def _grain(size, n):
+    """Of n slices of an array, how many a thread takes at least."""
+    return -(-_GRAIN * n // max(size, 1))
 
 
 def _batch_norm_numpy(x, weight, bias, eps, out, mean, var, rstd, first, last):
@@ -116,88 +119,123 @@ def _layer_norm_numpy(x, weight, bias, eps, out, mean, rstd, first, last):
     out[part] = centred * scale * weight + bias
 
 
-def _layer_norm_backward_numpy(g, x, weight, mean, rstd, gx, gweight, gbias, first, last):
-    part = slice(first, last)
+def _layer_norm_backward_numpy(g, x, weight, mean, rstd, gx, sums, first, last):
+    part = slice(_ROWS * first, min(_ROWS * last, len(x)))
     normal = (x[part].astype(np.float64) - mean[part, None]) * rstd[part, None]
-    gweight += (g[part] * normal).sum(0)
-    gbias += g[part].sum(0, np.float64)
+    starts = range(0, len(normal), _ROWS)
+    sums[first:last] = np.stack([np.add.reduceat(terms, starts) for terms in (g[part] * normal, g[part])], 1)
     scaled = g[part] * weight
     shift, tilt = scaled.mean(1, np.float64, keepdims=True), (scaled * normal).mean(1, keepdims=True)
     gx[part] = (scaled - shift - normal * tilt) * rstd[part, None]
 
 
-@jit(_batch_norm_numpy, reassociate=True)
+@inline
+def _away(value, high, low):
+    """value - (high + low), without the error of rounding the sum: compiled apart, where sums keep their order."""
+    return (value - high) - low
+
+
+@workers.shared(_batch_norm_numpy, reassociate=True)
 def _batch_norm(x, weight, bias, eps, out, mean, var, rstd, first, last):
-    count = x.shape[0] * x.shape[2]
-    for c in range(first, last):
-        total = 0.0
+    single, count = x.dtype.type, x.shape[0] * x.shape[2]
+    step = max(1, _NEAR // max(1, count))
+    sums, squares = np.empty(step), np.empty(step)
+    for begin in range(first, last, step):
+        end = min(begin + step, last)
+        sums[:], squares[:] = 0, 0
         for n in range(len(x)):
-            row = x[n, c]
-            for j in range(len(row)):
-                total += np.float64(row[j])
-        average, total = total / count, 0.0
+            for c in range(begin, end):
+                row, start, total, square = x[n, c], np.float64(x[0, c, 0]), 0.0, 0.0
+                for j in range(len(row)):
+                    away = np.float64(row[j]) - start
+                    total += away
+                    square += away * away
+                sums[c - begin] += total
+                squares[c - begin] += square
+        for c in range(begin, end):
+            away = sums[c - begin] / count
+            spread = squares[c - begin] / count - away * away
+            if spread < 0:
+                spread = 0.0
+            average, root = (np.float64(x[0, c, 0]) if count else 0.0) + away, 1 / np.sqrt(spread + eps)
+            mean[c], var[c], rstd[c] = average, spread, root
+            sums[c - begin], squares[c - begin] = average, root
         for n in range(len(x)):
-            row = x[n, c]
-            for j in range(len(row)):
-                away = np.float64(row[j]) - average
-                total += away * away
-        mean[c], var[c] = average, total / count
-        rstd[c] = 1 / np.sqrt(total / count + eps)
-        scale = weight[c] / np.sqrt(total / count + eps)
-        for n in range(len(x)):
-            row, into = x[n, c], out[n, c]
-            for j in range(len(row)):
-                into[j] = (row[j] - average) * scale + bias[c]
+            for c in range(begin, end):
+                row, into, average, shift = x[n, c], out[n, c], sums[c - begin], bias[c]
+                high, scale = single(average), single(weight[c] * squares[c - begin])
+                low = single(average - high)
+                for j in range(len(row)):
+                    into[j] = _away(row[j], high, low) * scale + shift
 
 
-@jit(_batch_norm_backward_numpy, reassociate=True)
+@workers.shared(_batch_norm_backward_numpy, reassociate=True)
 def _batch_norm_backward(g, x, weight, mean, rstd, gx, gweight, gbias, first, last):
-    count = g.shape[0] * g.shape[2]
-    for c in range(first, last):
-        centre, scale, along, total = np.float64(mean[c]), np.float64(rstd[c]), 0.0, 0.0
+    single, count = x.dtype.type, x.shape[0] * x.shape[2]
+    step = max(1, _NEAR // 2 // max(1, count))
+    sums, products = np.empty(step), np.empty(step)
+    for begin in range(first, last, step):
+        end = min(begin + step, last)
+        sums[:], products[:] = 0, 0
         for n in range(len(x)):
-            row, slope = x[n, c], g[n, c]
-            for j in range(len(row)):
-                total += np.float64(slope[j])
-                along += slope[j] * (row[j] - centre)
-        along *= scale
-        gweight[c], gbias[c] = along, total
-        shift, tilt, factor = total / count, along * scale / count, weight[c] * scale
+            for c in range(begin, end):
+                row, slope, centre, total, along = x[n, c], g[n, c], mean[c], 0.0, 0.0
+                for j in range(len(row)):
+                    total += np.float64(slope[j])
+                    along += np.float64(slope[j] * (row[j] - centre))
+                sums[c - begin] += total
+                products[c - begin] += along
+        for c in range(begin, end):
+            along = products[c - begin] * rstd[c]
+            gweight[c], gbias[c] = along, sums[c - begin]
+            sums[c - begin] /= count
+            products[c - begin] = along * rstd[c] / count
         for n in range(len(x)):
-            row, slope, into = x[n, c], g[n, c], gx[n, c]
-            for j in range(len(row)):
-                into[j] = (slope[j] - shift - (row[j] - centre) * tilt) * factor
+            for c in range(begin, end):
+                row, slope, into, centre, factor = x[n, c], g[n, c], gx[n, c], mean[c], weight[c] * rstd[c]
+                shift, tilt = single(sums[c - begin]), single(products[c - begin])
+                for j in range(len(row)):
+                    into[j] = (slope[j] - shift - (row[j] - centre) * tilt) * factor
 
 
-@jit(_layer_norm_numpy, reassociate=True)
+@workers.shared(_layer_norm_numpy, reassociate=True)
 def _layer_norm(x, weight, bias, eps, out, mean, rstd, first, last):
+    single, count = x.dtype.type, x.shape[1]
     for i in range(first, last):
-        row, into, total = x[i], out[i], 0.0
-        for j in range(len(row)):
-            total += np.float64(row[j])
-        average, total = total / len(row), 0.0
-        for j in range(len(row)):
-            away = np.float64(row[j]) - average
-            total += away * away
-        scale = 1 / np.sqrt(total / len(row) + eps)
-        mean[i], rstd[i] = average, scale
-        for j in range(len(row)):
-            into[j] = (row[j] - average) * scale * weight[j] + bias[j]
+        row, into, start, total, square = x[i], out[i], np.float64(x[i, 0]) if count else 0.0, 0.0, 0.0
+        for j in range(count):
+            away = np.float64(row[j]) - start
+            total += away
+            square += away * away
+        away = total / count
+        spread = square / count - away * away
+        if spread < 0:
+            spread = 0.0
+        average, root = start + away, 1 / np.sqrt(spread + eps)
+        mean[i], rstd[i] = average, root
+        high, scale = single(average), single(root)
+        low = single(average - high)
+        for j in range(count):
+            into[j] = _away(row[j], high, low) * scale * weight[j] + bias[j]
 
 
-@jit(_layer_norm_backward_numpy, reassociate=True)
-def _layer_norm_backward(g, x, weight, mean, rstd, gx, gweight, gbias, first, last):
-    for i in range(first, last):
-        row, slope, into = x[i], g[i], gx[i]
-        centre, scale, along, total = np.float64(mean[i]), np.float64(rstd[i]), 0.0, 0.0
-        for j in range(len(row)):
-            normal = (row[j] - centre) * scale
-            gweight[j] += slope[j] * normal
-            gbias[j] += slope[j]
-            scaled = slope[j] * np.float64(weight[j])
-            total += scaled
-            along += scaled * normal
-        shift, tilt = total / len(row), along / len(row)
-        for j in range(len(row)):
-            normal = (row[j] - centre) * scale
-            into[j] = (slope[j] * weight[j] - shift - normal * tilt) * scale
+@workers.shared(_layer_norm_backward_numpy, reassociate=True)
+def _layer_norm_backward(g, x, weight, mean, rstd, gx, sums, first, last):
+    """`sums` (pieces, 2, n) has a place for the share of every _ROWS rows in the gradients of weight and bias."""
+    single, count = x.dtype.type, x.shape[1]
+    for piece in range(first, last):
+        along_rows, over_rows = sums[piece, 0], sums[piece, 1]
+        along_rows[:], over_rows[:] = 0, 0
+        for i in range(_ROWS * piece, min(_ROWS * (piece + 1), len(x))):
+            row, slope, into, centre, scale, along, total = x[i], g[i], gx[i], mean[i], rstd[i], 0.0, 0.0
+            for j in range(count):
+                normal = (row[j] - centre) * scale
+                along_rows[j] += slope[j] * normal
+                over_rows[j] += slope[j]
+                scaled = slope[j] * weight[j]
+                total += np.float64(scaled)
+                along += np.float64(scaled * normal)
+            shift, tilt = single(total / count), single(along / count)
+            for j in range(count):
+                normal = (row[j] - centre) * scale
+                into[j] = (slope[j] * weight[j] - shift - normal * tilt) * scale

@@ -1,32 +1,32 @@
 """Optimiser updates in place, one pass over memory each; torch.optim's formulas.
 
-Every array may be a list of arrays, one per parameter.
+Every array may be a list of arrays, one per parameter. Loops see flat arrays, of which the threads share the elements.
 """
 
-from functools import wraps
+from functools import lru_cache, wraps
 
 import numpy as np
 
 from . import workers
-from .jit import jit
 from .layout import compact
 
-_GRAIN = 50_000
+_GRAIN = 10_000  # elements that outlast handing a slice to a worker
 _LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def _each_of_a_list(update):
+def _lists(update):
+    """Decorate an update of lists of arrays so that it takes arrays too."""
+
     @wraps(update)
     def wrapped(param, *arrays, **settings):
-        if not isinstance(param, list):
+        if isinstance(param, list):
             return update(param, *arrays, **settings)
-        for i, p in enumerate(param):
-            update(p, *(None if a is None else a[i] for a in arrays), **settings)
+        return update([param], *[None if array is None else [array] for array in arrays], **settings)
 
     return wrapped
 
 
-@_each_of_a_list
+@_lists
 def sgd_(param, grad, buf, *, lr, momentum, dampening, weight_decay, nesterov, maximize, first):
     """d = ±grad + weight_decay param; buf = momentum buf + (1 - dampening) d (d itself at `first`); param -= lr step.
 
@@ -36,13 +36,13 @@ def sgd_(param, grad, buf, *, lr, momentum, dampening, weight_decay, nesterov, m
     if momentum == 0:
         _in_place(_sgd_plain, (param,), grad, (sign, weight_decay, lr))
     else:
-        if first:
-            buf[...] = 0
+        for one in buf if first else ():
+            one[...] = 0
         now, later = (1.0, momentum) if nesterov else (0.0, 1.0)
         _in_place(_sgd_momentum, (param, buf), grad, (sign, weight_decay, momentum, take, now * lr, later * lr))
 
 
-@_each_of_a_list
+@_lists
 def adam_(param, grad, m, v, vmax, *, lr, beta1, beta2, eps, weight_decay, decoupled, maximize, step):
     """m, v: running means of grad and grad²; param -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
 
@@ -60,20 +60,20 @@ def adam_(param, grad, m, v, vmax, *, lr, beta1, beta2, eps, weight_decay, decou
         _in_place(_amsgrad, (param, m, v, vmax), grad, scalars)
 
 
-@_each_of_a_list
+@_lists
 def adagrad_(param, grad, acc, *, lr, eps, weight_decay, maximize):
     """acc += grad²; param -= lr grad / (sqrt(acc) + eps)."""
     _in_place(_adagrad, (param, acc), grad, (-1.0 if maximize else 1.0, weight_decay, lr, eps))
 
 
-@_each_of_a_list
+@_lists
 def adadelta_(param, grad, square_avg, acc_delta, *, lr, rho, eps, weight_decay, maximize):
     """delta = sqrt(acc_delta + eps) / sqrt(square_avg + eps) grad; param -= lr delta; both averages decay by rho."""
     scalars = (-1.0 if maximize else 1.0), weight_decay, rho, 1 - rho, eps, lr
     _in_place(_adadelta, (param, square_avg, acc_delta), grad, scalars)
 
 
-@_each_of_a_list
+@_lists
 def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_decay, momentum, maximize):
     """param -= lr grad / (sqrt(square_avg - grad_avg²) + eps), through a momentum buffer where momentum > 0.
 
@@ -81,7 +81,7 @@ def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_d
     """
     sign = -1.0 if maximize else 1.0
     scalars = sign, weight_decay, alpha, 1 - alpha, eps
-    delta = np.empty_like(param)
+    delta = [np.empty_like(p) for p in param]
     if grad_avg is None:
         _in_place(_rms, (param, square_avg, delta), grad, scalars)
     else:
@@ -106,29 +106,42 @@ def clip_(grads, norm, most):
         g *= g.dtype.type(1 if share > 1 else share)
 
 
-def _in_place(loop, states, grad, scalars):
-    """Run loop(*states, grad, *scalars) over flat slices; states are written whatever their layout and dtype."""
-    size, dtype = states[0].size, states[0].dtype
-    if dtype not in _LOOPED:
-        dtype = _LOOPED[0]
-    ready = [compact(state, dtype) for state in states]
-    flat = [x.reshape(-1) for x in (*ready, compact(grad, dtype))]
-    scalars = [dtype.type(s) for s in scalars]
-    if size < 2 * _GRAIN:
-        loop(*flat, *scalars)
-    else:
-        workers.run(lambda a, b: loop(*(x[a:b] for x in flat), *scalars), size, grain=_GRAIN)
-    for state, worked in zip(states, ready, strict=True):
-        if worked is not state:
-            state[...] = worked
+def _in_place(loop, states, grads, numbers):
+    """loop(*states, grad, *numbers) over each parameter's flat arrays: written whatever their layout and dtype."""
+    for *own, grad in zip(*states, grads, strict=True):
+        dtype = own[0].dtype if own[0].dtype in _LOOPED else _LOOPED[0]
+        ready = [compact(state, dtype) for state in own]
+        flat = [x.reshape(-1) for x in (*ready, compact(grad, dtype))]
+        loop(flat[0].size, *flat, *_typed(dtype, numbers), grain=_GRAIN)
+        for state, worked in zip(own, ready, strict=True):
+            if worked is not state:
+                state[...] = worked
+
+
+@lru_cache(16)
+def _typed(dtype, numbers):
+    return [dtype.type(number) for number in numbers]
+
+
+def _updating(twin):
+    """Decorate a loop of arrays and numbers over the elements first to last; twin(*slices, *numbers) has its effect."""
+    arrays = twin.__code__.co_varnames.index("grad") + 1
+
+    def on_slices(*arguments):
+        *arguments, first, last = arguments
+        twin(*[x[first:last] for x in arguments[:arrays]], *arguments[arrays:])
+
+    return workers.shared(on_slices)
 
 
 def _sgd_plain_numpy(param, grad, sign, decay, lr):
     param -= lr * (sign * grad + decay * param)
 
 
-@jit(_sgd_plain_numpy)
-def _sgd_plain(param, grad, sign, decay, lr):
+@_updating(_sgd_plain_numpy)
+def _sgd_plain(param, grad, sign, decay, lr, first, last):
+    part = slice(first, last)
+    param, grad = param[part], grad[part]
     for i in range(len(param)):
         param[i] -= lr * (sign * grad[i] + decay * param[i])
 
@@ -139,8 +152,10 @@ def _sgd_momentum_numpy(param, buf, grad, sign, decay, keep, take, now, later):
     param -= now * direction + later * buf
 
 
-@jit(_sgd_momentum_numpy)
-def _sgd_momentum(param, buf, grad, sign, decay, keep, take, now, later):
+@_updating(_sgd_momentum_numpy)
+def _sgd_momentum(param, buf, grad, sign, decay, keep, take, now, later, first, last):
+    part = slice(first, last)
+    param, buf, grad = param[part], buf[part], grad[part]
     for i in range(len(param)):
         direction = sign * grad[i] + decay * param[i]
         moved = keep * buf[i] + take * direction
@@ -155,8 +170,10 @@ def _adam_numpy(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rat
     param[...] = shrink * param - rate * m / (np.sqrt(v) * root + eps)
 
 
-@jit(_adam_numpy)
-def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
+@_updating(_adam_numpy)
+def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps, first, last):
+    part = slice(first, last)
+    param, m, v, grad = param[part], m[part], v[part], grad[part]
     for i in range(len(param)):
         d = sign * grad[i] + decay * param[i]
         mean = m[i] + take1 * (d - m[i])
@@ -173,8 +190,10 @@ def _amsgrad_numpy(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, t
     param[...] = shrink * param - rate * m / (np.sqrt(vmax) * root + eps)
 
 
-@jit(_amsgrad_numpy)
-def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
+@_updating(_amsgrad_numpy)
+def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps, first, last):
+    part = slice(first, last)
+    param, m, v, vmax, grad = param[part], m[part], v[part], vmax[part], grad[part]
     for i in range(len(param)):
         d = sign * grad[i] + decay * param[i]
         mean = m[i] + take1 * (d - m[i])
@@ -190,8 +209,10 @@ def _adagrad_numpy(param, acc, grad, sign, decay, lr, eps):
     param -= lr * grad / (np.sqrt(acc) + eps)
 
 
-@jit(_adagrad_numpy)
-def _adagrad(param, acc, grad, sign, decay, lr, eps):
+@_updating(_adagrad_numpy)
+def _adagrad(param, acc, grad, sign, decay, lr, eps, first, last):
+    part = slice(first, last)
+    param, acc, grad = param[part], acc[part], grad[part]
     for i in range(len(param)):
         d = sign * grad[i] + decay * param[i]
         total = acc[i] + d * d
@@ -207,8 +228,10 @@ def _adadelta_numpy(param, square_avg, acc_delta, grad, sign, decay, keep, take,
     param -= lr * delta
 
 
-@jit(_adadelta_numpy)
-def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, lr):
+@_updating(_adadelta_numpy)
+def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, lr, first, last):
+    part = slice(first, last)
+    param, square_avg, acc_delta, grad = param[part], square_avg[part], acc_delta[part], grad[part]
     for i in range(len(param)):
         d = sign * grad[i] + decay * param[i]
         square = keep * square_avg[i] + take * d * d
@@ -224,8 +247,10 @@ def _rms_numpy(param, square_avg, delta, grad, sign, decay, keep, take, eps):
     delta[...] = grad / (np.sqrt(square_avg) + eps)
 
 
-@jit(_rms_numpy)
-def _rms(param, square_avg, delta, grad, sign, decay, keep, take, eps):
+@_updating(_rms_numpy)
+def _rms(param, square_avg, delta, grad, sign, decay, keep, take, eps, first, last):
+    part = slice(first, last)
+    param, square_avg, delta, grad = param[part], square_avg[part], delta[part], grad[part]
     for i in range(len(param)):
         d = sign * grad[i] + decay * param[i]
         square = keep * square_avg[i] + take * d * d
@@ -240,8 +265,10 @@ def _rms_centred_numpy(param, square_avg, grad_avg, delta, grad, sign, decay, ke
     delta[...] = grad / (np.sqrt(square_avg - grad_avg * grad_avg) + eps)
 
 
-@jit(_rms_centred_numpy)
-def _rms_centred(param, square_avg, grad_avg, delta, grad, sign, decay, keep, take, eps):
+@_updating(_rms_centred_numpy)
+def _rms_centred(param, square_avg, grad_avg, delta, grad, sign, decay, keep, take, eps, first, last):
+    part = slice(first, last)
+    param, square_avg, grad_avg, delta, grad = param[part], square_avg[part], grad_avg[part], delta[part], grad[part]
     for i in range(len(param)):
         d = sign * grad[i] + decay * param[i]
         square = keep * square_avg[i] + take * d * d

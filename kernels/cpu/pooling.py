@@ -12,6 +12,7 @@ from .layout import compact, floats, half_by_single
 
 _FEW = 64  # elements of a window that may be summed in their own precision
 _GRAIN = 100_000  # elements that outlast handing a slice to a worker
+_FEW_PLANES = 256  # that outlast a slice of compiled code
 
 
 @half_by_single
@@ -136,10 +137,18 @@ def _halves(axis):
     return axis.step == 1 and axis.starts == tuple(halves) and axis.stops == tuple(i + 2 for i in halves)
 
 
+def _whole(windows, plane):
+    """Whether there is one window, the plane."""
+    return all(axis.starts == (0,) and axis.stops == (size,) for axis, size in zip(windows, plane, strict=True))
+
+
 def _window_sums(x, windows, scale):
     (x,) = floats(x)
     planes, size = x.shape[0] * x.shape[1], scale.shape
     out = np.empty((*x.shape[:2], *size), x.dtype)
+    if _whole(windows, x.shape[2:]):
+        _sum_planes(planes, _planes(x), scale[0, 0], out.reshape(-1), grain=_FEW_PLANES)
+        return out
     into, x = out.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
     _by_planes(x.size, planes, lambda a, b: _sum_windows(x[a:b], windows, scale, into[a:b]))
     return out
@@ -166,6 +175,9 @@ def _sum_windows(x, windows, scale, out):
 def _spread(g, input_size, windows, scale):
     (g,) = floats(g)
     out = np.empty((*g.shape[:2], *input_size), g.dtype)
+    if _whole(windows, input_size):
+        _fill_planes(g.size, g.reshape(-1), scale[0, 0], _planes(out), grain=_FEW_PLANES)
+        return out
     into, g = out.reshape(-1, *input_size), g.reshape(-1, *g.shape[2:])
     _by_planes(out.size, len(into), lambda a, b: _share_windows(g[a:b], windows, scale, into[a:b]))
     return out
@@ -335,6 +347,33 @@ def _sum_halves(x, scale, out):
                 p = start + j + j
                 into[at + j] = (source[p] + source[p + one] + source[p + below] + source[p + below + one]) * factor
             at += count
+
+
+def _sum_planes_numpy(x, scale, out, first, last):
+    out[first:last] = x[first:last].sum(1, np.float64) * scale
+
+
+@workers.shared(_sum_planes_numpy, reassociate=True)
+def _sum_planes(x, scale, out, first, last):
+    """One window, the plane: x (planes, H W)."""
+    for n in range(first, last):
+        row, total = x[n], 0.0
+        for j in range(len(row)):
+            total += np.float64(row[j])
+        out[n] = total * scale
+
+
+def _fill_planes_numpy(g, scale, out, first, last):
+    out[first:last] = (g[first:last] * scale)[:, None]
+
+
+@workers.shared(_fill_planes_numpy)
+def _fill_planes(g, scale, out, first, last):
+    """Its adjoint."""
+    for n in range(first, last):
+        row, share = out[n], out.dtype.type(g[n] * scale)
+        for j in range(len(row)):
+            row[j] = share
 
 
 def _share_halves_numpy(g, scale, out):

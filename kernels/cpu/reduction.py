@@ -11,22 +11,27 @@ from . import workers
 from .jit import jit
 from .layout import compact, half_by_single
 
+_SINGLE = np.dtype(np.float32)
 _FEW = 4096  # elements that NumPy converts and adds before a loop would have been called
 _GRAIN = 200_000  # elements that outlast handing a slice to a worker
 _BLOCK = 1 << 16
 
 
-@half_by_single
 def sum(x, axis=None, keepdims=False):
     """Sum over axis (an int, a tuple, or None for all): floats keep their dtype, integers and booleans give int64.
 
     float32 is accumulated in float64, so that the result is right to its last digits.
     """
+    if x.dtype is _SINGLE and x.size <= _FEW:
+        return np.asarray(np.add.reduce(x, axis, np.float64, None, keepdims), _SINGLE)
+    return _sum_of_any(x, axis, keepdims)
+
+
+@half_by_single
+def _sum_of_any(x, axis, keepdims):
     if x.dtype != np.float32:
         dtype = x.dtype if x.dtype.kind in "fc" else np.int64
         return np.asarray(np.add.reduce(x, axis, dtype, keepdims=keepdims))
-    if x.size <= _FEW:
-        return np.asarray(np.add.reduce(x, axis, np.float64, keepdims=keepdims), np.float32)
     axes = range(x.ndim) if axis is None else axis
     over = set(np.lib.array_utils.normalize_axis_tuple(axes, x.ndim))
     shape = [1 if i in over else size for i, size in enumerate(x.shape)]

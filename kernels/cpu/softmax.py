@@ -14,7 +14,7 @@ from .exponential import exp, exp_single
 from .jit import inline, jit, variant
 from .layout import compact, floats, half_by_single
 
-_GRAIN = 20_000  # elements that outlast handing a slice to a worker
+_GRAIN = 2_000  # elements that outlast handing a slice to a worker
 _ONE = np.ones(1)
 
 
@@ -110,7 +110,7 @@ def _over_rows(logits, target, weight, slopes, share, losses, ignore_index, labe
     gradient = np.empty(rows.shape if with_gradient else (0, 0), rows.dtype)
     arrays = rows, target.reshape(-1), weight, slopes, losses.reshape(-1), gradient
     numbers, loop = (share, ignore_index, float(label_smoothing)), _cross_entropy[rows.itemsize]
-    _share(rows, lambda first, last: loop(*arrays, *numbers, first, last))
+    loop(len(rows), *arrays, *numbers, grain=_grain(rows))
     return _unrows(gradient, logits.shape, 1) if with_gradient else None
 
 
@@ -120,16 +120,13 @@ def _along(axis, loop, *arrays):
     shape = arrays[0].shape
     rows = [_rows(x, axis) for x in arrays]
     out, loop = np.empty_like(rows[0]), loop[arrays[0].itemsize]
-    _share(out, lambda a, b: loop(*(x[a:b] for x in rows), out[a:b]))
+    loop(len(out), *rows, out, grain=_grain(out))
     return _unrows(out, shape, axis)
 
 
-def _share(rows, task):
-    """task(first, last) over the rows, by one thread for each _GRAIN of elements."""
-    if rows.size < 2 * _GRAIN:
-        task(0, len(rows))
-    else:
-        workers.run(task, len(rows), grain=-(-_GRAIN * len(rows) // rows.size))
+def _grain(rows):
+    """How many rows a thread takes at least."""
+    return -(-_GRAIN * len(rows) // max(1, rows.size))
 
 
 def _rows(x, axis):
@@ -177,12 +174,12 @@ _number = np.float64
 
 
 def in_both(twin):
-    """Decorate a loop over rows: {bytes of an element: the loop in that precision}."""
+    """Decorate a loop over the rows from first to last: {bytes of an element: the loop in that precision}."""
 
     def made(function):
         names = {"exp": exp_single, "_top": _top_single, "_number": np.float32}
         single = variant(function, f"{function.__name__}_single", **names)
-        return {4: jit(twin, reassociate=True)(single), 8: jit(twin, reassociate=True)(function)}
+        return {4: workers.shared(twin, reassociate=True)(single), 8: workers.shared(twin, reassociate=True)(function)}
 
     return made
 
@@ -191,25 +188,29 @@ def _tops(x):
     return x.max(1, initial=-np.inf, keepdims=True)
 
 
-def _softmax_numpy(x, out):
+def _softmax_numpy(x, out, first, last):
+    x, out = x[first:last], out[first:last]
     with np.errstate(invalid="ignore", over="ignore"):
         out[...] = x - _tops(x)
         np.exp(out, out=out)
         out /= out.sum(1, keepdims=True)
 
 
-def _softmax_backward_numpy(g, p, out):
+def _softmax_backward_numpy(g, p, out, first, last):
+    g, p, out = g[first:last], p[first:last], out[first:last]
     np.multiply(g, p, out=out)
     out -= p * out.sum(1, keepdims=True)
 
 
-def _log_softmax_numpy(x, out):
+def _log_softmax_numpy(x, out, first, last):
+    x, out = x[first:last], out[first:last]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         out[...] = x - _tops(x)
         out -= np.log(np.exp(out).sum(1, keepdims=True))
 
 
-def _log_softmax_backward_numpy(g, p, out):
+def _log_softmax_backward_numpy(g, p, out, first, last):
+    g, p, out = g[first:last], p[first:last], out[first:last]
     np.exp(p, out=out)
     out *= -g.sum(1, keepdims=True)
     out += g
@@ -229,7 +230,7 @@ def _cross_entropy_numpy(x, target, weight, slopes, losses, gradient, share, ign
     kept = target[part] != ignore_index
     safe = np.where(kept, target[part], 0)
     p = np.empty_like(x[part])
-    _log_softmax_numpy(x[part], p)
+    _log_softmax_numpy(x[part], p, 0, last - first)
     wanted = smoothing / max(len(weight), 1) * np.broadcast_to(weight, p.shape)
     if len(weight):
         wanted[item, safe] += (1 - smoothing) * weight[safe]
@@ -237,14 +238,15 @@ def _cross_entropy_numpy(x, target, weight, slopes, losses, gradient, share, ign
         if len(losses):
             losses[part] = np.where(kept, -np.where(wanted, wanted * p, 0).sum(1), 0)
         if len(gradient):
+            into = gradient[i]
             slope = share * (slopes[part] if len(slopes) > 1 else slopes)
             gradient[part] = (np.exp(p) * wanted.sum(1, keepdims=True) - wanted) * slope[:, None]
             gradient[part][~kept] = 0
 
 
 @in_both(_softmax_numpy)
-def _softmax(x, out):
-    for i in range(len(x)):
+def _softmax(x, out, first, last):
+    for i in range(first, last):
         row, into, total = x[i], out[i], 0.0
         top = _top(row)
         for j in range(len(row)):
@@ -257,8 +259,8 @@ def _softmax(x, out):
 
 
 @in_both(_softmax_backward_numpy)
-def _softmax_backward(g, p, out):
-    for i in range(len(g)):
+def _softmax_backward(g, p, out, first, last):
+    for i in range(first, last):
         slope, row, into, total = g[i], p[i], out[i], 0.0
         for j in range(len(row)):
             total += np.float64(slope[j]) * row[j]
@@ -267,8 +269,8 @@ def _softmax_backward(g, p, out):
 
 
 @in_both(_log_softmax_numpy)
-def _log_softmax(x, out):
-    for i in range(len(x)):
+def _log_softmax(x, out, first, last):
+    for i in range(first, last):
         row, into, total = x[i], out[i], 0.0
         top = _top(row)
         for j in range(len(row)):
@@ -279,8 +281,8 @@ def _log_softmax(x, out):
 
 
 @in_both(_log_softmax_backward_numpy)
-def _log_softmax_backward(g, p, out):
-    for i in range(len(g)):
+def _log_softmax_backward(g, p, out, first, last):
+    for i in range(first, last):
         slope, row, into, total = g[i], p[i], out[i], 0.0
         for j in range(len(row)):
             total += slope[j]
@@ -303,7 +305,7 @@ def _count(target, weight, ignore_index):
 
 @in_both(_cross_entropy_numpy)
 def _cross_entropy(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
-    every, whole, room = smoothing / max(len(weight), 1), 0.0, np.empty_like(weight)
+    every, whole = smoothing / max(len(weight), 1), 0.0
     for j in range(len(weight)):
         whole += every * weight[j]
     for i in range(first, last):
@@ -314,11 +316,16 @@ def _cross_entropy(x, target, weight, slopes, losses, gradient, share, ignore_in
             if len(gradient):
                 gradient[i, :] = 0
             continue
-        top, into = _top(row), gradient[i] if len(gradient) else room
-        for j in range(len(row)):
-            e = exp(row[j] - top)
-            into[j] = e
-            total += e
+        top = _top(row)
+        if len(gradient):
+            into = gradient[i]
+            for j in range(len(row)):
+                e = exp(row[j] - top)
+                into[j] = e
+                total += e
+        else:
+            for j in range(len(row)):
+                total += exp(row[j] - top)
         if len(losses):
             log_total = math.log(total)
             if smoothing > 0:
@@ -327,6 +334,7 @@ def _cross_entropy(x, target, weight, slopes, losses, gradient, share, ignore_in
             own = (np.float64(row[t]) - top) - log_total
             losses[i] = -(1 - smoothing) * weight[t] * own - every * everywhere
         if len(gradient):
+            into = gradient[i]
             slope = share * slopes[i if len(slopes) > 1 else 0]
             on_target = slope * (1 - smoothing) * weight[t]
             scale, less = _number((slope * whole + on_target) / total), _number(slope * every)

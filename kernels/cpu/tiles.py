@@ -6,9 +6,12 @@ number takes as long as all the rest. Vectors hold the same number of tiles side
 """
 
 from . import vector
+from .jit import inline
 from .vector import ROWS, Vector
 
 SIDE = 4  # numbers between tiles, and of a tile of results
+_PAST = 16  # bytes that go past the caches at once: as NumPy aligns arrays
+_LARGE = 8 << 20  # bytes
 
 
 def down(formula, reads):
@@ -72,16 +75,15 @@ def across(formula, reads):
 
 
 def back(formula, reads):
-    """The instruction `it(one, (n, source, row, step, bias, into, apart))`: the formula both ways, on n tiles.
+    """The instruction `it(one, (n, source, row, step, into, apart))`: the formula both ways, on n tiles.
 
-    The numbers at (i, j) of tile t are source[i row + j step + t]; result (a, q) plus the number at `bias` is
-    into[a apart + 4 t + q]. It reads and writes whole vectors.
+    The numbers at (i, j) of tile t are source[i row + j step + t]; result (a, q) is into[a apart + 4 t + q]. It reads
+    and writes whole vectors.
     """
 
-    def write(o, n, source, row, step, bias, into, apart):
+    def write(o, n, source, row, step, into, apart):
         builder = o.builder
         b, _, end = o.loop(n, o.count, [])
-        more = o.splat(builder.load(o.pointer(bias, o.scalar)))
 
         def number(i, j):
             return Vector(
@@ -90,7 +92,7 @@ def back(formula, reads):
 
         lines = zip(*(formula(*(number(i, j) for i in range(reads))) for j in range(reads)), strict=True)
         for a, line in enumerate(lines):
-            p, q, r, s = ([builder.fadd(x.value, more)] for x in formula(*line))
+            p, q, r, s = ([x.value] for x in formula(*line))
             at = o.at(into, builder.mul(apart, o.whole(a)), builder.mul(b, o.whole(SIDE)))
             for v, value in enumerate(o.interleaved(o.interleaved(p, r, 1), o.interleaved(q, s, 1), 1)):
                 o.put(value, o.at(at, o.whole(v * o.count)))
@@ -106,6 +108,7 @@ def filters(formula, reads):
     """
 
     def write(o, n, taps, into, apart):
+        o = o.of(ROWS)
         c, _, end = o.loop(n, 1, [])
         at = o.at(taps, o.builder.mul(c, o.whole(reads * reads * ROWS)))
         tap = lambda i, j: Vector(o.builder, o.get(o.at(at, o.whole((i * reads + j) * ROWS))))
@@ -114,14 +117,48 @@ def filters(formula, reads):
             o.put(value.value, o.at(into, o.builder.mul(apart, o.whole(k)), o.builder.mul(c, o.whole(ROWS))))
         end()
 
-    return vector.instruction(write, formula, count=ROWS)
+    return vector.instruction(write, formula)
 
 
-def _move(o, n, source, into):
-    b, _, end = o.loop(n, o.count, [])
-    o.store(o.get(o.at(source, b)), o.at(into, b), o.first(o.builder.sub(n, b)))
-    end()
+def move(through):
+    """The instruction `it(one, (n, source, more, into))`: n numbers of a row, plus the number at `more`.
+
+    With `through`, whole vectors of 16 bytes, where they are to be aligned, go past the caches: what is larger than
+    they are would first be read from memory to be overwritten. It reads whole vectors.
+    """
+
+    def write(o, n, source, more, into):
+        builder = o.builder
+        added = o.splat(builder.load(o.pointer(more, o.scalar)))
+        b, _, end = o.loop(n, o.count, [])
+        value = builder.fadd(o.get(o.at(source, b)), added)
+        if through:
+            full = builder.icmp_signed("<=", builder.add(b, o.whole(o.count)), n)
+            with builder.if_else(full) as (then, otherwise):
+                with then:
+                    o.past(value, o.at(into, b))
+                with otherwise:
+                    o.store(value, o.at(into, b), o.first(builder.sub(n, b)))
+        else:
+            o.store(value, o.at(into, b), o.first(builder.sub(n, b)))
+        end()
+
+    return vector.instruction((lambda o, *given: write(o.of(_PAST * 8 // o.bits), *given)) if through else write)
 
 
-move = vector.instruction(_move)  # `it(one, (n, source, into))`: n numbers, read in whole vectors
+_move, _stream = move(False), move(True)
 
+
+@inline
+def put(one, n, source, more, into, past):
+    """The same, past the caches if `past` says so and `into` allows it."""
+    if past and into % _PAST == 0:
+        _stream(one, (n, source, more, into))
+    else:
+        _move(one, (n, source, more, into))
+
+
+@inline
+def large(out):
+    """Whether results are larger than what the caches would keep of them."""
+    return out.size * out.itemsize >= _LARGE

@@ -205,10 +205,14 @@ class Writer:
     def __init__(self, context, builder, element, count):
         from llvmlite import ir
 
-        self.ir, self.builder, self.bits = ir, builder, element.bitwidth
+        self.ir, self.builder, self.bits, self.made = ir, builder, element.bitwidth, (context, builder, element)
         self.scalar = context.get_value_type(element)
         self.vector = ir.VectorType(self.scalar, count)
         self.count, self.index = count, ir.IntType(64)
+
+    def of(self, count):
+        """The same for vectors of so many places."""
+        return Writer(*self.made, count)
 
     def whole(self, n):
         """An index."""
@@ -290,6 +294,12 @@ class Writer:
         """Write the whole vector."""
         self.builder.store(value, self.pointer(address, self.vector), align=self.bits // 8)
 
+    def past(self, value, address):
+        """Write the whole vector to an aligned address past the caches, without reading what lay there."""
+        store = self.builder.store(value, self.pointer(address, self.vector), align=self.count * self.bits // 8)
+        one = self.ir.Constant(self.ir.IntType(32), 1)
+        store.set_metadata("nontemporal", self.builder.module.add_metadata([one]))
+
     def loop(self, n, step, starts):
         """Begin a loop over 0, step, … below n > 0: its index, its carried values, and the function that ends it."""
         builder, entry = self.builder, self.builder.block
@@ -313,11 +323,10 @@ class Writer:
         return index, carried, end
 
 
-def instruction(emit, *parts, count=None):
+def instruction(emit, *parts):
     """The instruction `it(one, numbers)` for a tuple of indices, which emit(writer, *numbers) writes.
 
-    `one` is a number of the dtype; parts: the formulas that `emit` is made of; count: places of its vectors, or as many
-    as the machine's have.
+    `one` is a number of the dtype; parts: the formulas that `emit` is made of.
     """
 
     def write():
@@ -329,7 +338,7 @@ def instruction(emit, *parts, count=None):
         def apply(context, one, numbers):
             def generate(target, builder, signature, arguments):
                 given = [builder.extract_value(arguments[1], i) for i in range(len(numbers))]
-                emit(Writer(target, builder, one, count or width() * 8 // one.bitwidth), *given)
+                emit(Writer(target, builder, one, width() * 8 // one.bitwidth), *given)
                 return target.get_dummy_value()
 
             return signature(types.void, one, numbers), generate

@@ -22,6 +22,7 @@ from . import tiles as emitted, vector, workers
 from .jit import has_numba, inline, jit
 from .recurrent import address, panel, turn
 from .scratch import scratch
+from .tiles import large, put
 from .vector import ROWS
 
 _SIDE = 4  # of a tile of results
@@ -65,7 +66,7 @@ def forward(x, w, b, out, corner):
     o, c = w.shape[:2]
     filters, one = _filters(w), x.dtype.type(1)
     bias, vectors = np.zeros(o, x.dtype) if b is None else b, (vector.lanes(x.dtype), vector.columns(x.dtype))
-    tiles = _cut(out.shape, c + o, x.dtype)
+    tiles = _cut(out.shape, c, o, x.dtype)
 
     def task(start, stop):
         v, m, room = _rooms(c, filters.shape[1] * ROWS, tiles, x.dtype)
@@ -85,7 +86,7 @@ def weight(g, x, corner):
     o, c, one = g.shape[1], x.shape[1], x.dtype.type(1)
     lanes, many = vector.lanes(x.dtype), vector.columns(x.dtype)
     high, broad = -(-o // ROWS) * ROWS, -(-c // lanes) * lanes
-    tiles, sums = _cut(g.shape, c + o, x.dtype), {}
+    tiles, sums = _cut(g.shape, c, o, x.dtype), {}
 
     def task(start, stop):
         total = sums[start] = np.zeros((36, high, broad), x.dtype)
@@ -195,10 +196,10 @@ class _Tiles:
 _tiles = lru_cache(_Tiles)  # a training step meets the same few convolutions again and again
 
 
-def _cut(shape, channels, dtype):
-    """The tiles of results (N, ., oh, ow), in pieces whose V and M, of so many channels together, stay near."""
+def _cut(shape, c, o, dtype):
+    """The tiles of results (N, ., oh, ow), in pieces whose V and M stay near, or outweigh the filters read for each."""
     lanes = vector.lanes(dtype)
-    wanted = max(lanes, _NEAR_BYTES // (36 * channels * dtype.itemsize))
+    wanted = max(lanes, _NEAR_BYTES // (36 * (c + o) * dtype.itemsize), c * o // (c + o))
     return _tiles(shape, wanted, lanes, workers.get_num_threads())
 
 
@@ -276,7 +277,7 @@ def _of_taps(a, b, c):
 
 _down, _across = emitted.down(_of_six, 6), emitted.across(_of_six, 6)
 _gradient_down, _gradient_across = emitted.down(_to_six, 4), emitted.across(_to_six, 4)
-_back, _move, _of_filters = emitted.back(_to_four, 6), emitted.move, emitted.filters(_of_taps, 3)
+_back, _of_filters = emitted.back(_to_four, 6), emitted.filters(_of_taps, 3)
 
 
 @jit(_pack_numpy)
@@ -339,15 +340,14 @@ def _results(m, out, bias, room, first, images, top, rows, across, apart, padded
     """Write Aᵀ m A plus the bias; the rows of m, `padded` for each of the 36 numbers, are `apart` numbers apart."""
     channels, height, size, each = out.shape[1], out.shape[2], out.shape[3], out.itemsize
     wide, count, line, plane = across // images, rows * across, _line(rows * across, few), _plane(padded, apart, few)
+    past = large(out) and size * each % 16 == 0
     for c in range(channels):
-        _back(one, (count, address(m) + c * apart * each, 6 * plane, plane, address(bias) + c * each, address(room),
-                    line))  # fmt: skip
-        for r in range(rows):
-            for a in range(min(4, height - 4 * (top + r))):
-                for i in range(images):
-                    source = address(room) + (a * line + 4 * (r * across + i * wide)) * each
-                    into = (((first + i) * channels + c) * height + 4 * (top + r) + a) * size
-                    _move(one, (size, source, address(out) + into * each))
+        _back(one, (count, address(m) + c * apart * each, 6 * plane, plane, address(room), line))
+        for i in range(images):
+            into = address(out) + (((first + i) * channels + c) * height + 4 * top) * size * each
+            for y in range(min(4 * rows, height - 4 * top)):
+                source = address(room) + (y % 4 * line + 4 * (y // 4 * across + i * wide)) * each
+                put(one, size, source, address(bias) + c * each, into + y * size * each, past)
 
 
 @jit(_forward_numpy)

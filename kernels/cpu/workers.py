@@ -9,15 +9,18 @@ import ctypes
 import os
 import threading
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 
 import numpy as np
 
-from .jit import jit
+from . import team
+from .jit import inline, jit
 
 # Looks before a waiting thread sleeps, 1 ms: waking it takes 0.05 to 0.1, and a LeNet step wakes ten times.
 _LINGER = 3_000_000
 _SETTLE_START, _SETTLE_END = 100_000, 10_000  # looks, 30 and 3 us: see _linger
+_WORTH_WAKING = 16  # grains of a shared loop that outlast waking a worker
 
 
 def run(task, n, *, grain=1, turns=1):
@@ -75,6 +78,54 @@ def _share(task, slices):
     _events[0] += 1
     job.work()
     job.finish(len(slices))
+
+
+def shared(twin, *, reassociate=False):
+    """Decorate a loop whose last arguments are first, last: the threads share range(n) in `loop(n, *arguments)`.
+
+    As `run` does it, in slices that depend on n, grain and the number of threads alone, but from compiled code: a slice
+    need only outlast a few microseconds (see `team`). `twin` serves without Numba; the loop must not raise.
+    """
+    return lambda function: _Shared(function, twin, reassociate)
+
+
+class _Shared:
+    def __init__(self, function, twin, reassociate):
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        name = f"{function.__module__.rpartition('.')[2]}_{function.__name__}"
+        self.loop = jit(partial(_by_run, twin))(team.conductor(inline(function, reassociate=reassociate), name))
+
+    def __call__(self, n, *arguments, grain=1, turns=1):
+        if n <= 0:
+            return
+        parts = 1 if _here.busy or _state.threads == 1 else max(1, min(turns * _state.threads, n // grain))
+        helpers = min(parts, _state.threads) - 1
+        if helpers and n >= _WORTH_WAKING * grain and team.waiting(_board) < helpers:
+            _wake(helpers)
+        if self.loop(_board, helpers, parts, n, arguments):
+            raise MemoryError(f"{self.__name__}: no memory for its own working arrays; take smaller ones")
+
+
+def _by_run(twin, board, helpers, parts, n, arguments):
+    run(lambda first, last: twin(*arguments, first, last), n, grain=max(1, n // parts))
+
+
+class _Wake:
+    """A job without slices: whoever takes it has been woken."""
+
+    def __init__(self):
+        self.cpu = _current_cpu()
+
+    def work(self):
+        """Nothing."""
+
+
+def _wake(helpers):
+    """Call the workers that sleep to the board."""
+    _state.grow(helpers)
+    if _state.jobs.empty():
+        for _ in range(helpers):
+            _state.jobs.put(_Wake())
 
 
 def get_num_threads():
@@ -173,7 +224,7 @@ def _serve(jobs):
     while True:
         seen = _events[0]
         if jobs.empty():
-            _linger(_events, seen, _LINGER, _SETTLE_START, _SPARE)
+            team.attend(_board, _events, seen, _LINGER, _SETTLE_START, _SPARE)
         job = jobs.get()
         if _current_cpu() == job.cpu:
             _leave_cpu(job.cpu)
@@ -257,8 +308,8 @@ def _openblas():
 
 def _after_fork():
     """A forked child has none of its parent's threads and makes its own."""
-    global _state
-    _state = _State(_state.threads)
+    global _state, _board
+    _state, _board = _State(_state.threads), team.board()
     _here.busy = False
     _one_company._at_fork_reinit()
     one_blas_thread.after_fork()
@@ -266,7 +317,7 @@ def _after_fork():
 
 _current_cpu = _find_current_cpu()
 _events, _SPARE = np.zeros(64, np.int64), 32  # jobs put and slices ended so far; a place in another cache line
-_here = _Here()
+_board, _here = team.board(), _Here()
 _state = _State(_default_threads())
 one_blas_thread = _OneBlasThread()
 _one_company = threading.Lock()  # two companies could each hold threads that the other waits for

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import cupy
 
+from .. import floors
 from ..geometry import conv_output_size
 from ..registry import chosen, implementation
 from . import blas, direct, epilogue
@@ -22,25 +23,7 @@ from .reduction import sum
 _PIECE_BYTES = 20_000_000  # of columns: less than half of the L2 cache of an A100, H100 or H200
 
 
-def _floor(x_shape, w_shape, itemsize, **geometry):
-    """(bytes, FLOPs) of a convolution or of one of its adjoints: its three arrays moved once, 2 |out| K."""
-    plan = _plan(x_shape, w_shape, **geometry, itemsize=itemsize)
-    return itemsize * (prod(x_shape) + prod(w_shape) + prod(plan.out_shape)), 2 * prod(plan.out_shape) * plan.k
-
-
-def _forward_floor(x, w, b, **geometry):
-    return _floor(x.shape, w.shape, x.itemsize, **geometry)
-
-
-def _input_floor(g, w, *, input_size, **geometry):
-    return _floor((g.shape[0], w.shape[1] * geometry["groups"], *input_size), w.shape, g.itemsize, **geometry)
-
-
-def _weight_floor(g, x, *, kernel_size, **geometry):
-    return _floor(x.shape, (g.shape[1], x.shape[1] // geometry["groups"], *kernel_size), x.itemsize, **geometry)
-
-
-@implementation("conv2d", "cuda", layout="NHWC", floor=_forward_floor)
+@implementation("conv2d", "cuda", layout="NHWC", floor=floors.conv2d)
 def conv2d(x, w, b, *, stride, padding, dilation, groups):
     """Cross-correlation of x with w, plus b (O,) or None. Floor: e (|x| + |w| + |out|) bytes, 2 |out| K FLOPs."""
     x, w, b = floats(x, w, b)
@@ -53,7 +36,7 @@ def conv2d(x, w, b, *, stride, padding, dilation, groups):
 
 def _fused_floor(x, w, b, *, activation, pool, **geometry):
     """That of `conv2d`, with its result pooled; what is saved for the adjoint is not counted."""
-    moved, flops = _forward_floor(x, w, b, **geometry)
+    moved, flops = floors.conv2d(x, w, b, **geometry)
     whole = prod(_plan(x.shape, w.shape, **geometry, itemsize=x.itemsize).out_shape) * x.itemsize
     return moved - whole + whole // prod(pool[1:] if pool else ()), flops
 
@@ -95,7 +78,7 @@ def _product(plan, x, w, bias, relu=False):
     return restored(out, into)
 
 
-@implementation("conv2d_input", "cuda", layout="NHWC", floor=_input_floor)
+@implementation("conv2d_input", "cuda", layout="NHWC", floor=floors.conv2d_input)
 def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     """The adjoint of `conv2d` with respect to x: g (N, O, oh, ow) -> (N, C, H, W) with (H, W) = input_size.
 
@@ -121,7 +104,7 @@ def conv2d_input(g, w, *, input_size, stride, padding, dilation, groups):
     return restored(out, into)
 
 
-@implementation("conv2d_weight", "cuda", layout="NHWC", floor=_weight_floor)
+@implementation("conv2d_weight", "cuda", layout="NHWC", floor=floors.conv2d_weight)
 def conv2d_weight(g, x, *, kernel_size, stride, padding, dilation, groups):
     """The adjoint of `conv2d` with respect to w: g (N, O, oh, ow), x (N, C, H, W) -> (O, C/groups, kh, kw).
 

@@ -119,11 +119,13 @@ class Optimizer:
         raise NotImplementedError
 
     def _check_group(self, group: dict) -> None:
-        for name in self.defaults.keys() & _RULES.keys():
+        for name in self.defaults:
+            if name not in _RULES:
+                continue
             rule, holds, usual = _RULES[name]
             value = group[name]
             for number in value if name == "betas" else (value,):
-                if not isinstance(number, Real):
+                if type(number) is not float and not isinstance(number, Real):
                     raise TypeError(
                         f"{self._name} received {name}={value!r}, of type {type(number).__name__}, which is not a "
                         f"Python number. Pass {name}={usual}, say (of a tensor: .item())."
@@ -195,20 +197,21 @@ class Optimizer:
             if self._counts_steps:
                 job.kernels.each_time(job.count)
             self._update(job.kernels, job)
-            for p in job.parameters:
-                note_write(p)
+            note_write(*job.parameters)
         self.stepped = True
         return loss
 
     def _checked(self, index: int, group: dict) -> Iterator[tuple]:
         """Check a group and make what state is missing; nothing has been written yet."""
         self._check_group(group)
+        slots = self._slots(group)
         for i, p in enumerate(group["params"]):
             grad = p.grad
             if grad is None:
                 continue
             mine, its = p.array, grad.array
-            if its.shape != mine.shape or its.dtype != mine.dtype or type(its) is not type(mine):
+            kind = (mine.shape, mine.dtype, type(mine))
+            if (its.shape, its.dtype, type(its)) != kind:
                 name = group["param_names"][i] if "param_names" in group else f"{i} of group {index}"
                 raise ValueError(
                     f"{self._name} received for parameter {name} (shape {tuple(p.shape)}, {p.dtype}, {p.device}) a "
@@ -216,7 +219,6 @@ class Optimizer:
                     "parameter was changed. Assign to .grad a tensor like the parameter, or let backward() fill it."
                 )
             state = self.state[p]
-            kind = (mine.shape, mine.dtype, type(mine))
             held = [s.array for name, s in state.items() if name != "step"]
             if any([(s.shape, s.dtype, type(s)) != kind for s in held]):
                 raise ValueError(
@@ -224,7 +226,7 @@ class Optimizer:
                     f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "
                     "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
                 )
-            missing = [name for name in self._slots(group) if name not in state]
+            missing = [name for name in slots if name not in state]
             for name in missing:
                 state[name] = zeros_like(p.detach())
             if self._counts_steps and "step" not in state:

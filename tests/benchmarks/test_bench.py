@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 import chainrule as cr
 from chainrule import cli
 from chainrule.bench import charts, clock, machine, peaks, runner, shapes, sides, suite
+from chainrule.kernels.cpu import convolution
 
 FAST = cr.bench.Peaks("float32", 1, {1 << 16: 1e6}, {1 << 16: 1e6}, 1e9, 1e9)  # under which nothing is impossible
 TINY = {
@@ -263,7 +266,7 @@ def test_an_interrupted_run_reports_the_rows_that_it_has():
 
     report_ = run(double(name="doubled", axes={"n": [50, 60, 70]})(interrupted))
     assert [row.shape for row in report_.rows] == ["n=50"]
-    assert "stopped before the end: 1 of 3 rows" in str(report_)
+    assert "stopped before the end: 1 of 3 shapes were measured" in str(report_)
 
 
 def test_cold_calls_walk_through_buffers_of_their_own():
@@ -371,6 +374,52 @@ def test_a_fault_in_a_kernel_is_reported_and_the_kernel_is_not_timed(monkeypatch
         ("product, forward", "numpy"): "timed",
         ("product, forward + backward", "chainrule"): "wrong",
     }
+
+
+# ---- algorithms by name ----------------------------------------------------------------------------------------------
+
+
+def test_a_convolution_shows_each_algorithm_that_can_do_the_shape():
+    shape = dict(n=2, c=3, h=9, w=8, o=4, k=3, stride=1, pad=1)
+    (operation,) = (o for o in suite.OPERATIONS if o.name == "conv")
+    names = ["chainrule", *(name for name in convolution.ALGORITHMS if name != "pointwise")]
+    for which in operation.passes:
+        rows = run(operation.kernel(which, {"tiny": shape})).rows
+        assert [(row.implementation, row.status) for row in rows] == [(name, "timed") for name in names]
+        assert all(0 < row.error < 1e-5 for row in rows)
+        assert len({row.error for row in rows}) > 3  # they do compute differently
+        assert not any(row.takes for row in rows[1:])
+        assert {*rows[0].takes.split("/")} <= {*names} and rows[0].takes.count("/") in (0, 2)
+    strided = operation.kernel("forward", {}).makers(shape | {"stride": 2}, "cpu")
+    assert {"chainrule", "columns", "batch"} <= {*strided} <= {*names} - {"direct", "winograd", "fft"}
+
+
+@pytest.mark.parametrize(
+    "which, taken, said",
+    [
+        (0, ("fft", "columns", "batch"), "fft"),
+        (1, ("fft", "columns", "batch"), "fft/columns/batch"),
+        (1, ("fft", "fft", "fft"), "fft"),
+    ],
+)
+def test_what_is_chosen_is_named(monkeypatch, which, taken, said):
+    names = dict(zip(("conv2d", "conv2d_input", "conv2d_weight"), taken, strict=True))
+    monkeypatch.setattr(convolution, "fastest", lambda op, plan: names[op])
+    made = list(cr.bench.kernels("conv", "lenet.c3"))[which]
+    ((_, axes),) = made.rows()
+    assert made.takes(axes, "float32") == said
+
+
+def test_an_algorithm_that_computes_something_else_is_wrong(monkeypatch):
+    right = convolution.ALGORITHMS["fft"]
+    planted = right._replace(weight=lambda *given: 1.01 * right.weight(*given))
+    monkeypatch.setitem(convolution.ALGORITHMS, "fft", planted)
+    convolution._chosen_for.cache_clear()
+    (operation,) = (o for o in suite.OPERATIONS if o.name == "conv")
+    made = operation.kernel("forward + backward", {"tiny": TINY["conv"] | {"stride": 1}})
+    status = {row.implementation: row.status for row in run(made, impl="fft,columns").rows}
+    convolution._chosen_for.cache_clear()
+    assert status == {"columns": "timed", "fft": "wrong"}
 
 
 # ---- shapes ----------------------------------------------------------------------------------------------------------
@@ -493,7 +542,7 @@ def test_the_command_writes_table_figures_and_charts(quick, tmp_path, monkeypatc
     words = ["matmul", "--shapes", "mine.txt", "--seconds", "0.01", "--threads", "1", "--compare", "numpy"]
     result = say(*words, "--json", "a.json", "--plot", "a.svg")
     assert result.exit_code == 0, result.output
-    assert "4 rows in float32 on cpu" in result.output and "at most about" in result.output
+    assert "4 shapes in float32 on cpu" in result.output and "at most about" in result.output
     assert "% of roof" in result.output and "numpy 2" in result.output
     report_ = cr.bench.Report.load("a.json")
     assert [(row.shape, row.implementation) for row in report_.rows[:3]] == [
@@ -505,6 +554,46 @@ def test_the_command_writes_table_figures_and_charts(quick, tmp_path, monkeypatc
         assert "numpy" in picture and "product" in picture and f"Wrote {name}.svg." in result.output
         assert ("#12171f" in picture) == name.endswith("dark")
     assert say("compare", "a.json", "a.json").output.count("  1.00  ") == len(report_.rows)
+
+
+def test_all_groups_in_little_time_with_rows_as_they_finish(quick, tmp_path, monkeypatch):
+    """What `bench all` does, at sizes of almost nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "_MOST_SETS", 2)
+    (tmp_path / "tiny.txt").write_text("".join(f"tiny {g} {shapes.text(axes)}\n" for g, axes in TINY.items()))
+    words = ["all", "--shapes", "tiny.txt", "--seconds", "0.001", "--threads", "1", "--compare", "numpy"]
+    result = say(*words, "--json", "all.json")
+    assert result.exit_code == 0, result.output
+    report_ = cr.bench.Report.load("all.json")
+    assert {row.kernel for row in report_.rows} == {
+        made.name for o in suite.OPERATIONS for made in (o.kernel(which, {}) for which in o.passes)
+    }
+    assert {row.group for row in report_.rows} == set(suite.GROUPS)
+    assert re.search(r"about \d+ seconds where nothing else runs, at most about \d+ .*; Ctrl-C", result.stderr)
+    live = [line for line in result.stderr.splitlines() if " tiny " in line]
+    assert len(live) == len(report_.rows) and all(len(line.split("  ")) > 5 for line in live)
+    text = cr.bench.page(report_, "all.json")
+    assert text.count("\n## ") == len({row.kernel for row in report_.rows}) and text.count("**") >= 2 * 9
+    assert re.search(r"\| shape \| chainrule \| columns \| batch \|.* numpy \| % of roof \| chosen \|", text)
+
+
+def test_an_interrupt_keeps_the_rows_so_far(tmp_path):
+    (tmp_path / "many.txt").write_text("".join(f"s{i} matmul m={8 + i} n=8 k=8\n" for i in range(200)))
+    words = "matmul --shapes many.txt --seconds 0.05 --threads 1 --compare numpy --json a.json".split()
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "chainrule", "bench", *words], cwd=tmp_path, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as running:  # fmt: skip
+        for line in running.stderr:
+            if "s2 " in line and "numpy" in line:
+                break
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal's Ctrl-C does: its peer hears it too
+        out, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert re.search(r"stopped before the end: \d+ of 400 shapes were measured", out)
+    kept = cr.bench.Report.load(tmp_path / "a.json")
+    assert len(kept.rows) >= 6 and {row.implementation for row in kept.rows} == {"chainrule", "numpy"}
+    assert "stopped" in kept.facts and not (tmp_path / "a.json.part").exists()
 
 
 def test_the_command_fails_where_a_row_is_wrong(quick, monkeypatch):

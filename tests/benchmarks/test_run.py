@@ -19,30 +19,40 @@ def page(monkeypatch):
     return page
 
 
-def test_both_sides_take_turns_and_the_figures_are_kept(torch, tmp_path):
-    command = [sys.executable, BENCHMARKS / "run.py", "engine", "--quick", "--threads", "1"]
-    said = subprocess.run([*command, "--json", tmp_path / "r.json"], capture_output=True, text=True, check=True).stdout
-    assert "2 cases on" in said and "| PyTorch / chainrule |" in said
+def test_all_sides_take_turns_and_the_figures_are_kept(torch, page, tmp_path):
+    import run
+
+    command = [sys.executable, BENCHMARKS / "run.py", "--quick", "--threads", "1", "--json", tmp_path / "r.json"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     result = json.loads((tmp_path / "r.json").read_text())
-    assert set(result["versions"]) == {"chainrule", "pytorch"}
-    for times in result["milliseconds"].values():
-        assert times["chainrule"] > 0 and times["pytorch"] > 0
+    assert list(result["milliseconds"]) == list(run.CASES) and {"chainrule", "pytorch"} <= set(result["versions"])
+    for name, times in result["milliseconds"].items():
+        assert list(times) == [side for side in result["versions"] if run.runs(side, name)]
+        assert all(milliseconds > 0 for milliseconds in times.values()) and f"| {name} |" in said
+    assert all(cost > 0 for costs in result["nodes"].values() for cost in costs.values()) and "| 1,000 |" in said
+    ((name, steps),) = result["first"].items()
+    assert steps["empty"][0] > steps["empty"][1] and f"| {name} | {steps['cached'][0]:.3f} s |" in said
 
 
 def test_every_case_runs_on_our_side(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import cases
 
-    small = {
-        "chain": dict(length=10),
-        "conv": dict(x=(1, 3, 16, 16), filters=2, kernel=3),
-        "characters": dict(hidden=8, embed=4, steps=3, batch=2, vocabulary=5),
-        "recursive": dict(leaves=4, width=3),
-        "sentences": dict(batch=2, vocabulary=9, embed=4, filters=3),
-    }
     ours = cases.Ours()
-    for _, maker, options in cases.CASES.values():
-        maker(ours, **{**options, **small.get(maker.__name__, dict(batch=2))})()
+    for name in cases.CASES:
+        cases.make(ours, name, small=True)()
+
+
+@pytest.mark.parametrize("side", ["jax", "autograd"])
+def test_functions_of_arrays_do_the_same_work(monkeypatch, side):
+    """The same loss falls by the same steps; the formulas themselves are proven by `chainrule bench`."""
+    pytest.importorskip(side)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import cases
+
+    peer = cases.SIDES[side]()
+    for name in filter(lambda name: cases.runs(side, name), cases.CASES):
+        cases.make(peer, name, small=True)()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the highest mark of memory is read from /proc")
@@ -51,10 +61,10 @@ def test_the_peak_is_that_of_the_work(monkeypatch):
     import numpy as np
     import run
 
-    def fill(side, megabytes):
+    def fill(megabytes):
         return lambda: np.ones(megabytes << 20, np.uint8).sum()
 
-    assert 60 < run.peak(None, fill, dict(megabytes=64), dict(megabytes=1)) / 2**20 < 80
+    assert 60 < run.peak(lambda: fill(1), lambda: fill(64)) / 2**20 < 80
 
 
 def test_a_stopped_side_is_an_error_not_a_hang(monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chainrule.kernels.cpu import workers
+from chainrule.kernels.cpu import columns, convolution, workers
 from chainrule.kernels.cpu.jit import Loop, has_numba
 
 
@@ -20,3 +20,15 @@ def threads():
     before = workers.get_num_threads()
     yield workers.set_num_threads
     workers.set_num_threads(before)
+
+
+@pytest.fixture
+def plans_anew():
+    """Call it where the sizes of pieces have changed: plans of convolutions are kept from call to call."""
+
+    def forget():
+        convolution._chosen_for.cache_clear()
+        columns.plan_of.cache_clear()
+
+    yield forget
+    forget()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from chainrule.kernels import cpu
-from chainrule.kernels.cpu import convolution
+from chainrule.kernels.cpu import columns, convolution
 
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 GEOMETRIES = {  # x, w, what differs from PLAIN
@@ -35,15 +35,15 @@ def arrays(rng, x_shape, w_shape, dtype="float64"):
     return (rng.normal(size=shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
 
 
-def check(x, w, b, rng, **geometry):
+def check(x, w, b, rng, algorithm=None, **geometry):
     """All three kernels against their loops, with a cotangent drawn here."""
     tolerance = dict(rtol=TOLERANCE[x.dtype.name], atol=TOLERANCE[x.dtype.name] * 30)
-    out = cpu.conv2d(x, w, b, **geometry)
+    out = cpu.conv2d(x, w, b, **geometry, algorithm=algorithm)
     np.testing.assert_allclose(out, oracles.conv2d(x, w, b, **geometry), **tolerance)
     g = rng.normal(size=out.shape).astype(x.dtype)
-    gx = cpu.conv2d_input(g, w, input_size=x.shape[2:], **geometry)
+    gx = cpu.conv2d_input(g, w, input_size=x.shape[2:], **geometry, algorithm=algorithm)
     np.testing.assert_allclose(gx, oracles.conv2d_input(g, w, input_size=x.shape[2:], **geometry), **tolerance)
-    gw = cpu.conv2d_weight(g, x, kernel_size=w.shape[2:], **geometry)
+    gw = cpu.conv2d_weight(g, x, kernel_size=w.shape[2:], **geometry, algorithm=algorithm)
     np.testing.assert_allclose(gw, oracles.conv2d_weight(g, x, kernel_size=w.shape[2:], **geometry), **tolerance)
     for result in out, gx, gw:
         assert result.dtype == x.dtype and result.flags.c_contiguous and result.flags.writeable
@@ -57,9 +57,10 @@ def test_against_loops(name, dtype, rng, path):
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 2000, 6000])
-def test_pieces_of_rows_and_of_images_agree(piece_bytes, rng, path, threads, monkeypatch):
-    monkeypatch.setattr(convolution, "_PIECE_BYTES", piece_bytes)
-    monkeypatch.setattr(convolution, "_WORTH_SHARING", 1)
+def test_pieces_of_rows_and_of_images_agree(piece_bytes, rng, path, threads, monkeypatch, plans_anew):
+    monkeypatch.setattr(columns, "_PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(columns, "_WORTH_SHARING", 1)
+    plans_anew()
     for count in (1, 3):
         threads(count)
         geometry = PLAIN | dict(stride=(2, 1), padding=((2, 1), (1, 0)), groups=2)
@@ -127,8 +128,9 @@ def test_arguments_are_not_written(rng, path):
         np.testing.assert_array_equal(array, copy)
 
 
-def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
-    monkeypatch.setattr(convolution, "_WORTH_SHARING", 1)
+def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch, plans_anew):
+    monkeypatch.setattr(columns, "_WORTH_SHARING", 1)
+    plans_anew()
     threads(4)
     x, w, b = arrays(rng, (9, 3, 12, 12), (4, 3, 3, 3), "float32")
     g = cpu.conv2d(x, w, b, **PLAIN)
@@ -147,14 +149,18 @@ def test_the_oracle_sees_planted_faults(rng):
         assert not np.allclose(cpu.conv2d(x, wrong, b, **PLAIN), right)
 
 
-@pytest.mark.parametrize("limit", [0, 1 << 30])
+# ---- algorithms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", convolution.ALGORITHMS)
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_the_batch_as_one_matrix_or_image_by_image(name, limit, rng, threads, monkeypatch):
-    monkeypatch.setattr(convolution, "_BATCH_BYTES", limit)
-    convolution._plan.cache_clear()
+def test_every_algorithm_in_each_geometry_that_it_can_do(name, algorithm, rng, threads):
     threads(2)
     (_, *image), w_shape, differs = GEOMETRIES[name]
-    check(*arrays(rng, (3, *image), w_shape), rng, **PLAIN | differs)
-    plan = convolution._plan((3, *image), w_shape, *(PLAIN | differs).values(), 8)
-    assert plan.together == bool(limit)
-    convolution._plan.cache_clear()
+    geometry = PLAIN | differs
+    lack = convolution.ALGORITHMS[algorithm].lacks(columns.plan_of((3, *image), w_shape, *geometry.values(), 8))
+    if lack:
+        with pytest.raises(ValueError, match=f"by '{algorithm}' received"):
+            cpu.conv2d(*arrays(rng, (3, *image), w_shape), **geometry, algorithm=algorithm)
+    else:
+        check(*arrays(rng, (3, *image), w_shape), rng, **geometry, algorithm=algorithm)

@@ -5,7 +5,7 @@ import oracles
 import pytest
 
 from chainrule.kernels import cpu
-from chainrule.kernels.cpu import convolution, workers
+from chainrule.kernels.cpu import columns, workers
 
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 # x, w, what differs from PLAIN: direct loops; products of whole images, and of rows of them
@@ -58,11 +58,11 @@ def test_forward_and_adjoint(path, case, pool, activation, rng):
 
 @pytest.mark.parametrize("images", [1, 7])
 @pytest.mark.parametrize("pool", [("max", 2, 2), ("avg", 2, 2)], ids=str)
-def test_pieces_of_images_and_of_rows_agree(images, pool, rng, monkeypatch):
+def test_pieces_of_images_and_of_rows_agree(images, pool, rng, monkeypatch, plans_anew):
     x, w = rng.standard_normal((images, 20, 16, 16)), rng.standard_normal((40, 20, 3, 3))
     expected = cpu.conv2d_act_pool(x, w, None, **PLAIN, activation="tanh", pool=pool)
-    monkeypatch.setattr(convolution, "_PIECE_BYTES", 100_000)  # some rows of an image
-    monkeypatch.setattr(convolution, "_plan", convolution._Plan)
+    monkeypatch.setattr(columns, "_PIECE_BYTES", 100_000)  # some rows of an image
+    plans_anew()
     monkeypatch.setattr(workers._state, "threads", 4)
     pieces = cpu.conv2d_act_pool(x, w, None, **PLAIN, activation="tanh", pool=pool)
     for got, value in zip(pieces, expected, strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from chainrule.kernels.cpu import convolution, vector, winograd
+from chainrule.kernels.cpu import columns, convolution, vector, winograd
 
 BOUND = 2e-5  # of the largest result, in float32
 
@@ -128,12 +128,12 @@ def test_vectors_are_as_wide_as_the_tiles_say():
     ],
 )
 def test_which_convolutions_it_takes(x, w, padding, taken):
-    plan = convolution._plan(x, w, (1, 1), ((padding,) * 2,) * 2, (1, 1), 1, 4)
-    assert plan.winograd == taken
+    plan = columns.plan_of(x, w, (1, 1), ((padding,) * 2,) * 2, (1, 1), 1, 4)
+    assert (convolution.fastest("conv2d", plan) == "winograd") == taken
 
 
 @pytest.mark.parametrize("differs", [dict(stride=(2, 1)), dict(dilation=(1, 2)), dict(groups=2), dict(itemsize=8)])
 def test_which_it_leaves(differs):
     geometry = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1, itemsize=4) | differs
-    plan = convolution._plan((16, 64, 56, 56), (64, 64 // geometry["groups"], 3, 3), **geometry)
-    assert not plan.winograd
+    plan = columns.plan_of((16, 64, 56, 56), (64, 64 // geometry["groups"], 3, 3), **geometry)
+    assert convolution.fastest("conv2d", plan) != "winograd"

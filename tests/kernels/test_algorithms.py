@@ -1,0 +1,263 @@
+"""Every algorithm of a convolution against the columns; how one is asked for by name, and which is taken."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import chainrule as cr
+from chainrule.kernels import cpu, registry
+from chainrule.kernels.cpu import columns, convolution, fourier
+
+PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
+#: of the largest result, or of √terms where that is more, in float32 and float64: of sums over the taps, and others
+SUMS = 2e-6, 4e-15
+BOUNDS = {"winograd": (2e-5, 1e-13)}
+
+
+def everything(x, w, b, g, algorithm, **geometry):
+    """The forward pass, fused with what follows and not, and both adjoints."""
+    geometry |= dict(algorithm=algorithm)
+    follows = dict(activation="relu", pool=("max", min(2, g.shape[2]), 1))
+    fused, _ = cpu.conv2d_act_pool(x, w, b, **geometry, **follows)
+    return (
+        cpu.conv2d(x, w, b, **geometry),
+        cpu.conv2d_input(g, w, input_size=x.shape[2:], **geometry),
+        cpu.conv2d_weight(g, x, kernel_size=w.shape[2:], **geometry),
+        fused,
+    )
+
+
+def check(algorithm, x, w, b, **geometry):
+    """Against the columns of the same numbers in float64, in both dtypes."""
+    arrays = [array.astype("f8") for array in (x, w, b)]
+    g = np.random.default_rng(1).normal(size=cpu.conv2d(*arrays, **geometry, algorithm="columns").shape)
+    exact = everything(*arrays, g, "columns", **geometry)
+    terms = w[0].size, w[:, 0].size, g[:, 0].size, w[0].size
+    scales = [max(np.abs(true).max(), size**0.5) for true, size in zip(exact, terms, strict=True)]
+    for dtype, bound in zip(("f4", "f8"), BOUNDS.get(algorithm, SUMS), strict=True):
+        got = everything(*(array.astype(dtype) for array in (*arrays, g)), algorithm, **geometry)
+        for value, true, scale in zip(got, exact, scales, strict=True):
+            assert value.dtype == dtype and value.shape == true.shape
+            assert np.abs(value - true).max() <= bound * scale
+
+
+def drawn(data, kernels, *, dilated=True, padded=True):
+    """(x, w, b, geometry) of stride 1 with one group, the padding no wider than the filters."""
+    draw = lambda least, most: data.draw(st.integers(least, most))
+    kernel = data.draw(kernels)
+    dilation = (draw(1, 2), draw(1, 3)) if dilated else (1, 1)
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    padding = tuple((draw(0, r), draw(0, r)) if padded else (0, 0) for r in reach)
+    size = [max(draw(2, 24), r + 2 - sum(pads)) for r, pads in zip(reach, padding, strict=True)]
+    rng = np.random.default_rng(draw(0, 2**32))
+    n, c, o = draw(1, 4), draw(1, 9), draw(1, 9)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *kernel), (o,)))
+    return x, w, b, PLAIN | dict(padding=padding, dilation=dilation)
+
+
+SIDES = st.tuples(st.integers(1, 9), st.integers(1, 11))
+
+
+@settings(max_examples=25)
+@pytest.mark.parametrize("algorithm", ["columns", "batch", "pixels", "direct", "fft"])
+@given(data=st.data())
+def test_drawn_shapes(algorithm, data):
+    x, w, b, geometry = drawn(data, SIDES)
+    check(algorithm, x, w, b, **geometry)
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_drawn_shapes_of_three_by_three(data):
+    x, w, b, geometry = drawn(data, st.just((3, 3)), dilated=False)
+    check("winograd", x, w, b, **geometry)
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_drawn_shapes_of_one_by_one(data):
+    x, w, b, geometry = drawn(data, st.just((1, 1)), dilated=False, padded=False)
+    check("pointwise", x, w, b, **geometry)
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_pixels_of_drawn_batches_and_strides(data):
+    """More filters than are put in order at a time, batches of several vectors, pixels that no tap meets."""
+    draw = lambda least, most: data.draw(st.integers(least, most))
+    kernel, stride = (draw(1, 4), draw(1, 4)), (draw(1, 5), draw(1, 5))
+    geometry = PLAIN | dict(stride=stride, padding=((draw(0, 3), draw(0, 3)), (draw(0, 3), draw(0, 3))))
+    size = [draw(k, 9) for k in kernel]
+    rng = np.random.default_rng(draw(0, 2**32))
+    n, c, o = draw(1, 40), draw(1, 70), draw(1, 70)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *kernel), (o,)))
+    check("pixels", x, w, b, **geometry)
+
+
+@pytest.mark.parametrize("algorithm", sorted({*convolution.ALGORITHMS} - {"columns", "pointwise"}))
+def test_fused_with_every_pooling(algorithm, rng, threads):
+    threads(2)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((5, 4, 12, 13), (6, 4, 3, 3), (6,)))
+    for pool in (None, ("max", 2, 2), ("avg", 2, 3)):
+        for activation in ("relu", "sigmoid"):
+            follows = dict(activation=activation, pool=pool)
+            got, saved = cpu.conv2d_act_pool(x, w, b, **PLAIN, **follows, algorithm=algorithm)
+            true, kept = cpu.conv2d_act_pool(x, w, b, **PLAIN, **follows, algorithm="columns")
+            np.testing.assert_allclose(got, true, rtol=0, atol=2e-5 * true.max())
+            assert (saved is None) == (kept is None)
+
+
+# ---- Fourier's -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "n, c, o, size, kernel",
+    [
+        (3, 5, 4, (70, 90), (7, 7)),  # many tiles, the last ones cut off
+        (9, 3, 2, (11, 11), (11, 11)),  # one result
+        (2, 2, 3, (90, 5), (41, 5)),  # larger than all sizes of tiles
+        (1, 16, 16, (33, 65), (15, 3)),
+    ],
+)
+@pytest.mark.parametrize("room", [1, 16 << 20])
+def test_tiles_of_every_size_and_parts_of_the_batch(n, c, o, size, kernel, room, rng, threads, monkeypatch):
+    monkeypatch.setattr(fourier, "_ROOM_BYTES", room)
+    fourier._tiles.cache_clear()
+    threads(2)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *kernel), (o,)))
+    check("fft", x, w, b, **PLAIN)
+    fourier._tiles.cache_clear()
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(rng, threads):
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((5, 8, 30, 30), (12, 8, 7, 7), (12,)))
+    g = rng.normal(size=(5, 12, 24, 24)).astype("f4")
+    seen = set()
+    for count in (1, 2, 3):
+        threads(count)
+        for _ in range(5):
+            seen.add(tuple(a.tobytes() for a in everything(x, w, b, g, "fft", **PLAIN)))
+    assert len(seen) == 1
+
+
+def test_an_impulse_gives_the_filter():
+    x = np.zeros((1, 1, 40, 40))
+    x[0, 0, 20, 17] = 1
+    w = np.arange(77.0).reshape(1, 1, 7, 11)
+    out = cpu.conv2d(x, w, None, **PLAIN, algorithm="fft")
+    np.testing.assert_allclose(out[0, 0, 14:21, 7:18], w[0, 0, ::-1, ::-1], atol=1e-12)
+    assert np.abs(out).sum() == pytest.approx(w.sum(), rel=1e-12)
+
+
+# ---- by name ---------------------------------------------------------------------------------------------------------
+
+IMAGES = (4, 16, 16, 16)
+
+
+def convolve(kernel=3, **differs):
+    x, w = np.ones(IMAGES, "f4"), np.ones((8, 16 // differs.get("groups", 1), kernel, kernel), "f4")
+    return cpu.conv2d(x, w, None, **PLAIN | differs)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (dict(kernel=5, algorithm="winograd"), "conv2d by 'winograd' received filters of 5×5, .* those of 3×3"),
+        (dict(dilation=(2, 2), algorithm="winograd"), "filters of 3×3, dilation 2×2: it transforms"),
+        (dict(stride=(2, 1), algorithm="fft"), "'fft' received a stride of 2×1: it computes the results"),
+        (dict(groups=2, algorithm="direct"), "'direct' received 2 groups: .* with one; take columns, batch,? or"),
+        (dict(algorithm="pointwise"), "'pointwise' received filters of 3×3 at stride 1×1, which see more than a pixel"),
+        (dict(padding=((3, 0), (0, 0)), algorithm="fft"), r"a padding of \(\(3, 0\), .* wider than its filters"),
+        (dict(algorithm="cudnn"), "conv2d knows no algorithm 'cudnn'; take columns, batch, .*direct, winograd, fft,"),
+    ],
+)  # fmt: skip
+def test_what_an_algorithm_cannot_do_is_said(given, message):
+    with pytest.raises(ValueError, match=message):
+        convolve(**given)
+
+
+def test_nothing_to_transform_is_said():
+    with pytest.raises(ValueError, match="'fft' received an empty array: it has nothing to compute; take columns"):
+        cpu.conv2d(np.ones((0, 2, 5, 5)), np.ones((3, 2, 3, 3)), None, **PLAIN, algorithm="fft")
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The names of the algorithms that computed, in order."""
+    names = []
+
+    def spied(name, algorithm):
+        note = lambda function: lambda *given: (names.append(name), function(*given))[1]
+        return algorithm._replace(**{each: note(getattr(algorithm, each)) for each in ("forward", "input", "weight")})
+
+    for name, algorithm in convolution.ALGORITHMS.items():
+        monkeypatch.setitem(convolution.ALGORITHMS, name, spied(name, algorithm))
+    convolution._chosen_for.cache_clear()
+    yield names
+    convolution._chosen_for.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", "winograd winograd winograd"),
+        ("conv2d=fft", "fft fft fft"),
+        ("conv2d=fft,conv2d_weight=columns", "fft fft columns"),
+        ("conv2d_input=direct", "winograd direct winograd"),
+        ("batch", "batch batch batch"),
+        ("pointwise", "winograd winograd winograd"),  # which cannot: by no means an error where all are asked
+        ("numba", "winograd winograd winograd"),
+    ],
+)
+def test_it_is_asked_for_by_name(text, expected, taken):
+    x, w = cr.ones(8, 16, 16, 16, requires_grad=True), cr.ones(16, 16, 3, 3, requires_grad=True)
+    with cr.kernels.using(text):
+        cr.nn.functional.conv2d(x, w).sum().backward()
+    assert [taken[0], *sorted(taken[1:])] == [taken[0], *sorted(expected.split()[1:])]
+    assert taken[0] == expected.split()[0]
+    assert registry.preferred == ()
+
+
+def test_asked_for_it_alone_what_cannot_be_is_an_error():
+    with cr.kernels.using("conv2d=pointwise"), pytest.raises(ValueError, match="which see more than a pixel"):
+        convolve()
+    assert convolve().shape == (4, 8, 14, 14)
+
+
+def test_a_name_that_nothing_has():
+    message = "received the implementation 'cudnn'; there are cuda, numba, columns"
+    with pytest.raises(ValueError, match=message), cr.kernels.using("conv2d=cudnn"):
+        pass
+
+
+def test_the_registry_knows_them_all(rng):
+    x, w = rng.normal(size=(2, 3, 9, 9)), rng.normal(size=(4, 3, 3, 3))
+    found = {made.name: made for made in registry.implementations("conv2d", device="cpu")}
+    assert list(found) == list(convolution.ALGORITHMS)
+    expected = cpu.conv2d(x, w, None, **PLAIN)
+    for name in ("columns", "batch", "direct", "winograd", "fft"):
+        np.testing.assert_allclose(found[name].function(x, w, None, **PLAIN), expected, atol=1e-12)
+        assert found[name].floor(x, w, None, **PLAIN) == (8 * (486 + 108 + 392), 2 * 392 * 27)
+    for op, *arrays, options in (
+        ("conv2d_input", expected, w, dict(input_size=(9, 9))), ("conv2d_weight", expected, x, dict(kernel_size=(3, 3)))
+    ):  # fmt: skip
+        for made in registry.implementations(op, device="cpu")[:2]:
+            assert made.floor(*arrays, **options, **PLAIN) == (8 * (486 + 108 + 392), 2 * 392 * 27)
+
+
+# ---- the rules -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "x, w, padding, expected",
+    [
+        ((16, 64, 56, 56), (64, 64, 3, 3), 1, "winograd"),
+        ((8, 64, 28, 28), (64, 64, 11, 11), 5, "fft"),
+        ((8, 64, 28, 28), (64, 64, 7, 7), 3, "fft"),
+        ((16, 64, 56, 56), (128, 64, 1, 1), 0, "pointwise"),
+        ((2, 200, 9, 9), (300, 200, 2, 2), 0, "columns"),
+    ],
+)
+def test_which_is_taken(x, w, padding, expected):
+    plan = columns.plan_of(x, w, (1, 1), ((padding,) * 2,) * 2, (1, 1), 1, 4)
+    assert {convolution.fastest(op, plan) for op in ("conv2d", "conv2d_input", "conv2d_weight")} == {expected}
