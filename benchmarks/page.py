@@ -1,12 +1,18 @@
-"""Write docs/performance.md from the newest file in benchmarks/results/: `python benchmarks/page.py`."""
+"""Write docs/performance.md and docs/kernels.md from the newest of benchmarks/results/: `python benchmarks/page.py`.
+
+The first comes from a file *-cpu*.json of benchmarks/run.py, the second from one *-bench*.json of `chainrule bench`.
+"""
 
 import json
 from pathlib import Path
 
 from run import NAMES, report
 
+from chainrule import bench
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
+KERNELS = ROOT / "docs" / "kernels.md"
 
 TEXT = """# Speed beside PyTorch and others
 
@@ -35,5 +41,25 @@ def page() -> str:
     return TEXT.format(**facts, versions=versions, table=report(result), name=newest.name)
 
 
+KERNELS_TEXT = """# Kernels, one by one
+
+What `chainrule bench` measured ([how](benchmarks.md)): medians on warm buffers, the fastest of a shape in bold, ~ where
+the noise stayed above the bound. % of roof: chainrule's share of what the machine allows.
+
+{report}
+Made by
+
+    chainrule bench all --json benchmarks/results/{name}
+    python benchmarks/page.py
+"""
+
+
+def kernels_page() -> str:
+    """The text of the page of kernels, from the newest report of `chainrule bench`."""
+    newest = sorted((ROOT / "benchmarks" / "results").glob("*-bench*.json"))[-1]
+    return KERNELS_TEXT.format(report=bench.page(bench.Report.load(newest), newest.name), name=newest.name)
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    KERNELS.write_text(kernels_page())

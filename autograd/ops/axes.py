@@ -70,7 +70,8 @@ def all_dims(who: str, dim, ndim: int) -> tuple[int, ...]:
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(ndim))
     if type(dim) is int:
-        return (one_dim(who, dim, ndim),) if ndim else ()
+        dim = one_dim(who, dim, ndim)
+        return (dim,) if ndim else ()
     dims = [one_dim(who, d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
     if len(set(dims)) != len(dims):
         raise ValueError(f"{who}: received dim={dim}, which names a dimension twice; name each once")

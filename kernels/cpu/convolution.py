@@ -162,9 +162,9 @@ def _chosen_for(op, x_shape, w_shape, stride, padding, dilation, groups, itemsiz
         if not lack:
             return plan, ALGORITHMS[name]
         if alone:
-            raise ValueError(f"{op} by {name!r} received {lack}; take {_able(plan)}, or name none for the fastest")
+            raise ValueError(f"the algorithm {name!r} received {lack}; take {_able(plan)}, or name none for the fastest")
     elif algorithm:
-        raise ValueError(f"{op} knows no algorithm {algorithm!r}; take {_able(plan)}, or name none for the fastest")
+        raise ValueError(f"there is no algorithm {algorithm!r}; take {_able(plan)}, or name none for the fastest")
     return plan, ALGORITHMS[fastest(op, plan)]
 
 

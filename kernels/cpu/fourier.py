@@ -26,7 +26,7 @@ from . import workers
 _SIDES = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64)  # of tiles
 _ROOM_BYTES = 16 << 20  # of the tiles of a part of the batch, halfway
 _BUILT = 8  # multiplications that take as long as writing one of U's numbers
-_FEWER = 3  # times fewer than the sum over taps has, at least: below, columns are as fast
+_FEWER = 4  # times fewer than the sum over taps has, at least: below, columns are as fast
 
 
 def suits(plan):

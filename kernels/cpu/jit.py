@@ -14,6 +14,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from types import FunctionType
 
+from .progress import Compiling
+
 
 @cache
 def has_numba():
@@ -23,10 +25,16 @@ def has_numba():
 
 @cache
 def numba():
-    """Numba, kept from importing SciPy, 0.3 s of a program's first step, only to learn that it has a BLAS."""
+    """Numba, told to report what it compiles, and not to import SciPy only to see that it is there.
+
+    SciPy would be 0.3 s of a program's first step.
+    """
     import numba
+    from numba.core import event
     from numba.np import linalg
 
+    event.Listener.register(Compiling)
+    event.register("numba:compile", Compiling())
     look, linalg.ensure_blas = linalg.ensure_blas, _have_scipy
     try:
         importlib.import_module("numba.np.arraymath")
@@ -40,6 +48,11 @@ def _have_scipy():
         raise ImportError("SciPy is not installed")
 
 
+def compiles():
+    """Whether loops are compiled: wherever Numba is, unless a test says otherwise."""
+    return has_numba() if Loop.use_numba is None else Loop.use_numba
+
+
 class Loop:
     """A Numba loop and its NumPy twin behind one call."""
 
@@ -50,8 +63,7 @@ class Loop:
         self.function, self.twin, self.fastmath = function, twin, fastmath
 
     def __call__(self, *arguments):
-        wanted = Loop.use_numba
-        if not (has_numba() if wanted is None else wanted):
+        if not compiles():
             return self.twin(*arguments)
         try:
             return self.compiled(*arguments)

@@ -12,7 +12,7 @@ from .layout import compact, floats, half_by_single
 
 _FEW = 64  # elements of a window that may be summed in their own precision
 _GRAIN = 100_000  # elements that outlast handing a slice to a worker
-_FEW_PLANES = 256  # that outlast a slice of compiled code
+_FEW_PLANES = 8  # that outlast a slice of compiled code
 
 
 @half_by_single
@@ -72,10 +72,11 @@ def scatter_planes(g, indices, *, plane, windows=None):
     windows: those that chose the indices, if known; a GPU needs them, the CPU does not.
     """
     (g,), indices = floats(g), compact(indices, np.int64)
-    out = np.zeros((*g.shape[:2], *plane), g.dtype)
+    out, wrong = np.empty((*g.shape[:2], *plane), g.dtype), np.zeros(1, bool)
     flat, values, places = _planes(out), _planes(g), _planes(indices)
-    _check_places(places, plane)
-    _by_planes(g.size, len(flat), lambda a, b: _scatter(values[a:b], places[a:b], flat[a:b]))
+    _scatter(len(flat), values, places, flat, wrong, grain=_FEW_PLANES)
+    if wrong[0]:
+        _check_places(places, plane)
     return out
 
 
@@ -119,15 +120,20 @@ def _max_windows(x, windows):
     into, places, x = out.reshape(planes, *size), indices.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
     rows, columns = _bounds(windows)
     steps = windows[0].step, windows[1].step
-    halves = all(map(_halves, windows))
+
+    def general(a, b):
+        _max(b - a, x[a:b], rows, columns, *steps, into[a:b], places[a:b], grain=_FEW_PLANES)
 
     def task(a, b):
-        if halves and not np.isnan(x[a:b].max(initial=-np.inf)):
-            _max_halves(x[a:b], into[a:b], places[a:b])
+        if np.isnan(x[a:b].max(initial=-np.inf)):
+            general(a, b)
         else:
-            _max(x[a:b], rows, columns, *steps, into[a:b], places[a:b])
+            _max_halves(x[a:b], into[a:b], places[a:b])
 
-    _by_planes(x.size, planes, task)
+    if all(map(_halves, windows)):
+        _by_planes(x.size, planes, task)
+    else:
+        general(0, planes)
     return out, indices
 
 
@@ -217,11 +223,11 @@ def _scale(windows, count_include_pad, divisor_override):
 
 def _max_halves_numpy(x, out, indices):
     bounds = [np.array((range(0, 2 * size, 2), range(2, 2 * size + 2, 2)), np.int64) for size in out.shape[1:]]
-    _max_numpy(x, *bounds, 1, 1, out, indices)
+    _max_numpy(x, *bounds, 1, 1, out, indices, 0, len(x))
 
 
-def _max_numpy(x, rows, columns, row_step, column_step, out, indices):
-    width = x.shape[2]
+def _max_numpy(x, rows, columns, row_step, column_step, out, indices, first, last):
+    x, out, indices, width = x[first:last], out[first:last], indices[first:last], x.shape[2]
     out[...], indices[...] = -np.inf, rows[0][:, None] * width + columns[0]
     for i in range(0, int((rows[1] - rows[0]).max(initial=0)), row_step):
         for j in range(0, int((columns[1] - columns[0]).max(initial=0)), column_step):
@@ -246,8 +252,13 @@ def _share_numpy(g, rows, columns, scale, out):
             out[:, a:b, c:d] += scaled[:, i, j, None, None]
 
 
-def _scatter_numpy(g, indices, out):
-    np.add.at(out, (np.arange(len(out))[:, None], indices), g)
+def _scatter_numpy(g, indices, out, wrong, first, last):
+    out, indices = out[first:last], indices[first:last]
+    out[...] = 0
+    if ((indices < 0) | (indices >= out.shape[1])).any():
+        wrong[0] = True
+    else:
+        np.add.at(out, (np.arange(len(out))[:, None], indices), g[first:last])
 
 
 @jit(_max_halves_numpy)
@@ -269,21 +280,32 @@ def _max_halves(x, out, indices):
             at += count
 
 
-@jit(_max_numpy)
-def _max(x, rows, columns, row_step, column_step, out, indices):
-    planes, height, width = out.shape
-    for n in range(planes):
-        plane = x[n]
-        for i in range(height):
+@workers.shared(_max_numpy)
+def _max(x, rows, columns, row_step, column_step, out, indices, first, last):
+    """First along the lines, once for all windows that share them, then across: equal numbers keep their order."""
+    height, width = out.shape[1:]
+    tall, size = x.shape[1:]
+    lines, places = np.empty((tall, width), x.dtype), np.empty((tall, width), np.int64)
+    for n in range(first, last):
+        for y in range(tall):
+            line, into, spots = x[n, y], lines[y], places[y]
             for j in range(width):
-                best, at = -np.inf, rows[0, i] * x.shape[2] + columns[0, j]
-                for y in range(rows[0, i], rows[1, i], row_step):
-                    for z in range(columns[0, j], columns[1, j], column_step):
-                        value = plane[y, z]
-                        if value > best or value != value:
-                            best, at = value, y * x.shape[2] + z
-                out[n, i, j] = best
-                indices[n, i, j] = at
+                best, at = x.dtype.type(-np.inf), columns[0, j]
+                for z in range(columns[0, j], columns[1, j], column_step):
+                    value = line[z]
+                    better = (value > best) | (value != value)
+                    best, at = value if better else best, z if better else at
+                into[j], spots[j] = best, y * size + at
+        for i in range(height):
+            into, spots, start = out[n, i], indices[n, i], rows[0, i] * size
+            for j in range(width):
+                into[j], spots[j] = -np.inf, start + columns[0, j]
+            for y in range(rows[0, i], rows[1, i], row_step):
+                line, spot = lines[y], places[y]
+                for j in range(width):
+                    better = (line[j] > into[j]) | (line[j] != line[j])
+                    into[j] = line[j] if better else into[j]
+                    spots[j] = spot[j] if better else spots[j]
 
 
 @jit(_sum_numpy)
@@ -401,9 +423,15 @@ def _share_halves(g, scale, out):
             at += count
 
 
-@jit(_scatter_numpy)
-def _scatter(g, indices, out):
-    for n in range(len(g)):
+@workers.shared(_scatter_numpy)
+def _scatter(g, indices, out, wrong, first, last):
+    for n in range(first, last):
         values, places, into = g[n], indices[n], out[n]
+        for j in range(len(into)):
+            into[j] = 0
         for q in range(len(values)):
-            into[places[q]] += values[q]
+            place = places[q]
+            if 0 <= place < len(into):
+                into[place] += values[q]
+            else:
+                wrong[0] = True

@@ -55,6 +55,18 @@ def inputs():
     return cr.randn(4, 3, dtype=f64, requires_grad=True), cr.randn(3, 3, dtype=f64, requires_grad=True)
 
 
+# ---- small -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [lambda y: y * 1.5, lambda y: y + 0.5, cr.tanh, cr.relu, lambda y: 2.0 - y])
+def test_a_node_of_a_chain_is_one_object_for_the_collector(step):
+    y = step(cr.ones(3, requires_grad=True))
+    before = len(gc.get_objects())
+    for _ in range(1000):
+        y = step(y)
+    assert 1000 <= len(gc.get_objects()) - before < (1000 if step(y).grad_fn.primitive.arity == 2 else 2000) + 50
+
+
 # ---- freed -----------------------------------------------------------------------------------------------------------
 
 

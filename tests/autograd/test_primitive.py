@@ -96,6 +96,27 @@ def test_only_what_the_rules_name_is_kept():
     assert [v is not None for v in f(x, x).grad_fn.kept[:3]] == [True, True, False]
 
 
+def test_an_edge_for_each_input_however_they_are_stored():
+    x, y = cr.ones(2, requires_grad=True), cr.ones(2)
+    z = x * y
+    assert z.grad_fn.edges == (x, None) and (y * x).grad_fn.edges == (None, x) and (x * x).grad_fn.edges == (x, x)
+    assert (z * 2.0).grad_fn.edges == (z.grad_fn, None) and (2.0 - z).grad_fn.edges == (None, z.grad_fn)
+    assert z.tanh().grad_fn.edges == (z.grad_fn,) and z.reshape(2, 1).grad_fn.edges == (z.grad_fn,)
+    values, _ = cr.sort(z)
+    assert values.tanh().grad_fn.edges == ((values.grad_fn, 0),)
+    assert values.tanh().grad_fn.next_functions == (values.grad_fn,)
+
+
+def test_what_was_kept_can_be_put_back():
+    x, y = cr.ones(2, requires_grad=True), cr.ones(2) * 3
+    for z in (x * y, x * x, x + y, x.tanh(), x.reshape(2, 1), x.sum()):
+        node, kept = z.grad_fn, z.grad_fn.kept
+        node.kept = None
+        assert node.kept is None
+        node.kept = kept
+        assert len(kept) == len(node.kept) and all(a is b for a, b in zip(kept, node.kept, strict=True))
+
+
 def test_one_rule_for_several_inputs():
     @primitive
     def swap_sum(k, x, y):
@@ -514,6 +535,13 @@ def test_the_line_is_the_users_with_functions_of_the_package_in_between():
         for y in mine():
             assert y.grad_fn.line.startswith(__file__) and y.grad_fn.line.endswith("in mine")
         assert another().grad_fn.line.endswith("in another")
+
+
+def test_a_benchmark_uses_the_package_as_a_program_does():
+    from chainrule.bench import suite
+
+    y = suite.chain(None, cr.ones(2, requires_grad=True), cr.ones(2), cr.ones(2), length=2)
+    assert y.grad_fn.line.startswith(suite.__file__) and y.grad_fn.line.endswith("in chain")
 
 
 def test_a_node_that_keeps_nothing_shares_what_it_keeps():

@@ -656,6 +656,24 @@ def test_drawn_graphs_against_complex_steps(data):
         assert (t.grad is None and not g.numpy().any()) or np.array_equal(t.grad.numpy(), g.numpy())
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_both_walks_give_the_same_bits(seed):
+    """`backward` orders the nodes by a heap, `grad` by a list of all of them."""
+    rng = np.random.default_rng(seed)
+    leaves = [cr.tensor(rng.normal(size=(4, 3)), requires_grad=True) for _ in range(3)]
+    pool = list(leaves)
+    for _ in range(60):
+        a, b = (pool[i] for i in rng.integers(max(0, len(pool) - 8), len(pool), 2))
+        made = [a * b, a + b.sum(0), a.tanh(), a - 2.0, cr.sort(a, 0)[0], a.T.reshape(4, 3) * 0.5, cr.cat([a, b])[2:6]]
+        pool.append(made[rng.integers(len(made))].tanh())
+    loss = sum(t.sum() for t in pool[-5:])
+    expected = cr.autograd.grad(loss, leaves, retain_graph=True, materialize_grads=True)
+    loss.backward()
+    for leaf, gradient in zip(leaves, expected, strict=True):
+        got = np.zeros((4, 3)) if leaf.grad is None else leaf.grad.numpy()
+        assert got.tobytes() == gradient.numpy().tobytes()
+
+
 def test_repeated_runs_are_bit_equal(rng):
     data = rng.standard_normal((5, 4))
 

@@ -79,3 +79,4 @@ def test_a_stopped_side_is_an_error_not_a_hang(monkeypatch):
 
 def test_the_page_is_made_from_the_newest_results(page):
     assert page.PAGE.read_text() == page.page(), "run: python benchmarks/page.py"
+    assert page.KERNELS.read_text() == page.kernels_page(), "run: python benchmarks/page.py"
