@@ -456,10 +456,10 @@ def _short_one(self):
     forward, view, recorded = self.forward, self.view, self.recorded
     plain = self.elementwise and len(self.__signature__.parameters) == 1
     kinds = "f" if self.floating else "" if plain else "fiub"  # of dtypes that it computes in; "": in all
-    known = None
+    known = common = None
 
     def short(x, **params):
-        nonlocal known
+        nonlocal known, common
         if type(x) is not Tensor and not isinstance(x, Tensor):
             return self._raw((x,), params) if type(x) is ndarray else Primitive.__call__(self, x, **params)
         a = x.array
@@ -495,7 +495,12 @@ def _short_one(self):
                     saved = out if keep[1] else a if keep[0] else weakref.ref(root(out)) if view else (a.shape,)
             node.saved = saved
             node.params = params or None
-            node.shape = out.shape
+            shape = out.shape
+            if shape == common:
+                shape = common  # one tuple for a run of equal shapes
+            else:
+                common = shape
+            node.shape = shape
             node.scope = now.scope
             frame = getframe(1)
             code = frame.f_code

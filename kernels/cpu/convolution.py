@@ -139,8 +139,9 @@ _ALL = (_FORWARD, _INPUT, _WEIGHT)
 #: (docs/decisions/0015-convolutions-by-name.md has the figures)
 _RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
     ("winograd", _ALL, winograd.suits),
-    ("direct", _ALL, direct.suits),
     ("fft", _ALL, fourier.suits),
+    ("direct", (_FORWARD, _WEIGHT), direct.suits),
+    ("direct", (_INPUT,), lambda plan: direct.suits(plan.turned)),
     ("pixels", _ALL, pixels.suits),
     ("batch", _ALL, columns.few),
     ("pointwise", _ALL, pointwise.suits),

@@ -80,7 +80,7 @@ def _meets(plan):
     ):
         place, tap = np.mgrid[:count, :kernel].reshape(2, -1)
         source = place * stride - before + tap * dilation
-        axes.append(np.stack([place, tap, source], 1)[(0 <= source) & (source < size)])
+        axes.append(np.stack([place, tap, source], 1)[(source >= 0) & (source < size)])
     down, across = np.repeat(axes[0], len(axes[1]), 0), np.tile(axes[1], (len(axes[0]), 1))
     return down * [plan.out_size[1], plan.kernel[1], plan.size[1]] + across
 
@@ -130,7 +130,7 @@ def _by_pixel(x, lanes):
 
 
 def _by_image(done, out, finish):
-    """`done` (P, C and more, N and more) to `out` (N, C, H, W), by images, of which each slice goes to finish(images)."""
+    """`done` (P, C and more, N and more) to `out` (N, C, H, W); each slice of images goes to finish(images)."""
     n, c, *_ = out.shape
 
     def task(start, stop):

@@ -60,15 +60,14 @@ def weight(plan, g, x):
         total = sums[start] = np.zeros((high, broad), dtype)
         columns = scratch("pointwise columns", (cut.size, broad), dtype)
         rows = scratch("pointwise rows", (high * cut.size,), dtype)
-        columns[...] = rows[...] = 0
         for block in cut.items(start, stop):
             _outer(g, x, total, columns, rows, *block, cut.few, cut.many, dtype.type(1))
 
     workers.run(task, plan.n * cut.blocks)
-    first, *others = (sums[start] for start in sorted(sums))  # in a fixed order, whoever finished first
+    first, *others = (sums[start][: plan.o, : plan.c] for start in sorted(sums))  # a fixed order, whoever came first
     for other in others:
         first += other
-    return np.ascontiguousarray(first[: plan.o, : plan.c]).reshape(plan.w_shape)
+    return np.ascontiguousarray(first).reshape(plan.w_shape)
 
 
 class _Cut:
@@ -145,8 +144,8 @@ def _multiply(x, tiles, bias, out, near, done, image, first, count, few, many, o
 def outer(one, left, right, total, columns, rows, first, count, few, many):
     """total += left rightᵀ over `count` columns from `first` on, for matrices of contiguous rows.
 
-    total: as many rows as tiles have, whole vectors. columns, rows: room for the operands as the product takes them, 0
-    beyond their own numbers.
+    total: as many rows as tiles have, whole vectors; what lies beyond those of left and right is not to be used.
+    columns, rows: room for the operands as the product takes them.
     """
     each, high, broad = left.itemsize, total.shape[0], total.shape[1]
     turn(one, right, 0, len(right), first, count, columns, 0, broad, few)

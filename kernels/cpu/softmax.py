@@ -238,7 +238,6 @@ def _cross_entropy_numpy(x, target, weight, slopes, losses, gradient, share, ign
         if len(losses):
             losses[part] = np.where(kept, -np.where(wanted, wanted * p, 0).sum(1), 0)
         if len(gradient):
-            into = gradient[i]
             slope = share * (slopes[part] if len(slopes) > 1 else slopes)
             gradient[part] = (np.exp(p) * wanted.sum(1, keepdims=True) - wanted) * slope[:, None]
             gradient[part][~kept] = 0

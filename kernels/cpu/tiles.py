@@ -15,11 +15,11 @@ _LARGE = 8 << 20  # bytes
 
 
 def down(formula, reads):
-    """The instruction `it(one, (n, source, row, first, last, low, high, none, into, apart))`: n columns of `reads` rows.
+    """The instruction `it(one, (n, source, row, first, last, low, high, none, into, apart))`: the formula on columns.
 
-    The rows are `row` apart from `source` on; those before `first` and from `last` on are the zeros at `none`, and so
-    is each column outside low..high. What the formula gives goes to rows `apart` from each other. It writes whole
-    vectors.
+    It takes n columns of `reads` rows, `row` apart from `source` on; rows before `first` and from `last` on are the
+    zeros at `none`, and so is each column outside low..high. What it gives goes to rows `apart` from each other, in
+    whole vectors.
     """
 
     def write(o, n, source, row, first, last, low, high, none, into, apart):

@@ -20,7 +20,8 @@ import numpy as np
 
 from . import tiles as emitted, vector, workers
 from .jit import has_numba, inline, jit
-from .recurrent import address, panel, turn
+from .pointwise import outer
+from .recurrent import address, panel
 from .scratch import scratch
 from .tiles import large, put
 from .vector import ROWS
@@ -47,13 +48,11 @@ _INPUT = np.array(
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])  # Aᵀ
 
 
-
 def suits(plan):
     """Whether a convolution's plan is for this.
 
-    Against columns, two threads, forward / adjoint of the input / of the weight: 2.5, 2.2 and 1.3 times as fast at 16
-    images 64 x 56 x 56 with 64 filters; 2.1, 1.7 and 1.3 at 32 images 128 x 16 x 16 with 128; 1.2, 1.2 and 1.8 at 32
-    images 256 x 8 x 8 with 256; but 0.7 and 0.8 forward and back at 32 images 512 x 4 x 4 with 512.
+    docs/decisions/0010-winograd.md has the figures against columns; at 32 images 512 × 4 × 4 with 512 filters `pixels`
+    is the faster one.
     """
     plain = plan.stride == plan.dilation == (1, 1) and plan.groups == 1 and plan.kernel == [3, 3] and plan.itemsize == 4
     fits = min(plan.out_size) >= 4 and max(map(max, plan.padding)) <= 2
@@ -93,7 +92,6 @@ def weight(g, x, corner):
         v, m, room = _rooms(c, o, tiles, x.dtype)
         columns = scratch("winograd columns", (tiles.most, broad), x.dtype)
         rows = scratch("winograd rows", (high * tiles.most,), x.dtype)
-        columns[...] = rows[...] = 0
         for piece in tiles.pieces(start, stop):
             _weight(x, g, total, v, m, columns, rows, room, *piece, *corner, lanes, many, one)
 
@@ -113,7 +111,8 @@ def weight(g, x, corner):
 def _rooms(c, o, tiles, dtype):
     """Room for V and M of a piece's tiles, and for the lines of one channel halfway."""
     lanes = vector.lanes(dtype)
-    v, m = (scratch(f"winograd {name}", (36, _plane(rows, tiles.most, lanes)), dtype) for name, rows in (("v", c), ("m", o)))
+    v = scratch("winograd v", (36, _plane(c, tiles.most, lanes)), dtype)
+    m = scratch("winograd m", (36, _plane(o, tiles.most, lanes)), dtype)
     return v, m, scratch("winograd lines", (_LINES * _line(tiles.most, lanes),), dtype)
 
 
@@ -365,19 +364,12 @@ def _forward(x, filters, bias, out, v, m, room, first, images, top, rows, across
 
 @jit(_weight_numpy)
 def _weight(x, g, total, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one):
-    each, c, o = x.itemsize, x.shape[1], g.shape[1]
-    count, high, broad = rows * across, total.shape[1], total.shape[2]
+    c, o, count = x.shape[1], g.shape[1], rows * across
     apart = -(-count // few) * few
     _transform(x, v, room, first, images, top, rows, across, up, left, apart, few, one)
     _transform_gradient(g, m, room, first, images, top, rows, across, apart, few, one)
-    vs, ms, into = v.reshape(-1), m.reshape(-1), columns.reshape(-1)
+    vs, ms = v.reshape(-1), m.reshape(-1)
     for i in range(36):
         at, start = i * _plane(c, apart, few), i * _plane(o, apart, few)
-        turn(one, vs[at : at + c * apart].reshape(c, apart), 0, c, 0, count, into, 0, broad, few)
-        gradient = ms[start : start + o * apart].reshape(o, apart)
-        for tile in range(0, high, ROWS):
-            turn(one, gradient, tile, min(ROWS, o - tile), 0, count, room_rows, tile * apart, ROWS, few)
-            panel(
-                one, address(room_rows) + tile * apart * each, 1, count, address(into), broad,
-                address(total) + (i * high + tile) * broad * each, broad, few, many, each, 1,
-            )  # fmt: skip
+        left, right = ms[start : start + o * apart].reshape(o, apart), vs[at : at + c * apart].reshape(c, apart)
+        outer(one, left, right, total[i], columns.reshape(-1), room_rows, 0, count, few, many)

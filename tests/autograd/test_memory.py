@@ -58,13 +58,13 @@ def inputs():
 # ---- small -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [lambda y: y * 1.5, lambda y: y + 0.5, cr.tanh, cr.relu, lambda y: 2.0 - y])
+@pytest.mark.parametrize("step", [lambda y: y * 1.0, lambda y: y + 0.5, cr.tanh, cr.relu])
 def test_a_node_of_a_chain_is_one_object_for_the_collector(step):
     y = step(cr.ones(3, requires_grad=True))
     before = len(gc.get_objects())
     for _ in range(1000):
         y = step(y)
-    assert 1000 <= len(gc.get_objects()) - before < (1000 if step(y).grad_fn.primitive.arity == 2 else 2000) + 50
+    assert 1000 <= len(gc.get_objects()) - before < 1050
 
 
 # ---- freed -----------------------------------------------------------------------------------------------------------
