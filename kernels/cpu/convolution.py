@@ -144,7 +144,8 @@ _RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
     ("direct", (_INPUT,), lambda plan: direct.suits(plan.turned)),
     ("pixels", _ALL, pixels.suits),
     ("batch", _ALL, columns.few),
-    ("pointwise", _ALL, pointwise.suits),
+    ("pointwise", (_FORWARD, _INPUT), pointwise.suits_large),
+    ("pointwise", (_WEIGHT,), pointwise.suits),
     ("columns", _ALL, lambda plan: True),
 )
 
@@ -163,9 +164,9 @@ def _chosen_for(op, x_shape, w_shape, stride, padding, dilation, groups, itemsiz
         if not lack:
             return plan, ALGORITHMS[name]
         if alone:
-            raise ValueError(f"the algorithm {name!r} received {lack}; take {_able(plan)}, or name none for the fastest")
+            raise ValueError(f"the algorithm {name!r} received {lack}; {_advice(plan)}")
     elif algorithm:
-        raise ValueError(f"there is no algorithm {algorithm!r}; take {_able(plan)}, or name none for the fastest")
+        raise ValueError(f"there is no algorithm {algorithm!r}; {_advice(plan)}")
     return plan, ALGORITHMS[fastest(op, plan)]
 
 
@@ -174,8 +175,9 @@ def fastest(op, plan) -> str:
     return next(n for n, ops, holds in _RULES if op in ops and not ALGORITHMS[n].lacks(plan) and holds(plan))
 
 
-def _able(plan):
-    return ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.lacks(plan))
+def _advice(plan):
+    able = ", ".join(name for name, algorithm in ALGORITHMS.items() if not algorithm.lacks(plan))
+    return f"take {able}, or name none for the fastest"
 
 
 for _name in ALGORITHMS:

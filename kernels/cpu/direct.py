@@ -17,7 +17,8 @@ from .jit import Loop, has_numba, inline, variant
 from .team import address
 from .vector import ROWS, gather
 
-_MOST, _MOST_PLAIN = 3200, 160  # weights of a filter up to which columns are slower, and so without Numba
+_MOST, _MOST_PLAIN = 2000, 160  # weights of a filter up to which columns are slower, and so without Numba
+_FILTERS = 128  # at most
 _GRAIN = 20_000  # FLOPs that outlast handing a slice to a worker that waits
 _PARTS = 16  # in which the images' shares of the filters' gradient are added, whatever the number of threads
 _TAPS = 9  # rows of a tile of the filters' gradient
@@ -28,7 +29,7 @@ _PIXELS_FEW = 4096  # after which sums in single precision begin anew
 def suits(plan):
     """Whether these loops are the faster ones; docs/decisions/0015-convolutions-by-name.md has the figures."""
     oh, ow = plan.out_size
-    few = 4 <= plan.k <= (_MOST if has_numba() else _MOST_PLAIN)
+    few = 4 <= plan.k <= (_MOST if has_numba() else _MOST_PLAIN) and plan.o <= _FILTERS
     dense = oh * ow >= 64 and 2 * (plan.size[1] + sum(plan.padding[1])) <= 3 * ow
     return few and dense and plan.groups == 1 and tuple(plan.stride) == (1, 1) and plan.kernel != [1, 1]
 

@@ -66,9 +66,16 @@ def _run(work, n, product, out):
     return out
 
 
-@half_by_single
 def affine(x, weight, bias):
     """x weightᵀ + bias, for a matrix x (M, K), weight (N, K) and bias (N,) or None."""
+    if x.size * len(weight) <= _BLAS_ALONE and x.dtype is weight.dtype and x.itemsize > 2:
+        out = x.dot(weight.T)
+        return out if bias is None else np.add(out, bias, out)
+    return _affine_of_any(x, weight, bias)
+
+
+@half_by_single
+def _affine_of_any(x, weight, bias):
     return _affine(x, weight, bias)
 
 

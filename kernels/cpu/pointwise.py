@@ -19,11 +19,17 @@ from .vector import ROWS
 
 _NEAR_BYTES = 1 << 20  # of a block and its results
 _LEAST = 16  # channels of either side, and pixels of an image, for which blocks are worth their moves
+_MANY, _WIDE = 64, 512  # the same forward and back to the input, where results move too
 
 
 def suits(plan):
-    """Whether a convolution of 1×1 is for this rather than for BLAS."""
+    """Whether an adjoint of the weight of 1×1 is for this rather than for BLAS."""
     return has_numba() and plan.groups == 1 and min(plan.c, plan.o, prod(plan.out_size)) >= _LEAST
+
+
+def suits_large(plan):
+    """The same for the forward pass and the adjoint of the input: where the moves are the smaller part."""
+    return suits(plan) and min(plan.c, plan.o) >= _MANY and prod(plan.out_size) >= _WIDE
 
 
 def forward(plan, x, w, b, results):

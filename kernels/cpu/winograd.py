@@ -30,7 +30,7 @@ _SIDE = 4  # of a tile of results
 _NEAR_BYTES = 2 << 20  # of V and M together
 _LINES = 13  # of zeros; six of a tile's columns 0 to 3 and six of those from 4 on
 _CHANNELS = 16  # of either side, at least: below, the transforms cost more than they save
-_WORTH = 100  # tiles, at least: with fewer the filters' transforms cost too much
+_WORTH = 60  # tiles full of results, at least: with fewer the filters' transforms cost too much
 
 _FILTERS = np.kron(
     *[[[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]] * 2
@@ -56,7 +56,7 @@ def suits(plan):
     """
     plain = plan.stride == plan.dilation == (1, 1) and plan.groups == 1 and plan.kernel == [3, 3] and plan.itemsize == 4
     fits = min(plan.out_size) >= 4 and max(map(max, plan.padding)) <= 2
-    tiles = plan.n * prod(-(-size // _SIDE) for size in plan.out_size)
+    tiles = plan.n * prod(plan.out_size) / _SIDE**2
     return plain and fits and min(plan.c, plan.o) >= _CHANNELS and tiles >= _WORTH and has_numba()
 
 

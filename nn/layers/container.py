@@ -105,7 +105,7 @@ class Sequential(_Indexed):
 
     def forward(self, input: Any) -> Any:
         """Return the last module's result."""
-        modules, at = list(self._items().values()), 0
+        modules, at = [module for _, module in self._own(Kind.MODULE)], 0
         while at < len(modules):
             input, count = run_at(modules, at, input)
             at += count

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from chainrule.kernels import cpu
+from chainrule.kernels.cpu import indexing
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64"])
@@ -55,3 +56,14 @@ def test_nothing_and_views(path, rng):
     for i, place in enumerate(index):
         expected[place] += src[i]
     np.testing.assert_allclose(cpu.index_add((3, 4), 0, index, src), expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_equal_indices_add_in_their_order_on_any_number_of_threads(count, rng, threads, monkeypatch):
+    monkeypatch.setattr(indexing, "_GRAIN", 1)
+    threads(count)
+    src, index = rng.normal(size=(2, 400, 5)).astype("float32"), rng.integers(0, 9, 400)
+    expected = np.zeros((2, 10, 5), "float32")
+    for i, place in enumerate(index):
+        expected[:, place] += src[:, i]
+    np.testing.assert_array_equal(cpu.index_add((2, 10, 5), 1, index, src), expected)

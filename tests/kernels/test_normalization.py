@@ -71,6 +71,38 @@ def test_small_variance_about_a_large_mean(dtype, rng, path):
     assert cpu.layer_norm(x, None, None, axes=1, eps=1e-5)[0].std() == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("shape", [(3, 5, 50_000), (40, 300, 2)])
+def test_batch_norm_of_channels_by_blocks(shape, count, rng, threads):
+    """Of so many numbers that the blocks of channels are of two, and of all."""
+    threads(count)
+    x, g = (rng.normal(size=shape).astype("float32") + 3 for _ in range(2))
+    out, mean, var, rstd = cpu.batch_norm(x, None, None, eps=0.0)
+    exact, slope = x.astype(np.float64), g.astype(np.float64)
+    centre, scale = exact.mean((0, 2), keepdims=True), 1 / exact.std((0, 2), keepdims=True)
+    normal = (exact - centre) * scale
+    np.testing.assert_allclose(out, normal, rtol=1e-5, atol=1e-5)
+    gx, gweight, gbias = cpu.batch_norm_backward(g, x, None, mean, rstd)
+    np.testing.assert_allclose(gbias, slope.sum((0, 2)), rtol=1e-5)
+    np.testing.assert_allclose(gweight, (slope * normal).sum((0, 2)), rtol=1e-3, atol=1e-5 * slope.size**0.5)
+    expected = slope - slope.mean((0, 2), keepdims=True) - normal * (slope * normal).mean((0, 2), keepdims=True)
+    np.testing.assert_allclose(gx, expected * scale, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_layer_norm_of_many_rows(count, rng, threads):
+    """The last piece of rows, whose shares are summed together, is shorter than the others."""
+    threads(count)
+    x, g = (rng.normal(size=(2 * normalization._ROWS + 7, 33)).astype("float32") for _ in range(2))
+    _, mean, rstd = cpu.layer_norm(x, None, None, axes=1, eps=1e-5)
+    gx, gweight, gbias = cpu.layer_norm_backward(g, x, None, mean, rstd, axes=1)
+    normal = (x.astype(np.float64) - mean) * rstd
+    np.testing.assert_allclose(gweight, (g * normal).sum(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gbias, g.sum(0, np.float64), rtol=1e-4, atol=1e-5)
+    inner = g - g.mean(1, np.float64, keepdims=True) - normal * (g * normal).mean(1, keepdims=True)
+    np.testing.assert_allclose(gx, inner * rstd, rtol=1e-4, atol=1e-5)
+
+
 def test_half_and_layouts(rng, path):
     x = rng.normal(size=(4, 6, 3)).astype("float16").T
     out, mean, _, _ = cpu.batch_norm(x, None, None, eps=1e-5)

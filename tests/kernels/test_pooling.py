@@ -151,6 +151,7 @@ def test_layouts(rng, path):
 
 def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
     monkeypatch.setattr(pooling, "_GRAIN", 1)
+    monkeypatch.setattr(pooling, "_FEW_PLANES", 1)
     threads(4)
     x = rng.normal(size=(5, 3, 12, 12)).astype("float32")
     window = PLAIN | dict(kernel_size=(3, 3))
@@ -160,3 +161,14 @@ def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
         average = cpu.avg_pool2d_backward(out, input_size=(12, 12), **window, **COUNTS[0])
         runs.add((out.tobytes(), cpu.scatter_planes(out, indices, plane=(12, 12)).tobytes(), average.tobytes()))
     assert len(runs) == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_whole_plane_on_any_number_of_threads(count, rng, threads, monkeypatch):
+    monkeypatch.setattr(pooling, "_FEW_PLANES", 1)
+    threads(count)
+    x, g = rng.normal(size=(3, 5, 7, 11)).astype("float32"), rng.normal(size=(3, 5, 1, 1)).astype("float32")
+    out = cpu.adaptive_avg_pool2d(x, output_size=(1, 1))
+    np.testing.assert_allclose(out[..., 0, 0], x.mean((2, 3), np.float64), rtol=1e-6)
+    gx = cpu.adaptive_avg_pool2d_backward(g, input_size=(7, 11))
+    np.testing.assert_allclose(gx, np.broadcast_to(g / 77, x.shape), rtol=1e-6)
