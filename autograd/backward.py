@@ -528,9 +528,19 @@ def _released(table, edge) -> np.ndarray:
     So no two gradients share memory, nor does one with a cotangent that the user passed or with a kept value.
     """
     array = as_ndarray(table.pop(edge))
-    if array.base is None and is_writeable(array) and getrefcount(array) <= ALONE:
+    if is_writeable(array) and getrefcount(array) <= ALONE and (array.base is None or _is_base_alone(array)):
         return array
     return array.copy()
+
+
+def _is_base_alone(array) -> bool:
+    """Whether the array is all of the memory of another one, in a new shape, and nothing else refers to that one."""
+    same = type(array.base) is type(array) and array.base.nbytes == array.nbytes and array.flags.c_contiguous
+    return same and getrefcount(array.base) <= _ALONE_AS_BASE
+
+
+#: what `sys.getrefcount` says of an array that one view refers to
+_ALONE_AS_BASE = getrefcount(np.empty(1).reshape(1, 1).base)
 
 
 def _memory_of(seeds) -> set:

@@ -247,7 +247,7 @@ _OTHERS = {
     "__getitem__": indexing.getitem,
     "__setitem__": _setitem,
     "where": lambda self, condition, other: elementwise.where(condition, self, other),
-    "T": property(lambda self: shape.transpose(self), doc="The dimensions in reverse order."),
+    "T": property(shape.transpose, doc="The dimensions in reverse order."),
     "mT": property(shape.mT, doc="The last two dimensions swapped."),
 }
 

@@ -108,7 +108,8 @@ class Arrays:
     def __init__(self, name: str, module: str, gradient: Callable | None, compile=None, wait=None, own=None):
         self.name, self.xp, self.own = name, importlib.import_module(module), own or {}
         self.gradient, self.compile, self.wait = gradient, compile, wait
-        self.version, self.compiled = release(name), {}
+        self.version = release(name)
+        self.compiled: dict[tuple, Callable] = {}
 
     def threads(self, n: int) -> None:
         """Its threads are those of NumPy, or those that its process was started with."""

@@ -172,10 +172,19 @@ def _conv_plan(axes, itemsize=4):
     return columns.plan_of(tuple(x), w, *_conv_geometry(axes).values(), itemsize)
 
 
+#: where an algorithm that can do a shape would take seconds or gigabytes
+_HOPELESS: dict[str, Callable] = {
+    "batch": lambda plan: plan.n * plan.k * math.prod(plan.out_size) > 1 << 26,
+    "pixels": lambda plan: math.prod(plan.out_size) > 400,
+    "fft": lambda plan: math.prod(plan.kernel) == 1,
+}
+
+
 def _conv_algorithms(axes):
-    """Those that can do a shape."""
+    """Those that can do a shape, the hopeless left out."""
     plan = _conv_plan(axes)
-    return {name: f"conv2d={name}" for name, made in convolution.ALGORITHMS.items() if not made.lacks(plan)}
+    able = [name for name, made in convolution.ALGORITHMS.items() if not made.lacks(plan)]
+    return {name: f"conv2d={name}" for name in able if name not in _HOPELESS or not _HOPELESS[name](plan)}
 
 
 def _conv_takes(backward, axes, dtype):

@@ -13,9 +13,9 @@ import numpy as np
 
 from . import panels, vector, workers
 from .epilogue import activated_lines, finish_plane
-from .jit import Loop, has_numba, inline, variant
+from .jit import compiles, has_numba, inline, variant
+from .panels import at_line, turn
 from .team import address
-from .vector import ROWS, gather
 
 _MOST, _MOST_PLAIN = 2000, 160  # weights of a filter up to which columns are slower, and so without Numba
 _FILTERS = 128  # at most
@@ -36,7 +36,7 @@ def suits(plan):
 
 def forward(plan, x, w, b, results):
     """Cross-correlation of x with w, plus b or None, into the room that `results` gives and finishes."""
-    if not _compiled():
+    if not compiles():
         every = slice(0, plan.n)
         room = results.room(every)
         _forward_numpy(plan, x, w, b, room)
@@ -47,14 +47,14 @@ def forward(plan, x, w, b, results):
     filters = np.zeros((blocks, rows, plan.k), x.dtype)
     filters.reshape(-1, plan.k)[: plan.o] = w.reshape(plan.o, plan.k)
     bias = np.zeros(plan.o, x.dtype) if b is None else b
-    _forward_by(rows, x.dtype)(
-        plan.n, x, np.ascontiguousarray(filters.swapaxes(1, 2)), bias, *_layout(plan), *results.targets, grain=_grain(plan)
-    )
+    filters = np.ascontiguousarray(filters.swapaxes(1, 2))
+    given = x, filters, bias, *_layout(plan), *results.targets
+    _forward_by(rows, x.dtype)(plan.n, *given, grain=_grain(plan))
 
 
 def weight(plan, g, x):
     """The adjoint with respect to w."""
-    if not _compiled():
+    if not compiles():
         return _weight_numpy(plan, g, x)
     lanes, parts = vector.lanes(x.dtype), min(_PARTS, plan.n)
     given = x, g.reshape(plan.n, plan.o, math.prod(plan.out_size)), *_layout(plan)
@@ -68,13 +68,9 @@ def weight(plan, g, x):
     abreast = min(vector.abreast(), -(-plan.o // lanes))
     across = lanes * abreast
     totals = np.zeros((parts, -(-plan.o // across), -(-plan.k // _TAPS) * _TAPS, across), x.dtype)
-    _weight_by(abreast)(parts, *given, totals, grain=grain)
+    _weight_by(abreast)(parts, *given, totals, lanes, grain=grain)
     total = np.add.reduce(totals)[:, : plan.k].swapaxes(1, 2).reshape(-1, plan.k)
     return total[: plan.o].reshape(plan.w_shape)
-
-
-def _compiled():
-    return has_numba() if Loop.use_numba is None else Loop.use_numba
 
 
 def _grain(plan):
@@ -142,7 +138,8 @@ def _forward(x, filters, bias, places, sizes, out, values, largest, activation, 
     length = (oh - 1) * width + ow
     pitch = -(-length // step) * step
     field = np.zeros(x.shape[1] * height * width + step, x.dtype)
-    sums, start = np.empty((rows, pitch), x.dtype), np.zeros(step, x.dtype)
+    start = np.zeros(step, x.dtype)
+    sums = at_line(rows, pitch, start)
     one, size = start[0], start.itemsize
     for n in range(first, last):
         _inset(one, x[n], field, height, width, top, left)
@@ -157,13 +154,14 @@ def _forward(x, filters, bias, places, sizes, out, values, largest, activation, 
                 )
 
 
-def _weight(x, g, places, sizes, totals, first, last):
+def _weight(x, g, places, sizes, totals, few, first, last):
     """totals (parts, blocks of filters, taps, filters of a block)."""
     height, width, top, left, oh, ow = sizes
     parts, blocks, taps, across = totals.shape
     lines = max(1, _PIXELS // ow)
     field = np.zeros(x.shape[1] * height * width, x.dtype)
-    turned = np.zeros((lines * ow, across), x.dtype)
+    turned = at_line(lines * ow, across, field)
+    turned[...] = 0
     one, size = field[0], field.itemsize
     for part in range(first, last):
         for n in range(len(x) * part // parts, len(x) * (part + 1) // parts):
@@ -171,26 +169,10 @@ def _weight(x, g, places, sizes, totals, first, last):
             for block in range(blocks):
                 for y in range(0, oh, lines):
                     some = min(lines, oh - y)
-                    _turn(one, g[n, block * across : (block + 1) * across], y * ow, some * ow, turned)
+                    turn(one, g[n, block * across : (block + 1) * across], y * ow, some * ow, turned, few)
                     for t in range(0, taps, _TAPS):
                         a, c = address(field) + y * width * size, address(totals[part, block, t])
                         pixels(one, (a, address(places[t:]), some, width, ow, address(turned), c))
-
-
-@inline
-def _turn(one, g, first, count, turned):
-    """Columns first … first + count of g as rows."""
-    rows, whole = len(g) // ROWS * ROWS, count // turned.shape[1] * turned.shape[1]
-    for r in range(0, rows, ROWS):
-        if whole:
-            source, into = address(g[r, first:]), address(turned) + r * turned.itemsize
-            gather(one, source, g.shape[1], into, turned.shape[1], whole)
-        for i in range(whole, count):
-            for j in range(r, r + ROWS):
-                turned[i, j] = g[j, first + i]
-    for j in range(rows, len(g)):
-        for i in range(count):
-            turned[i, j] = g[j, first + i]
 
 
 def _weight_few(x, g, places, sizes, totals, first, last):

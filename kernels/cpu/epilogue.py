@@ -1,20 +1,17 @@
 """What follows a product while its result is in cache: an activation and windows side by side; and their adjoint."""
 
-from functools import cache, partial
-from math import prod
+from functools import cache
 
 import numpy as np
 
 from . import activations, special, vector, workers
 from .jit import inline, jit
-from .layout import floats, half_by_single
-from .pooling import mean_of_tiles, share_over_tiles
-from .reduction import sum
+from .layout import compact, floats, half_by_single
+from .pooling import mean_of_tiles
 from .scratch import scratch
 from .team import address
 
-_GRAIN = 100_000  # elements that outlast handing a slice to a worker
-_CACHED = 1 << 18  # elements that are in a cache still when they are read again
+_GRAIN = 5_000  # elements that outlast handing a slice to a worker that waits
 
 _IN_PLACE = {
     "relu": lambda x: np.maximum(x, 0, out=x),
@@ -28,7 +25,7 @@ _BACKWARD = {
 }
 
 
-_POOLS = ("", "max", "avg")
+ACTIVATIONS, _POOLS = ("", *_IN_PLACE), ("", "max", "avg")
 
 
 @cache
@@ -83,7 +80,7 @@ class Epilogue:
         values, places = _nothing(self.dtype)
         if kind:
             values, places = (values, self.saved) if kind == "max" else (self.saved, places)
-        return self.out, values, places, 1 + list(_BACKWARD).index(self.activation), _POOLS.index(kind), kh, kw
+        return self.out, values, places, ACTIVATIONS.index(self.activation), _POOLS.index(kind), kh, kw
 
     def room(self, images):
         """Where the convolution of a slice of the images is to be written, (images, O, oh, ow)."""
@@ -107,9 +104,9 @@ class Epilogue:
 
 
 def _by_lines(activation):
-    """The instruction `it(one, (lines, n, source, apart, into, step, bias))`: activation(x + bias) of lines of n numbers.
+    """The instruction `it(one, (lines, n, source, apart, into, step, bias))`: activation(x + bias) of lines.
 
-    From line to line it is `apart` numbers in the source, `step` in the result; bias is the address of a number.
+    A line has n numbers, the next begins `apart` numbers on in the source and `step` in the result; bias is an address.
     """
 
     def emit(o, lines, n, source, apart, into, step, bias):
@@ -228,8 +225,13 @@ def _mean_plane(x, out, kh, kw):
 @half_by_single
 def act_backward(g, out, *, activation, bias):
     """The adjoint of an activation from its result, of matrices (M, N), and with `bias` its sums over the rows (N)."""
-    before = _BACKWARD[activation](g, out)
-    return before, sum(before, 0) if bias else None
+    if not bias:
+        return _BACKWARD[activation](g, out), None
+    g, out = floats(g, out)
+    before, sums = np.empty_like(out), np.zeros(out.shape[1])
+    grain = -(-_GRAIN // max(1, len(out)))
+    _slopes_and_sums(out.shape[1], g, out, ACTIVATIONS.index(activation), before, sums, grain=grain)
+    return before, sums.astype(out.dtype)
 
 
 @half_by_single
@@ -241,46 +243,98 @@ def act_pool_backward(g, out, saved, *, activation, pool, size):
     if pool is None:
         return _BACKWARD[activation](g, out)
     kind, *tile = pool
-    if kind == "max":
-        g, task = _BACKWARD[activation](g, out), _to_largest
+    g, out = floats(g, out)
+    into, nothing = np.empty((*g.shape[:2], *size), g.dtype), _nothing(g.dtype)
+    values, places = (nothing[0], saved) if kind == "max" else (compact(saved), nothing[1])
+    arrays, planes = [_planes(x) for x in (g, out, values, places, into)], g.shape[0] * g.shape[1]
+    grain = -(-_GRAIN * planes // max(1, into.size))
+    _unpooled(planes, *arrays, ACTIVATIONS.index(activation), _POOLS.index(kind), *tile, grain=grain)
+    return into
+
+
+def _slope_numpy(activation, a):
+    return (1, a > 0, 1 - a * a, a * (1 - a))[activation]
+
+
+@inline
+def _times_slope(g, a, activation, into):
+    """into = g times the slope of an activation, by its number, at its result a."""
+    zero, one = into.dtype.type(0), into.dtype.type(1)
+    if activation == 1:
+        for i in range(len(into)):
+            into[i] = g[i] if a[i] > zero else zero
+    elif activation == 2:
+        for i in range(len(into)):
+            into[i] = g[i] * (one - a[i] * a[i])
     else:
-        g, saved = floats(g, saved)
-        task = partial(_shares, list(_BACKWARD).index(activation))
-    out = np.empty((*g.shape[:2], *size), g.dtype)
-    arrays, planes = [_planes(x) for x in (g, saved, out)], g.shape[0] * g.shape[1]
-    at_once = max(1, _CACHED // max(1, prod(size)))
-
-    def piece(start, stop):
-        for first in range(start, stop, at_once):
-            task(*[x[first : min(first + at_once, stop)] for x in arrays], *tile)
-
-    workers.run(piece, planes, grain=-(-_GRAIN * planes // max(1, out.size)))
-    return out
+        for i in range(len(into)):
+            into[i] = g[i] * (a[i] * (one - a[i]))
 
 
-def _shares(slope, g, a, out, kh, kw):
-    """g spread evenly over its windows, times the activation's slope at its result a."""
-    share_over_tiles(g, (kh, kw), out)
-    _times_slope(out.reshape(-1), a.reshape(-1), slope)
+def _slopes_and_sums_numpy(g, out, activation, before, sums, first, last):
+    part = (..., slice(first, last))
+    before[part] = np.where(g[part] == 0, 0, g[part] * _slope_numpy(activation, out[part]))
+    sums[part] = np.add.reduce(before[part], 0, np.float64)
 
 
-def _times_slope_numpy(g, a, kind):
-    g *= (a > 0, 1 - a * a, a * (1 - a))[kind]
+@workers.shared(_slopes_and_sums_numpy)
+def _slopes_and_sums(g, out, activation, before, sums, first, last):
+    total = sums[first:last]
+    for i in range(len(g)):
+        row = before[i, first:last]
+        _times_slope(g[i, first:last], out[i, first:last], activation, row)
+        for j in range(len(row)):
+            total[j] += np.float64(row[j])
 
 
-@jit(_times_slope_numpy)
-def _times_slope(g, a, kind):
-    """g times the slope of ReLU, tanh or the logistic function at its result a, in place."""
-    zero, one = g.dtype.type(0), g.dtype.type(1)
-    if kind == 0:
-        for i in range(len(g)):
-            g[i] = g[i] if a[i] > zero else zero
-    elif kind == 1:
-        for i in range(len(g)):
-            g[i] *= one - a[i] * a[i]
-    else:
-        for i in range(len(g)):
-            g[i] *= a[i] * (one - a[i])
+def _unpooled_numpy(g, out, values, places, into, activation, pool, kh, kw, first, last):
+    into = into[first:last]
+    into[...] = 0
+    g, (height, width) = g[first:last], g.shape[1:]
+    if pool == 2:
+        a = values[first:last, : height * kh, : width * kw]
+        spread = (g / (kh * kw)).repeat(kh, 1).repeat(kw, 2)
+        into[:, : height * kh, : width * kw] = spread * _slope_numpy(activation, a)
+        return
+    tile, (y, z) = np.indices(g.shape, sparse=True), np.divmod(places[first:last], kw)
+    into[tile[0], tile[1] * kh + y, tile[2] * kw + z] = g * _slope_numpy(activation, out[first:last])
+
+
+@workers.shared(_unpooled_numpy)
+def _unpooled(g, out, values, places, into, activation, pool, kh, kw, first, last):
+    height, width = g.shape[1:]
+    slopes, share = np.empty(height * width, g.dtype), g.dtype.type(1 / (kh * kw))
+    offsets, row = np.empty(kh * kw, np.uint64), into.shape[2]
+    for place in range(kh * kw):
+        offsets[place] = place // kw * row + place % kw
+    count, across, one, below = np.uint64(width), np.uint64(kw), np.uint64(1), np.uint64(row)
+    for n in range(first, last):
+        plane, source = into[n].reshape(-1), g[n].reshape(-1)
+        if pool == 1 or height * kh < into.shape[1] or width * kw < row:
+            plane[:] = 0
+        if pool == 1:
+            at = places[n].reshape(-1)
+            _times_slope(source, out[n].reshape(-1), activation, slopes)
+            for i in range(height):
+                start, p = np.uint64(i * kh * row), np.uint64(i * width)
+                for j in range(count):
+                    plane[start + j * across + offsets[at[p + j]]] = slopes[p + j]
+            continue
+        for i in range(height):
+            start, p = np.uint64(i * kh * row), np.uint64(i * width)
+            if kh == 2 and kw == 2:
+                for j in range(count):
+                    q, part = start + j + j, source[p + j] * share
+                    plane[q] = part
+                    plane[q + one] = part
+                    plane[q + below] = part
+                    plane[q + below + one] = part
+            else:
+                for j in range(count):
+                    part = source[p + j] * share
+                    for place in range(kh * kw):
+                        plane[start + j * across + offsets[place]] = part
+        _times_slope(plane, values[n].reshape(-1), activation, plane)
 
 
 def _planes(x):
@@ -345,29 +399,4 @@ def _largest_halves(x, out, places):
                 low, low_right = (d, np.uint8(3)) if d > c else (c, np.uint8(2))
                 into[p + j] = low if low > top else top
                 at[p + j] = low_right if low > top else right
-            p += count
-
-
-def _to_largest_numpy(g, places, out, kh, kw):
-    out[...] = 0
-    tile = np.indices(g.shape, sparse=True)
-    y, z = np.divmod(places, kw)
-    out[tile[0], tile[1] * kh + y, tile[2] * kw + z] = g
-
-
-@jit(_to_largest_numpy)
-def _to_largest(g, places, out, kh, kw):
-    """g at the places in its windows, 0 elsewhere."""
-    planes, height, width = g.shape
-    source, at, into = g.reshape(-1), places.reshape(-1), out.reshape(-1)
-    offsets = np.empty(kh * kw, np.uint64)
-    for place in range(kh * kw):
-        offsets[place] = place // kw * out.shape[2] + place % kw
-    into[:] = 0
-    count, across, p = np.uint64(width), np.uint64(kw), np.uint64(0)
-    for n in range(planes):
-        for i in range(height):
-            start = np.uint64((n * out.shape[1] + i * kh) * out.shape[2])
-            for j in range(count):
-                into[start + j * across + offsets[at[p + j]]] = source[p + j]
             p += count

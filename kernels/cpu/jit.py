@@ -8,6 +8,7 @@ every loop is compiled for few signatures.
 import importlib
 import importlib.util
 import os
+import threading
 from functools import cache, cached_property, partial, update_wrapper
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +17,8 @@ from types import FunctionType
 
 from .progress import Compiling
 
+_loading = threading.Lock()  # threads may meet their first loops at the same time
+
 
 @cache
 def has_numba():
@@ -23,12 +26,17 @@ def has_numba():
     return os.environ.get("CHAINRULE_NUMBA", "1") != "0" and importlib.util.find_spec("numba") is not None
 
 
-@cache
 def numba():
     """Numba, told to report what it compiles, and not to import SciPy only to see that it is there.
 
     SciPy would be 0.3 s of a program's first step.
     """
+    with _loading:
+        return _loaded()
+
+
+@cache
+def _loaded():
     import numba
     from numba.core import event
     from numba.np import linalg

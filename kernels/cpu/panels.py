@@ -6,13 +6,24 @@ and the vectors of a step lie is what the callers choose, so that neither operan
 
 from functools import cache
 
+import numpy as np
+
 from . import vector
+from .jit import inline
+from .team import address
+from .vector import ROWS, gather
+
+_LINE = 64  # bytes of a cache's; a vector across two of them takes twice as long
+
+
+def most():
+    """Rows of a tile at most: the registers hold more than one vector of each."""
+    return 8 if vector.abreast() == 2 else 4
 
 
 def height(n):
-    """Rows of the tiles of n rows: as even as may be, and so many that the registers hold more than one vector each."""
-    most = 8 if vector.abreast() == 2 else 4
-    return -(-n // max(1, -(-n // most)))
+    """Rows of the tiles of n rows, as even as may be."""
+    return -(-n // max(1, -(-n // most())))
 
 
 def vectors(rows):
@@ -118,3 +129,27 @@ def _added(o, totals, into):
     for n, total in enumerate(totals):
         spot = o.at(into, o.whole(n * o.count))
         o.put(o.builder.fadd(o.get(spot), total), spot)
+
+
+@inline
+def at_line(rows, n, like):
+    """An uninitialised array of rows of n numbers of the array's type, from where a line of the cache begins."""
+    room = np.empty(rows * n + _LINE // like.itemsize, like.dtype)
+    start = -address(room) % _LINE // like.itemsize
+    return room[start : start + rows * n].reshape(rows, n)
+
+
+@inline
+def turn(one, g, first, count, turned, few):
+    """Columns first … first + count of the rows g as rows; `few` is the places of a vector."""
+    rows, whole = len(g) // ROWS * ROWS, count // few * few
+    for r in range(0, rows, ROWS):
+        if whole:
+            source, into = address(g[r, first:]), address(turned) + r * turned.itemsize
+            gather(one, source, g.shape[1], into, turned.shape[1], whole)
+        for i in range(whole, count):
+            for j in range(r, r + ROWS):
+                turned[i, j] = g[j, first + i]
+    for j in range(rows, len(g)):
+        for i in range(count):
+            turned[i, j] = g[j, first + i]

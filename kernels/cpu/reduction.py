@@ -8,12 +8,11 @@ from math import prod
 import numpy as np
 
 from . import workers
-from .jit import jit
 from .layout import compact, half_by_single
 
 _SINGLE = np.dtype(np.float32)
 _FEW = 4096  # elements that NumPy converts and adds before a loop would have been called
-_GRAIN = 200_000  # elements that outlast handing a slice to a worker
+_GRAIN = 10_000  # elements that outlast handing a slice to a worker that waits
 _BLOCK = 1 << 16
 
 
@@ -59,39 +58,40 @@ def _along(x):
         blocks = _along(x[0, :whole].reshape(-1, _BLOCK))
         return np.add.reduce(blocks) + _along(x[:, whole:].copy()) if whole < n else np.add.reduce(blocks)
     out = np.empty(m)
-    workers.run(lambda a, b: _add_along(x[a:b], out[a:b]), m, grain=-(-_GRAIN // max(n, 1)))
+    _add_along(m, x, out, grain=-(-_GRAIN // max(n, 1)))
     return out
 
 
 def _down(x):
     """The sums over the middle axis of x (l, m, n)."""
     out = np.zeros((x.shape[0], x.shape[2]))
-    workers.run(lambda a, b: _add_down(x[a:b], out[a:b]), len(x), grain=-(-_GRAIN // max(1, x.size // len(x))))
+    _add_down(x.shape[2], x, out, grain=-(-_GRAIN * x.shape[2] // max(1, x.size)))
     return out
 
 
-def _add_along_numpy(x, out):
-    np.add.reduce(x, 1, np.float64, out)
+def _add_along_numpy(x, out, first, last):
+    np.add.reduce(x[first:last], 1, np.float64, out[first:last])
 
 
-@jit(_add_along_numpy, reassociate=True)
-def _add_along(x, out):
-    for i in range(len(x)):
+@workers.shared(_add_along_numpy, reassociate=True)
+def _add_along(x, out, first, last):
+    for i in range(first, last):
         row, total = x[i], 0.0
         for j in range(len(row)):
             total += np.float64(row[j])
         out[i] = total
 
 
-def _add_down_numpy(x, out):
-    np.add.reduce(x, 1, np.float64, out)
+def _add_down_numpy(x, out, first, last):
+    np.add.reduce(x[:, :, first:last], 1, np.float64, out[:, first:last])
 
 
-@jit(_add_down_numpy)
-def _add_down(x, out):
+@workers.shared(_add_down_numpy)
+def _add_down(x, out, first, last):
+    """Columns first … last."""
     for k in range(len(x)):
-        plane, into = x[k], out[k]
-        for i in range(len(plane)):
-            row = plane[i]
+        into = out[k, first:last]
+        for i in range(x.shape[1]):
+            row = x[k, i, first:last]
             for j in range(len(row)):
                 into[j] += np.float64(row[j])

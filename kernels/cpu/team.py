@@ -102,6 +102,9 @@ def _write_packed():
             inner = ir.IRBuilder(stub.append_basic_block())
             given = inner.load(inner.inttoptr(stub.args[0], values[1].type.as_pointer()))
             given = [inner.extract_value(given, i) for i in range(len(arguments.types))]
+            for i, kind in enumerate(arguments.types):
+                if isinstance(kind, types.Array):  # without an owner: counting references, threads wait for each other
+                    given[i] = inner.insert_value(given[i], ir.Constant(given[i].type.elements[0], None), 0)
             status, _ = context.call_conv.call_function(
                 inner, callee, compiled.fndesc.restype, compiled.fndesc.argtypes, [*given, *stub.args[1:]]
             )

@@ -13,7 +13,7 @@ from .conv import Conv2d
 from .linear import Linear
 from .pooling import AvgPool2d, MaxPool2d
 
-_MANY = 1 << 20  # results of a product that are worth the larger operation on the CPU
+_MANY = 1 << 12  # results of a product that are worth the larger operation on the CPU
 ACTIVATIONS: dict[type, str] = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 
 

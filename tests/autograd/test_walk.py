@@ -683,3 +683,14 @@ def test_repeated_runs_are_bit_equal(rng):
         return x.grad.numpy()
 
     assert np.array_equal(run(), run())
+
+
+def test_gradients_in_a_new_shape_share_memory_with_nothing():
+    a, b = cr.zeros(2, 3, requires_grad=True), cr.zeros(3, 2, requires_grad=True)
+    seed, factor = cr.ones(6), cr.arange(6.0)
+    (a.reshape(6) + b.reshape(6)).backward(seed)  # the seed arrives at both
+    c = cr.zeros(2, 3, requires_grad=True)
+    (c.reshape(6) * factor).sum().backward()  # a new array, which nobody else has
+    arrays = [t.array for t in (a.grad, b.grad, c.grad, seed, factor)]
+    assert not any(np.shares_memory(x, y) for i, x in enumerate(arrays) for y in arrays[:i])
+    assert c.grad.array.base is not None and c.grad.tolist() == [[0, 1, 2], [3, 4, 5]]  # so it was not copied

@@ -35,6 +35,22 @@ def test_numba_is_imported_by_the_first_loop():
     assert run(CONVOLVE) == "True"
 
 
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: nothing is compiled")
+def test_scipy_is_imported_by_those_who_need_its_blas():
+    pytest.importorskip("scipy")
+    product = """
+import numba
+from threading import Thread
+from chainrule.kernels.cpu import jit
+threads = [Thread(target=jit.numba) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert (numba.njit(lambda a, b: a @ b)(np.eye(2), np.eye(2)) == np.eye(2)).all()
+print("scipy.linalg" in sys.modules)
+"""
+    assert run(CONVOLVE + 'print("scipy.linalg" in sys.modules)' + product).split() == ["True", "False", "True"]
+
+
 def test_without_numba():
     assert run(CONVOLVE, CHAINRULE_NUMBA="0") == "False"
     hidden = (

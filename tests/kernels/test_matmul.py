@@ -84,3 +84,70 @@ def test_adding_a_product(path, rows, dtype, rng):
             expected = into + x.astype(np.float64).T @ y
             assert cpu.add_product(into, layout(x), layout(y)) is None
             np.testing.assert_array_equal(into, expected)
+
+
+# ---- by tiles of our own ---------------------------------------------------------------------------------------------
+
+needs_numba = pytest.mark.skipif(not matmul.compiles(), reason="tiles are compiled")
+
+
+def laid_out(x, layout):
+    """The same numbers in rows, turned, or with gaps between them."""
+    return {"C": lambda: x, "F": lambda: np.asfortranarray(x), "gaps": lambda: x.repeat(2, 1)[:, ::2]}[layout]()
+
+
+@needs_numba
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize("layouts", ["CC", "CF", "FC", "FF", ("gaps", "gaps")])
+def test_tiles_against_einsum(layouts, dtype, bound, rng, monkeypatch, threads):
+    """Random shapes, among them ones that fill no tile; the error in terms of sum |a| |b|."""
+    monkeypatch.setattr(matmul, "_LEAST", 0)
+    for count in (1, 3):
+        threads(count)
+        for _ in range(8):
+            m, k, n = (int(rng.integers(low, 200)) for low in (8, 1, 16))
+            a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+            assert matmul._by_tiles(a, b, m * k * n)
+            got = cpu.matmul(laid_out(a, layouts[0]), laid_out(b, layouts[1]))
+            assert got.dtype == dtype and got.flags.c_contiguous
+            wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+            size = np.einsum("ij,jk->ik", abs(wide_a), abs(wide_b))
+            assert (abs(got - np.einsum("ij,jk->ik", wide_a, wide_b)) / size).max() < bound
+
+
+@needs_numba
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-13), ("float32", 2e-6)])
+def test_bias_and_activation_of_tiles(activation, dtype, bound, rng, monkeypatch):
+    monkeypatch.setattr(matmul, "_LEAST", 0)
+    phi = {"relu": lambda z: np.maximum(z, 0), "tanh": np.tanh, "sigmoid": lambda z: 1 / (1 + np.exp(-z))}[activation]
+    for m, k, n in ((9, 5, 17), (33, 70, 100), (64, 120, 84)):
+        x, w, b = (rng.normal(size=size).astype(dtype) for size in ((m, k), (n, k), (n,)))
+        x /= np.sqrt(k).astype(dtype)
+        z = np.einsum("mk,nk->mn", x.astype(np.float64), w) + b
+        np.testing.assert_allclose(cpu.affine(x, w, b), z, rtol=bound, atol=10 * bound)
+        np.testing.assert_allclose(cpu.affine_act(x, w, b, activation=activation), phi(z), rtol=bound, atol=10 * bound)
+        np.testing.assert_allclose(cpu.affine(x, w, None), z - b, rtol=bound, atol=10 * bound)
+
+
+@needs_numba
+def test_tiles_give_the_same_bits_whatever_the_number_of_threads(rng, threads, monkeypatch):
+    monkeypatch.setattr(matmul, "_LEAST", 0)
+    a, b = (rng.normal(size=size).astype(np.float32) for size in ((150, 300), (300, 170)))
+    threads(1)
+    first = cpu.matmul(a, b)
+    for count in (1, 2, 3):
+        threads(count)
+        for _ in range(50):
+            np.testing.assert_array_equal(cpu.matmul(a, b), first)
+
+
+@needs_numba
+def test_infinities_and_nan_stay_where_they_belong(rng, monkeypatch):
+    monkeypatch.setattr(matmul, "_LEAST", 0)
+    a, b = rng.normal(size=(40, 30)), rng.normal(size=(30, 50))
+    a[3, 4], b[7, 9] = np.nan, np.inf
+    got = cpu.matmul(a, b)
+    assert np.isnan(got[3]).all() and not np.isfinite(got[:, 9]).any()
+    rest = np.delete(np.delete(got, 3, 0), 9, 1)
+    assert np.isfinite(rest).all()

@@ -5,7 +5,6 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.nn.layers import fusion
 
 f32, f64 = cr.float32, cr.float64
 RUNS = {  # modules, shape of the input, what stands for them in the graph
@@ -77,8 +76,7 @@ def nodes(tensor):
 
 @pytest.mark.parametrize("dtype, tolerance", [(cr.float16, 1e-2), (f32, 1e-5), (f64, 1e-12)], ids=str)
 @pytest.mark.parametrize("name", RUNS)
-def test_the_same_numbers(rng, name, dtype, tolerance, monkeypatch):
-    monkeypatch.setattr(fusion, "_MANY", 1 << 18)
+def test_the_same_numbers(rng, name, dtype, tolerance):
     modules, shape, names = RUNS[name]
     cr.manual_seed(0)
     net = nn.Sequential(*modules()).to(dtype)
