@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from . import panels, vector, workers
-from .epilogue import activated_lines, finish_plane
+from .epilogue import finish_plane, plus
 from .jit import compiles, has_numba, inline, variant
 from .panels import at_line, turn
 from .team import address
@@ -125,7 +125,7 @@ def _inset(one, image, field, height, width, top, left):
     zero = np.zeros(1, field.dtype)
     for c in range(count):
         into = field[(c * height + top) * width + left :]
-        activated_lines(one, h, w, address(image[c]), w, address(into), width, address(zero), 0)
+        plus(one, (h, w, address(image[c]), w, address(into), width, address(zero)))
 
 
 # Each number of rows has loops with tiles of its own (`_forward_by`, `_weight_by`).
@@ -187,7 +187,7 @@ def _weight_few(x, g, places, sizes, totals, first, last):
         for n in range(len(x) * part // parts, len(x) * (part + 1) // parts):
             _inset(one, x[n], field, height, width, top, left)
             for o in range(filters):
-                activated_lines(one, oh, ow, address(g[n, o]), ow, address(spread[o]), width, address(zero), 0)
+                plus(one, (oh, ow, address(g[n, o]), ow, address(spread[o]), width, address(zero)))
             for p in range(0, length, _PIXELS_FEW):
                 h, a = address(spread) + p * zero.itemsize, address(field) + p * zero.itemsize
                 for block in range(blocks):

@@ -123,7 +123,7 @@ def _by_lines(activation):
     return vector.instruction(emit, activation)
 
 
-_plus, _relu, _tanh, _sigmoid = (
+plus, _relu, _tanh, _sigmoid = (
     _by_lines(f) for f in (lambda m, x: x, lambda m, x: m.relu(x), lambda m, x: m.tanh(x), lambda m, x: m.sigmoid(x))
 )
 
@@ -133,7 +133,7 @@ def activated_lines(one, lines, n, source, apart, into, step, bias, activation):
     """Lines through an activation, by its number; see `_by_lines`."""
     numbers = lines, n, source, apart, into, step, bias
     if activation == 0:
-        _plus(one, numbers)
+        plus(one, numbers)
     elif activation == 1:
         _relu(one, numbers)
     elif activation == 2:

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from . import panels, vector, workers
-from .epilogue import ACTIVATIONS, activate, activated_lines
+from .epilogue import ACTIVATIONS, activate, activated_lines, plus
 from .jit import compiles, jit, variant
 from .layout import compact, floats, half_by_single
 from .panels import at_line, turn
@@ -100,7 +100,7 @@ def _product(a, a_row, a_step, b, turned, begin, places, out, few, across, high,
                 turn(one, b[j : j + columns], 0, terms, panel, few)
             else:
                 source = address(b) + j * size
-                activated_lines(one, terms, columns, source, n, address(panel), across, address(zero), 0)
+                plus(one, (terms, columns, source, n, address(panel), across, address(zero)))
         for i in range(top, bottom, most):
             w, c = address(a) + i * a_row * size, address(out) + (i * n + j) * size
             start = address(begin) + j * size
