@@ -539,8 +539,13 @@ def _is_base_alone(array) -> bool:
     return same and getrefcount(array.base) <= _ALONE_AS_BASE
 
 
+def _alone_as_base() -> int:
+    view = np.empty(1).reshape(1, 1)
+    return getrefcount(view.base)
+
+
 #: what `sys.getrefcount` says of an array that one view refers to
-_ALONE_AS_BASE = getrefcount(np.empty(1).reshape(1, 1).base)
+_ALONE_AS_BASE = _alone_as_base()
 
 
 def _memory_of(seeds) -> set:

@@ -64,13 +64,13 @@ def weight(plan, g, x):
         totals = np.zeros((parts, -(-plan.k // taps), plan.o, taps, lanes), x.dtype)
         loop(parts, *given, totals, grain=grain)
         total = np.add.reduce(np.add.reduce(totals), -1).swapaxes(0, 1).reshape(plan.o, -1)[:, : plan.k]
-        return total.reshape(plan.w_shape)
+        return np.ascontiguousarray(total).reshape(plan.w_shape)
     abreast = min(vector.abreast(), -(-plan.o // lanes))
     across = lanes * abreast
     totals = np.zeros((parts, -(-plan.o // across), -(-plan.k // _TAPS) * _TAPS, across), x.dtype)
     _weight_by(abreast)(parts, *given, totals, lanes, grain=grain)
     total = np.add.reduce(totals)[:, : plan.k].swapaxes(1, 2).reshape(-1, plan.k)
-    return total[: plan.o].reshape(plan.w_shape)
+    return np.ascontiguousarray(total[: plan.o]).reshape(plan.w_shape)
 
 
 def _grain(plan):

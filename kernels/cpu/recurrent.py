@@ -17,6 +17,7 @@ from .jit import Loop, has_numba, inline, jit, variant
 from .layout import compact, half_by_single
 from .matmul import matmul
 from .special import sigmoid
+from .team import address
 from .vector import ROWS, gather, give_way, narrow, observe, publish, wide
 
 _PATIENCE = 2000  # looks before a waiting thread offers its core to others
@@ -265,12 +266,6 @@ def _backward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, across_
 def _order(reverse, starts):
     steps = list(zip(starts.tolist(), starts[1:].tolist()))
     return steps[::-1] if reverse else steps
-
-
-@inline
-def address(array):
-    """Where the array begins, as a signed number: with Numba's unsigned one, sums would become floats."""
-    return np.intp(array.ctypes.data)
 
 
 @inline

@@ -19,17 +19,27 @@ def page(monkeypatch):
     return page
 
 
+def measured(group, tmp_path):
+    """What a tiny run prints, and the figures that it keeps."""
+    command = [sys.executable, BENCHMARKS / "run.py", group, "--quick", "--threads", "1", "--json", tmp_path / "r.json"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return said, json.loads((tmp_path / "r.json").read_text())
+
+
 def test_all_sides_take_turns_and_the_figures_are_kept(torch, page, tmp_path):
     import run
 
-    command = [sys.executable, BENCHMARKS / "run.py", "--quick", "--threads", "1", "--json", tmp_path / "r.json"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    result = json.loads((tmp_path / "r.json").read_text())
-    assert list(result["milliseconds"]) == list(run.CASES) and {"chainrule", "pytorch"} <= set(result["versions"])
+    said, result = measured("engine", tmp_path)
+    assert "2 cases on" in said and {"chainrule", "pytorch"} <= set(result["versions"])
     for name, times in result["milliseconds"].items():
         assert list(times) == [side for side in result["versions"] if run.runs(side, name)]
         assert all(milliseconds > 0 for milliseconds in times.values()) and f"| {name} |" in said
+
+
+def test_the_cost_per_node_and_the_first_step(torch, tmp_path):
+    said, result = measured("nodes", tmp_path)
     assert all(cost > 0 for costs in result["nodes"].values() for cost in costs.values()) and "| 1,000 |" in said
+    said, result = measured("first", tmp_path)
     ((name, steps),) = result["first"].items()
     assert steps["empty"][0] > steps["empty"][1] and f"| {name} | {steps['cached'][0]:.3f} s |" in said
 

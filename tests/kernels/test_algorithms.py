@@ -58,7 +58,7 @@ def drawn(data, kernels, *, dilated=True, padded=True):
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 11))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @pytest.mark.parametrize("algorithm", ["columns", "batch", "pixels", "direct", "fft"])
 @given(data=st.data())
 def test_drawn_shapes(algorithm, data):
@@ -80,7 +80,7 @@ def test_drawn_shapes_of_one_by_one(data):
     check("pointwise", x, w, b, **geometry)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_pixels_of_drawn_batches_and_strides(data):
     """More filters than are put in order at a time, batches of several vectors, pixels that no tap meets."""
