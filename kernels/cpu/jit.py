@@ -10,6 +10,7 @@ import importlib.util
 import os
 import threading
 from functools import cache, cached_property, partial, update_wrapper
+from hashlib import blake2b
 from pathlib import Path
 from pickle import UnpicklingError
 from types import FunctionType
@@ -124,8 +125,6 @@ def _with_compiled_inlines(function):
     formulas = _formulas(function)
     if not formulas:
         return function
-    from hashlib import blake2b  # loads OpenSSL, which takes a tenth of `import chainrule`
-
     text = b"".join(map(_text, sorted(_sources(function))))
     name = f"{function.__qualname__}_{blake2b(text, digest_size=6).hexdigest()}"
     return variant(function, name, **{own: _compiled_inline(formula) for own, formula in formulas.items()})
