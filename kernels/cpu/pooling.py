@@ -189,12 +189,6 @@ def _spread(g, input_size, windows, scale):
     return out
 
 
-def share_over_tiles(g, kernel_size, out):
-    """The adjoint of `mean_of_tiles`, of planes: g (planes, H // kh, W // kw) -> out (planes, H, W)."""
-    windows = _tiles(out.shape[1:], kernel_size)
-    _share_windows(g, windows, _scale(windows, True, None), out)
-
-
 def _tiles(size, kernel_size):
     return pool_windows(size, kernel_size=kernel_size, stride=kernel_size, padding=((0, 0), (0, 0)), ceil_mode=False)
 

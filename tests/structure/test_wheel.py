@@ -80,7 +80,7 @@ def test_lives_beside_hips_autograd_and_other_owners_of_our_folder_names(python,
 def test_import_is_quick_and_loads_nothing_heavy(python, tmp_path):
     runs = [run(python, "-c", TIME_IMPORT, cwd=tmp_path).split() for _ in range(5)]
     assert [heavy for _, *heavy in runs] == [[]] * 5
-    assert min(float(seconds) for seconds, *_ in runs) < 0.3
+    assert min(float(times) for times, *_ in runs) < 4  # times NumPy
 
 
 def test_command_is_installed(python, tmp_path):
