@@ -86,6 +86,18 @@ def test_adaptive(output_size, rng, path):
     np.testing.assert_array_equal(indices, places)
 
 
+def test_windows_of_two_elements_of_which_one_covers_padding_too(rng, path):
+    x = rng.normal(size=(2, 3, 2, 4))
+    window = dict(kernel_size=(2, 3), stride=(1, 3), padding=((0, 0), (1, 0)), ceil_mode=True)
+    count = dict(count_include_pad=True, divisor_override=None)
+    forward = partial(oracles.avg_pool2d, **window, **count)
+    out = cpu.avg_pool2d(x, **window, **count)
+    np.testing.assert_allclose(out, forward(x), rtol=1e-12)
+    g = rng.normal(size=(1, 1, *out.shape[2:]))
+    gx = cpu.avg_pool2d_backward(g, input_size=x.shape[2:], **window, **count)
+    np.testing.assert_allclose(gx, oracles.adjoint(forward, (1, 1, *x.shape[2:]), g), rtol=1e-12, atol=1e-12)
+
+
 @settings(max_examples=60)
 @given(data=st.data())
 def test_drawn_windows(data):
