@@ -50,7 +50,7 @@ the noise stayed above the bound. % of roof: chainrule's share of what the machi
 {report}
 Made by
 
-    chainrule bench all --json benchmarks/results/{name}
+    chainrule bench conv --shapes resnet --compare torch --seconds 0.25 --json benchmarks/results/{name}
     python benchmarks/page.py
 """
 
