@@ -1,15 +1,12 @@
 """Convolutions by pixels (small images) and of 1×1 in blocks, on both paths, against the columns in float64."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from chainrule.kernels.cpu import columns, convolution, pixels, pointwise, vector
+from chainrule.kernels.cpu import columns, convolution, pixels, pointwise
 from chainrule.kernels.cpu.epilogue import Plain
-from chainrule.kernels.cpu.jit import has_numba
 
 
 def check(algorithm, n, c, o, size, kernel, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), *, rng):
@@ -107,10 +104,6 @@ def test_runs_join_what_advances_together():
 
 
 NARROW = """
-import sys
-from chainrule.kernels.cpu import vector
-vector.width = lambda: int(sys.argv[1])
-sys.path.append(sys.argv[2])
 import numpy as np, test_pixels, test_winograd
 rng, one = np.random.default_rng(0), ((1, 1), (1, 1))
 test_pixels.check("pixels", 17, 33, 70, (4, 4), (3, 3), padding=one, rng=rng)
@@ -120,16 +113,5 @@ print("right")
 """
 
 
-@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: there are no vectors")
-@pytest.mark.parametrize("width", [32, 16])
-def test_machines_with_shorter_vectors(width, request):
-    if width >= vector.width():
-        pytest.skip(f"this machine's vectors have {vector.width()} bytes: the other tests are those of {width}")
-    cache = request.config.cache.mkdir(f"loops for vectors of {width} bytes")
-    done = subprocess.run(
-        [sys.executable, "-c", NARROW, str(width), os.path.dirname(__file__)],
-        env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.strip() == "right", done.stderr
+def test_machines_with_shorter_vectors(narrow):
+    narrow(NARROW, os.path.dirname(__file__))

@@ -1,8 +1,6 @@
 """Recurrent cells over whole sequences: the compiled loops and their NumPy twins, against sequences run one by one."""
 
 import os
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -13,7 +11,7 @@ import chainrule as cr
 from chainrule.autograd.ops.recurrent import gru_composed, lstm_composed, rnn_composed
 from chainrule.kernels import cpu
 from chainrule.kernels.cell import CELLS
-from chainrule.kernels.cpu import recurrent, vector
+from chainrule.kernels.cpu import recurrent
 from chainrule.kernels.cpu.jit import Loop, has_numba, inline, variant
 
 #: (the oracle, the definition in differentiable terms) of (h0, x, c0, w_ih, w_hh, b_ih, b_hh, peephole)
@@ -377,10 +375,6 @@ def test_threads_give_up_when_one_fails(rng, threads, monkeypatch, path):
 
 
 NARROW = """
-import sys
-from chainrule.kernels.cpu import vector
-vector.width = lambda: int(sys.argv[1])
-sys.path[:0] = sys.argv[2:]
 import numpy as np, test_recurrent as t
 kind, dtype = {32: ("lstm_current", "float32"), 16: ("gru", "float64")}[vector.width()]
 rng = np.random.default_rng(int(sys.argv[1]))
@@ -395,17 +389,5 @@ print("right")
 """
 
 
-@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: there are no vectors")
-@pytest.mark.parametrize("width", [32, 16])
-def test_machines_with_shorter_vectors(width, request):
-    if width >= vector.width():
-        pytest.skip(f"this machine's vectors have {vector.width()} bytes: the other tests are those of {width}")
-    folders = [os.path.dirname(__file__), os.path.dirname(oracles.__file__)]
-    cache = request.config.cache.mkdir(f"loops for vectors of {width} bytes")
-    done = subprocess.run(
-        [sys.executable, "-c", NARROW, str(width), *folders],
-        env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.strip() == "right", done.stderr
+def test_machines_with_shorter_vectors(narrow):
+    narrow(NARROW, os.path.dirname(__file__), os.path.dirname(oracles.__file__))
