@@ -14,8 +14,8 @@ import numpy as np
 from . import panels, vector, workers
 from .epilogue import finish_plane, plus
 from .jit import compiles, has_numba, inline, variant
-from .panels import at_line, turn
-from .team import address
+from .panels import at_line
+from .vector import address, turn
 
 _MOST, _MOST_PLAIN = 2000, 160  # weights of a filter up to which columns are slower, and so without Numba
 _FILTERS = 128  # at most
@@ -169,7 +169,8 @@ def _weight(x, g, places, sizes, totals, few, first, last):
             for block in range(blocks):
                 for y in range(0, oh, lines):
                     some = min(lines, oh - y)
-                    turn(one, g[n, block * across : (block + 1) * across], y * ow, some * ow, turned, few)
+                    filters = min(across, g.shape[1] - block * across)
+                    turn(one, g[n], block * across, filters, y * ow, some * ow, turned.reshape(-1), 0, across, few)
                     for t in range(0, taps, _TAPS):
                         a, c = address(field) + y * width * size, address(totals[part, block, t])
                         pixels(one, (a, address(places[t:]), some, width, ow, address(turned), c))

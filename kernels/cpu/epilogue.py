@@ -9,7 +9,7 @@ from .jit import inline, jit
 from .layout import compact, floats, half_by_single
 from .pooling import mean_of_tiles
 from .scratch import scratch
-from .team import address
+from .vector import address
 
 _GRAIN = 5_000  # elements that outlast handing a slice to a worker that waits
 
@@ -385,18 +385,5 @@ def _largest_halves_numpy(x, out, places):
 
 @jit(_largest_halves_numpy)
 def _largest_halves(x, out, places):
-    planes, height, width = out.shape
-    row = x.shape[2]
-    source, into, at = x.reshape(-1), out.reshape(-1), places.reshape(-1)
-    below, count, p = np.uint64(row), np.uint64(width), np.uint64(0)  # unsigned and one comparison each: vectorised
-    for n in range(planes):
-        for i in range(height):
-            start = np.uint64((n * x.shape[1] + 2 * i) * row)
-            for j in range(count):
-                q = start + j + j
-                a, b, c, d = source[q], source[q + np.uint64(1)], source[q + below], source[q + below + np.uint64(1)]
-                top, right = (b, np.uint8(1)) if b > a else (a, np.uint8(0))
-                low, low_right = (d, np.uint8(3)) if d > c else (c, np.uint8(2))
-                into[p + j] = low if low > top else top
-                at[p + j] = low_right if low > top else right
-            p += count
+    for n in range(len(out)):
+        _largest_two(x[n].reshape(-1), x.shape[2], out[n], places[n])

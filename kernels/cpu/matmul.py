@@ -8,8 +8,8 @@ from . import panels, vector, workers
 from .epilogue import ACTIVATIONS, activate, activated_lines, plus
 from .jit import compiles, jit, variant
 from .layout import compact, floats, half_by_single
-from .panels import at_line, turn
-from .team import address
+from .panels import at_line
+from .vector import address, turn
 
 _BLAS_ALONE = 1 << 13  # multiplications up to which OpenBLAS never starts threads, of any kind of product
 _FEW = 4  # rows whose product a loop adds in less time than BLAS makes an array of it
@@ -97,7 +97,7 @@ def _product(a, a_row, a_step, b, turned, begin, places, out, few, across, high,
             if columns < across:
                 panel[...] = 0  # what lies there by chance may be numbers too small to be fast
             if turned:
-                turn(one, b[j : j + columns], 0, terms, panel, few)
+                turn(one, b, j, columns, 0, terms, panel.reshape(-1), 0, across, few)
             else:
                 source = address(b) + j * size
                 plus(one, (terms, columns, source, n, address(panel), across, address(zero)))

@@ -10,8 +10,7 @@ import numpy as np
 
 from . import vector
 from .jit import inline
-from .team import address
-from .vector import ROWS, gather
+from .vector import address
 
 _LINE = 64  # bytes of a cache's; a vector across two of them takes twice as long
 
@@ -137,19 +136,3 @@ def at_line(rows, n, like):
     room = np.empty(rows * n + _LINE // like.itemsize, like.dtype)
     start = -address(room) % _LINE // like.itemsize
     return room[start : start + rows * n].reshape(rows, n)
-
-
-@inline
-def turn(one, g, first, count, turned, few):
-    """Columns first … first + count of the rows g as rows; `few` is the places of a vector."""
-    rows, whole = len(g) // ROWS * ROWS, count // few * few
-    for r in range(0, rows, ROWS):
-        if whole:
-            source, into = address(g[r, first:]), address(turned) + r * turned.itemsize
-            gather(one, source, g.shape[1], into, turned.shape[1], whole)
-        for i in range(whole, count):
-            for j in range(r, r + ROWS):
-                turned[i, j] = g[j, first + i]
-    for j in range(rows, len(g)):
-        for i in range(count):
-            turned[i, j] = g[j, first + i]

@@ -13,9 +13,9 @@ import numpy as np
 
 from . import vector, workers
 from .jit import has_numba, jit
-from .recurrent import address, panel
+from .recurrent import panel
 from .scratch import scratch
-from .vector import ROWS, narrow, wide
+from .vector import ROWS, address, narrow, wide
 
 _SMALL = 64  # pixels of an image of results, up to which it is worth turning the arrays
 _NEAR_BYTES = 16 << 10  # of a pixel's channels, which meet several taps and filters at a time

@@ -12,10 +12,10 @@ from . import vector, workers
 from .columns import at_once
 from .epilogue import Plain
 from .jit import has_numba, inline, jit
-from .recurrent import address, panel, turn
+from .recurrent import panel
 from .scratch import scratch
-from .tiles import large, put
-from .vector import ROWS
+from .tiles import past, put
+from .vector import ROWS, address, turn
 
 _NEAR_BYTES = 1 << 20  # of a block and its results
 _LEAST = 16  # channels of either side, and pixels of an image, for which blocks are worth their moves
@@ -140,10 +140,10 @@ def _multiply(x, tiles, bias, out, near, done, image, first, count, few, many, o
         for q in range(np.uint64(count)):  # unsigned: an index that may be negative stops the vectoriser
             near[start + q] = xs[at + q]
     panel(one, address(tiles), len(tiles), channels, address(near), apart, address(done), apart, few, many, each)
-    past = large(out) and pixels * each % 16 == 0
+    through = past(out, pixels)
     for o in range(filters):
         into = address(out) + ((image * filters + o) * pixels + first) * each
-        put(one, count, address(done) + o * apart * each, address(bias) + o * each, into, past)
+        put(one, count, address(done) + o * apart * each, address(bias) + o * each, into, through)
 
 
 @inline

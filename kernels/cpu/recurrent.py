@@ -17,8 +17,7 @@ from .jit import Loop, has_numba, inline, jit, variant
 from .layout import compact, half_by_single
 from .matmul import matmul
 from .special import sigmoid
-from .team import address
-from .vector import ROWS, gather, give_way, narrow, observe, publish, wide
+from .vector import ROWS, address, give_way, narrow, observe, publish, turn, wide
 
 _PATIENCE = 2000  # looks before a waiting thread offers its core to others
 _APART = 8  # numbers between two threads' counters: a cache line
@@ -311,22 +310,6 @@ def panel(one, weights, tiles, k, operand, row, out, n, few, many, each, more=0)
                 else:
                     narrow(one, w, h, row, c, row, count, add)
         b += many if broad else few
-
-
-@inline
-def turn(one, source, r0, rows, c0, columns, target, at, row, few):
-    """target[at + c * row + r] = source[r0 + r, c0 + c]."""
-    each, apart = source.itemsize, source.shape[1]
-    whole = columns // few * few
-    for r in range(0, rows, ROWS):
-        done = 0
-        if rows - r >= ROWS and whole > 0:
-            place = address(source) + ((r0 + r) * apart + c0) * each
-            gather(one, place, apart, address(target) + (at + r) * each, row, whole)
-            done = whole
-        for c in range(done, columns):
-            for i in range(r, min(r + ROWS, rows)):
-                target[at + c * row + i] = source[r0 + i, c0 + c]
 
 
 @inline

@@ -10,7 +10,7 @@ goes on. A thread that comes late joins as long as slices are left.
 import numpy as np
 
 from .jit import inline, jit, variant
-from .vector import Emitted, give_way
+from .vector import Emitted, address, give_way
 
 # The board: one number in each line of the caches.
 _APART = 8
@@ -23,12 +23,6 @@ _PATIENCE = 2000  # looks before a waiting thread offers its core to others
 def board():
     """Where jobs are written, while there is none."""
     return np.zeros(_NUMBERS, np.int64)
-
-
-@inline
-def address(array):
-    """Where the array begins, as a signed number: with Numba's unsigned one, sums would become floats."""
-    return np.intp(array.ctypes.data)
 
 
 def waiting(board):

@@ -150,15 +150,15 @@ _move, _stream = move(False), move(True)
 
 
 @inline
-def put(one, n, source, more, into, past):
-    """The same, past the caches if `past` says so and `into` allows it."""
-    if past and into % _PAST == 0:
+def put(one, n, source, more, into, through):
+    """The same, past the caches if `through` says so and `into` allows it."""
+    if through and into % _PAST == 0:
         _stream(one, (n, source, more, into))
     else:
         _move(one, (n, source, more, into))
 
 
 @inline
-def large(out):
-    """Whether results are larger than what the caches would keep of them."""
-    return out.size * out.itemsize >= _LARGE
+def past(out, n):
+    """Whether results of rows of n numbers go past the caches, being larger than what those would keep of them."""
+    return out.size * out.itemsize >= _LARGE and n * out.itemsize % _PAST == 0

@@ -8,6 +8,10 @@ becomes an instruction of the loops that name it; arrays are passed by address, 
 import os
 from functools import cache, cached_property
 
+import numpy as np
+
+from .jit import inline
+
 ROWS = 8  # of a tile
 
 
@@ -448,6 +452,28 @@ def _gather():
 
 
 gather = Emitted(_gather)
+
+
+@inline
+def address(array):
+    """Where the array begins, as a signed number: with Numba's unsigned one, sums would become floats."""
+    return np.intp(array.ctypes.data)
+
+
+@inline
+def turn(one, source, r0, rows, c0, columns, target, at, row, few):
+    """target[at + c * row + r] = source[r0 + r, c0 + c]."""
+    each, apart = source.itemsize, source.shape[1]
+    whole = columns // few * few
+    for r in range(0, rows, ROWS):
+        done = 0
+        if rows - r >= ROWS and whole > 0:
+            place = address(source) + ((r0 + r) * apart + c0) * each
+            gather(one, place, apart, address(target) + (at + r) * each, row, whole)
+            done = whole
+        for c in range(done, columns):
+            for i in range(r, min(r + ROWS, rows)):
+                target[at + c * row + i] = source[r0 + i, c0 + c]
 
 
 def rows(formula, reads, writes, scalars):

@@ -21,12 +21,11 @@ import numpy as np
 from . import tiles as emitted, vector, workers
 from .jit import has_numba, inline, jit
 from .pointwise import outer
-from .recurrent import address, panel
+from .recurrent import panel
 from .scratch import scratch
-from .tiles import large, put
-from .vector import ROWS
+from .tiles import SIDE, past, put
+from .vector import ROWS, address
 
-_SIDE = 4  # of a tile of results
 _NEAR_BYTES = 2 << 20  # of V and M together
 _LINES = 13  # of zeros; six of a tile's columns 0 to 3 and six of those from 4 on
 _CHANNELS = 16  # of either side, at least: below, the transforms cost more than they save
@@ -56,7 +55,7 @@ def suits(plan):
     """
     plain = plan.stride == plan.dilation == (1, 1) and plan.groups == 1 and plan.kernel == [3, 3] and plan.itemsize == 4
     fits = min(plan.out_size) >= 4 and max(map(max, plan.padding)) <= 2
-    tiles = plan.n * prod(plan.out_size) / _SIDE**2
+    tiles = plan.n * prod(plan.out_size) / SIDE**2
     return plain and fits and min(plan.c, plan.o) >= _CHANNELS and tiles >= _WORTH and has_numba()
 
 
@@ -163,7 +162,7 @@ class _Tiles:
 
     def __init__(self, shape, wanted, lanes, threads):
         self.n = shape[0]
-        self.height, self.width = (-(-size // _SIDE) for size in shape[2:])
+        self.height, self.width = (-(-size // SIDE) for size in shape[2:])
         share = max(1, self.n // threads)
         sizes = [
             (images, rows)
@@ -339,14 +338,14 @@ def _results(m, out, bias, room, first, images, top, rows, across, apart, padded
     """Write Aᵀ m A plus the bias; the rows of m, `padded` for each of the 36 numbers, are `apart` numbers apart."""
     channels, height, size, each = out.shape[1], out.shape[2], out.shape[3], out.itemsize
     wide, count, line, plane = across // images, rows * across, _line(rows * across, few), _plane(padded, apart, few)
-    past = large(out) and size * each % 16 == 0
+    through = past(out, size)
     for c in range(channels):
         _back(one, (count, address(m) + c * apart * each, 6 * plane, plane, address(room), line))
         for i in range(images):
             into = address(out) + (((first + i) * channels + c) * height + 4 * top) * size * each
             for y in range(min(4 * rows, height - 4 * top)):
                 source = address(room) + (y % 4 * line + 4 * (y // 4 * across + i * wide)) * each
-                put(one, size, source, address(bias) + c * each, into + y * size * each, past)
+                put(one, size, source, address(bias) + c * each, into + y * size * each, through)
 
 
 @jit(_forward_numpy)
