@@ -100,15 +100,21 @@ def _not_whole(plan):
     return "" if plan.n * plan.o * plan.k else "an empty array: it has nothing to compute"
 
 
+def _not_near(plan):
+    """What pads by more than its filters reach."""
+    if lack := _not_whole(plan):
+        return lack
+    reach = [d * (k - 1) for d, k in zip(plan.dilation, plan.kernel, strict=True)]
+    if any(max(pads) > most for pads, most in zip(plan.padding, reach, strict=True)):
+        return f"a padding of {plan.padding}, which is wider than its filters of {_by(plan.kernel)}"
+    return ""
+
+
 def _not_dense(plan):
     """What is no convolution at every place of an image whose adjoint is another."""
     if tuple(plan.stride) != (1, 1):
         return f"a stride of {_by(plan.stride)}: it computes the results at every place"
-    if lack := _not_whole(plan):
-        return lack
-    if min(map(min, plan.turned.padding)) < 0:
-        return f"a padding of {plan.padding}, which is wider than its filters of {_by(plan.kernel)}"
-    return ""
+    return _not_near(plan)
 
 
 def _not_three(plan):
@@ -126,7 +132,7 @@ ALGORITHMS = {
     "batch": Algorithm(lambda plan: "", columns.batch_forward, columns.batch_input, columns.batch_weight),
     "pointwise": Algorithm(_not_pointwise, pointwise.forward, pointwise.input, pointwise.weight),
     "pixels": Algorithm(_not_whole, pixels.forward, pixels.input, pixels.weight),
-    "direct": Algorithm(_not_dense, direct.forward, partial(_by_turned, direct.forward), direct.weight),
+    "direct": Algorithm(_not_near, direct.forward, direct.input, direct.weight),
     "winograd": Algorithm(
         _not_three, _whole, partial(_by_turned, _whole), lambda plan, g, x: winograd.weight(g, x, plan.corner)
     ),
@@ -136,12 +142,12 @@ ALGORITHMS = {
 _FORWARD, _INPUT, _WEIGHT = "conv2d", "conv2d_input", "conv2d_weight"
 _ALL = (_FORWARD, _INPUT, _WEIGHT)
 #: (algorithm, the operations for which it is the fastest, if so for the plan): the first that holds is taken
-#: (docs/decisions/0015-convolutions-by-name.md has the figures)
+#: (docs/decisions/0015 and 0019 have the figures)
 _RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
     ("winograd", _ALL, winograd.suits),
     ("fft", _ALL, fourier.suits),
     ("direct", (_FORWARD, _WEIGHT), direct.suits),
-    ("direct", (_INPUT,), lambda plan: direct.suits(plan.turned)),
+    ("direct", (_INPUT,), direct.suits_back),
     ("pixels", _ALL, pixels.suits),
     ("batch", _ALL, columns.few),
     ("pointwise", (_FORWARD, _INPUT), pointwise.suits_large),

@@ -143,20 +143,25 @@ def activated_lines(one, lines, n, source, apart, into, step, bias, activation):
 
 
 @inline
-def finish_plane(sums, width, oh, ow, bias, out, values, places, n, o, activation, pool, kh, kw):
-    """Take the sums of plane o of image n, rows `width` apart: bias, activation, pooling as `Epilogue.targets` says."""
-    one, plane, b = sums[0], out[n, o], address(bias) + o * bias.itemsize
+def finish_plane(sums, width, rows, ow, bias, out, values, places, n, o, first, activation, pool, kh, kw):
+    """Take the sums of some rows, from `first` on, of plane o of image n; they are `width` apart.
+
+    Bias, activation, pooling as `Epilogue.targets` says; where there is a pooling, a window begins at `first`.
+    """
+    one, b = sums[0], address(bias) + o * bias.itemsize
+    plane = out[n, o, first // kh : (first + rows) // kh]
     if pool == 1:  # the largest first: neither the bias nor an activation changes the order
-        if kh == 2 and kw == 2 and not _any_nan(sums[: (oh - 1) * width + ow]):
-            _largest_two(sums, width, plane, places[n, o])
+        at = places[n, o, first // kh : (first + rows) // kh]
+        if kh == 2 and kw == 2 and not _any_nan(sums[: (rows - 1) * width + ow]):
+            _largest_two(sums, width, plane, at)
         else:
-            _largest_plane(sums, width, plane, places[n, o], kh, kw)
+            _largest_plane(sums, width, plane, at, kh, kw)
         activated_lines(one, 1, plane.size, address(plane), 0, address(plane), 0, b, activation)
-        return
-    into = plane if pool == 0 else values[n, o]
-    activated_lines(one, oh, ow, address(sums), width, address(into), ow, b, activation)
-    if pool == 2:
-        _mean_plane(into, plane, kh, kw)
+    else:
+        into = plane if pool == 0 else values[n, o, first : first + rows]
+        activated_lines(one, rows, ow, address(sums), width, address(into), ow, b, activation)
+        if pool == 2:
+            _mean_plane(into, plane, kh, kw)
 
 
 @inline
@@ -277,14 +282,24 @@ def _slopes_and_sums_numpy(g, out, activation, before, sums, first, last):
     sums[part] = np.add.reduce(before[part], 0, np.float64)
 
 
-@workers.shared(_slopes_and_sums_numpy)
-def _slopes_and_sums(g, out, activation, before, sums, first, last):
-    total = sums[first:last]
+@inline
+def slopes_and_sums(g, out, activation, before, sums, first, last):
+    """Columns first … last of the gradient before an activation, by its number, and its sums over the rows."""
+    total, zero = sums[first:last], before.dtype.type(0)
     for i in range(len(g)):
-        row = before[i, first:last]
-        _times_slope(g[i, first:last], out[i, first:last], activation, row)
+        row, slope, a = before[i, first:last], g[i, first:last], out[i, first:last]
+        if activation == 1:  # the commonest in one loop, whose numbers stay in the registers
+            for j in range(len(row)):
+                value = slope[j] if a[j] > zero else zero
+                row[j] = value
+                total[j] += np.float64(value)
+            continue
+        _times_slope(slope, a, activation, row)
         for j in range(len(row)):
             total[j] += np.float64(row[j])
+
+
+_slopes_and_sums = workers.shared(_slopes_and_sums_numpy)(slopes_and_sums)
 
 
 def _unpooled_numpy(g, out, values, places, into, activation, pool, kh, kw, first, last):

@@ -10,15 +10,19 @@ def compact(x, dtype=None):
     """`x` as a C-contiguous, aligned, writeable array of native `dtype` (its own by default), copied if need be."""
     if x.flags.carray and x.dtype.isnative and (dtype is None or x.dtype == dtype):
         return x
-    return np.array(x, dtype=x.dtype.newbyteorder("=") if dtype is None else dtype, order="C")
+    return np.array(x, dtype=_native(x.dtype) if dtype is None else dtype, order="C")
 
 
 def floats(*arrays):
     """The arrays compact and in one common floating dtype, integers as float32; None stays None."""
     dtypes = {x.dtype for x in arrays if x is not None}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
-    dtype = np.dtype(np.float32) if dtype.kind != "f" else dtype if dtype.isnative else dtype.newbyteorder("=")
+    dtype = np.dtype(np.float32) if dtype.kind != "f" else _native(dtype)
     return [None if x is None else compact(x, dtype) for x in arrays]
+
+
+def _native(dtype):
+    return dtype if dtype.isnative else np.dtype(dtype.type)
 
 
 def half_by_single(function):

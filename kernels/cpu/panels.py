@@ -30,29 +30,39 @@ def vectors(rows):
     return min(8, (28 if vector.abreast() == 2 else 14) // (rows + 1))
 
 
+def widest():
+    """Vectors side by side of the highest tiles."""
+    return vectors(most())
+
+
 @cache
-def tile(rows, vectors):
-    """The instruction `it(one, (used, a, row, step, h, places, k, c, c_row, columns, start))`: c = start + a h.
+def tile(rows, vectors, pairs=True):
+    """The instruction `it(one, (used, a, row, step, h, places, k, c, c_row, columns, start, …))`: c = start + a h.
 
     Number i of row r is a[r row + i step], vector i begins at h[places[i]], for int64 places; start holds a row that is
-    added to every one. Of the tile `used` rows and `columns` columns are written.
+    added to every one, or one for each, `start_row` apart. Of the tile `used` rows and `columns` columns are written.
+    pairs: two steps a round, the faster way for rows of a that lie far apart (step 1), by a third the slower for row 1.
     """
 
-    def emit(o, used, a, row, step, h, places, k, c, c_row, columns, start):
+    def emit(o, used, a, row, step, h, places, k, c, c_row, columns, start, start_row=None):
         builder, last = o.builder, o.builder.sub(used, o.whole(1))
         lines = []
         for r in range(rows):
             inside = builder.icmp_signed("<", o.whole(r), used)
             lines.append(o.at(a, builder.mul(row, builder.select(inside, o.whole(r), last))))
-        begin = [o.get(o.at(start, o.whole(v * o.count))) for v in range(vectors)]
-        i, sums, end = o.loop(k, 1, begin * rows)
-        place = builder.add(places, builder.mul(i, o.whole(8)))
-        row_h = o.at(h, builder.load(o.pointer(place, o.index)))
-        operand = [o.get(o.at(row_h, o.whole(v * o.count))) for v in range(vectors)]
-        offset = builder.mul(i, step)
-        numbers = [o.splat(builder.load(o.pointer(o.at(line, offset), o.scalar))) for line in lines]
-        totals = _multiplied(o, numbers, operand, sums)
-        end(totals)
+        step_down = o.whole(0) if start_row is None else start_row
+        starts = [o.at(start, builder.mul(step_down, o.whole(r))) for r in range(rows)]
+        begin = [o.get(o.at(row, o.whole(v * o.count))) for row in starts for v in range(vectors)]
+
+        def step_of(i, sums):
+            place = builder.add(places, builder.mul(i, o.whole(8)))
+            row_h = o.at(h, builder.load(o.pointer(place, o.index)))
+            operand = [o.get(o.at(row_h, o.whole(v * o.count))) for v in range(vectors)]
+            offset = builder.mul(i, step)
+            numbers = [o.splat(builder.load(o.pointer(o.at(line, offset), o.scalar))) for line in lines]
+            return _multiplied(o, numbers, operand, sums)
+
+        totals = (_in_pairs if pairs else _one_by_one)(o, k, begin, step_of)
         masks = [o.first(builder.sub(columns, o.whole(v * o.count))) for v in range(vectors)]
         none = o.ir.Constant(masks[0].type, None)
         for r in range(rows):
@@ -122,6 +132,41 @@ def _multiplied(o, left, right, sums):
     fma = o.function("fma", o.vector, [o.vector] * 3)
     pairs = [(x, y) for x in left for y in right]
     return [o.builder.call(fma, [x, y, total]) for (x, y), total in zip(pairs, sums, strict=True)]
+
+
+def _one_by_one(o, n, sums, step):
+    """step(i, sums) for each i from 0 to n > 0."""
+    i, sums, end = o.loop(n, 1, sums)
+    totals = step(i, sums)
+    end(totals)
+    return totals
+
+
+def _in_pairs(o, n, sums, step):
+    """step(i, sums) for each i from 0 to n, two a round: the loop's own instructions take the place of sums' ones."""
+    builder, odd = o.builder, o.builder.and_(n, o.whole(1))
+
+    def merged(condition, sums, more):
+        """more(sums) on the condition, else the sums."""
+        before = builder.block
+        with builder.if_then(condition):
+            after = more(sums)
+            last = builder.block
+        merged = [builder.phi(o.vector) for _ in sums]
+        for phi, old, new in zip(merged, sums, after, strict=True):
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, last)
+        return merged
+
+    def pairs(sums):
+        i, sums, end = o.loop(builder.sub(n, odd), 2, sums)
+        first = builder.add(i, odd)
+        sums = step(builder.add(first, o.whole(1)), step(first, sums))
+        end(sums)
+        return sums
+
+    sums = merged(builder.icmp_signed(">", odd, o.whole(0)), sums, lambda sums: step(o.whole(0), sums))
+    return merged(builder.icmp_signed(">", n, odd), sums, pairs)
 
 
 def _added(o, totals, into):

@@ -6,7 +6,7 @@ becomes an instruction of the loops that name it; arrays are passed by address, 
 """
 
 import os
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 
@@ -411,8 +411,8 @@ def _product(vectors):
 narrow, wide = _product(1), _product(2)
 
 
-def _gather():
-    """The instruction `gather(one, source, row, target, target_row, k)`: ROWS rows of k numbers, `row` apart, turned.
+def _gather(rows):
+    """The instruction `gather(one, source, row, target, target_row, k)`: some rows of k numbers, `row` apart, turned.
 
     target[i * target_row + r] = source[r * row + i]; k is rounded down to whole vectors.
     """
@@ -429,19 +429,19 @@ def _gather():
             i, _, end = o.loop(k, o.count, [])
             sequences = [
                 [builder.load(o.pointer(o.at(source, builder.mul(row, o.whole(r)), i), o.vector), align=align)]
-                for r in range(ROWS)
+                for r in range(rows)
             ]
             unit = 1
             while len(sequences) > 1:  # rows in pairs, then pairs of pairs: a, b -> a0 b0 a1 b1 …
                 sequences = [o.interleaved(a, b, unit) for a, b in zip(sequences[::2], sequences[1::2])]
                 unit *= 2
-            piece = min(o.count, ROWS)
+            piece = min(o.count, rows)
             for n, value in enumerate(sequences[0]):
                 for first in range(0, o.count, piece):
                     place = n * o.count + first
-                    line = builder.mul(builder.add(i, o.whole(place // ROWS)), target_row)
+                    line = builder.mul(builder.add(i, o.whole(place // rows)), target_row)
                     part = o.part(value, first, piece)
-                    at = o.at(target, line, o.whole(place % ROWS))
+                    at = o.at(target, line, o.whole(place % rows))
                     builder.store(part, o.pointer(at, part.type), align=align)
             end()
             return target_context.get_dummy_value()
@@ -451,7 +451,7 @@ def _gather():
     return gather
 
 
-gather = Emitted(_gather)
+gather, gather_twice = Emitted(partial(_gather, ROWS)), Emitted(partial(_gather, 2 * ROWS))
 
 
 @inline
@@ -465,15 +465,25 @@ def turn(one, source, r0, rows, c0, columns, target, at, row, few):
     """target[at + c * row + r] = source[r0 + r, c0 + c]."""
     each, apart = source.itemsize, source.shape[1]
     whole = columns // few * few
-    for r in range(0, rows, ROWS):
+    twice = rows // (2 * ROWS) * 2 * ROWS if whole > 0 else 0
+    for r in range(0, twice, 2 * ROWS):
+        place = address(source) + ((r0 + r) * apart + c0) * each
+        gather_twice(one, place, apart, address(target) + (at + r) * each, row, whole)
+        _turn_rest(source, r0 + r, 2 * ROWS, c0, whole, columns, target, at + r, row)
+    for r in range(twice, rows, ROWS):
         done = 0
         if rows - r >= ROWS and whole > 0:
             place = address(source) + ((r0 + r) * apart + c0) * each
             gather(one, place, apart, address(target) + (at + r) * each, row, whole)
             done = whole
-        for c in range(done, columns):
-            for i in range(r, min(r + ROWS, rows)):
-                target[at + c * row + i] = source[r0 + i, c0 + c]
+        _turn_rest(source, r0 + r, min(ROWS, rows - r), c0, done, columns, target, at + r, row)
+
+
+@inline
+def _turn_rest(source, r0, rows, c0, done, columns, target, at, row):
+    for c in range(done, columns):
+        for i in range(rows):
+            target[at + c * row + i] = source[r0 + i, c0 + c]
 
 
 def rows(formula, reads, writes, scalars):

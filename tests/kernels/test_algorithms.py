@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 import chainrule as cr
 from chainrule.kernels import cpu, registry
-from chainrule.kernels.cpu import columns, convolution, fourier
+from chainrule.kernels.cpu import columns, convolution, direct, fourier
 
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 #: of the largest result, or of √terms where that is more, in float32 and float64: of sums over the taps, and others
@@ -92,6 +92,43 @@ def test_pixels_of_drawn_batches_and_strides(data):
     n, c, o = draw(1, 40), draw(1, 70), draw(1, 70)
     x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *kernel), (o,)))
     check("pixels", x, w, b, **geometry)
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_parts_of_drawn_strides(data):
+    """Strides above the filters' sides too, and dilated taps that share a part; few counts, as each has its loops."""
+    draw = lambda least, most: data.draw(st.integers(least, most))
+    pair = lambda least, most: (draw(least, most), draw(least, most))
+    kernel, stride, dilation = pair(1, 5), (draw(1, 5), 2), pair(1, 3)
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    padding = tuple(pair(0, r) for r in reach)
+    size = [draw(max(1, r + 1 - sum(pads)), r + 40) for r, pads in zip(reach, padding, strict=True)]
+    rng = np.random.default_rng(draw(0, 2**32))
+    n, c, o = draw(1, 3), 3, data.draw(st.sampled_from((3, 21)))
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *kernel), (o,)))
+    check("direct", x, w, b, **PLAIN | dict(stride=stride, padding=padding, dilation=dilation))
+
+
+def test_parts_of_a_stride_that_no_vector_is_a_multiple_of(rng):
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((2, 3, 25, 61), (3, 3, 4, 5), (3,)))
+    check("direct", x, w, b, **PLAIN | dict(stride=(2, 3), padding=((1, 2), (4, 0))))
+
+
+@pytest.mark.parametrize("near", [1, 256 << 10])
+def test_rows_of_parts_a_few_at_a_time(near, path, rng, threads, monkeypatch):
+    """With more terms than are added at a time, windows of a pooling, the same bits for each number of threads."""
+    monkeypatch.setattr(direct, "_NEAR_BYTES", near)
+    direct._phases.cache_clear()
+    geometry = PLAIN | dict(stride=(2, 2), padding=((1, 2), (3, 3)))
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((3, 15, 41, 38), (21, 15, 5, 9), (21,)))
+    check("direct", x, w, b, **geometry)
+    g, seen = rng.normal(size=(3, 21, 20, 18)).astype("f4"), set()
+    for count in (1, 2, 3):
+        threads(count)
+        seen.add(tuple(a.tobytes() for a in everything(x, w, b, g, "direct", **geometry)))
+    direct._phases.cache_clear()
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("algorithm", sorted({*convolution.ALGORITHMS} - {"columns", "pointwise"}))
@@ -255,9 +292,25 @@ def test_the_registry_knows_them_all(rng):
         ((8, 64, 28, 28), (64, 64, 11, 11), 5, "fft"),
         ((8, 64, 28, 28), (64, 64, 7, 7), 3, "fft"),
         ((16, 64, 56, 56), (128, 64, 1, 1), 0, "pointwise"),
-        ((2, 200, 20, 20), (300, 200, 2, 2), 0, "columns"),
+        ((2, 300, 20, 20), (300, 300, 2, 2), 0, "columns"),
+        ((8, 64, 27, 27), (192, 64, 5, 5), 2, "direct"),
     ],
 )
 def test_which_is_taken(x, w, padding, expected):
     plan = columns.plan_of(x, w, (1, 1), ((padding,) * 2,) * 2, (1, 1), 1, 4)
+    assert {convolution.fastest(op, plan) for op in ("conv2d", "conv2d_input", "conv2d_weight")} == {expected}
+
+
+@pytest.mark.parametrize(
+    "x, w, stride, padding, expected",
+    [
+        ((4, 3, 224, 224), (64, 3, 7, 7), 2, 3, "direct"),
+        ((8, 3, 224, 224), (64, 3, 11, 11), 4, 2, "direct"),
+        ((16, 64, 56, 56), (128, 64, 3, 3), 2, 1, "direct"),
+        ((32, 64, 32, 32), (128, 64, 1, 1), 2, 0, "direct"),
+        ((32, 256, 8, 8), (512, 256, 3, 3), 2, 1, "pixels"),
+    ],
+)
+def test_which_is_taken_at_a_stride(x, w, stride, padding, expected):
+    plan = columns.plan_of(x, w, (stride,) * 2, ((padding,) * 2,) * 2, (1, 1), 1, 4)
     assert {convolution.fastest(op, plan) for op in ("conv2d", "conv2d_input", "conv2d_weight")} == {expected}

@@ -41,7 +41,7 @@ def greedy(size, into, first, last):
 
 
 @pytest.mark.parametrize("threads_wanted", [1, 2, 5])
-@pytest.mark.parametrize("n, grain, turns", [(0, 1, 1), (1, 1, 1), (7, 1, 1), (1000, 1, 3), (100, 30, 2), (3, 10, 1)])
+@pytest.mark.parametrize("n, grain, turns", [(0, 1, 1), (1, 1, 1), (7, 1, 1), (1000, 1, 3), (100, 30, 2), (5, 2.5, 1)])
 def test_every_element_once(path, threads, threads_wanted, n, grain, turns):
     threads(threads_wanted)
     into = np.zeros(n)
@@ -51,10 +51,10 @@ def test_every_element_once(path, threads, threads_wanted, n, grain, turns):
 
 
 @needs_numba
-@pytest.mark.parametrize("n, grain, turns", [(7, 1, 1), (1000, 1, 3), (100, 30, 2), (3, 10, 1)])
+@pytest.mark.parametrize("n, grain, turns", [(7, 1, 1), (1000, 1, 3), (100, 30, 2), (3, 10, 1), (5, 2.5, 1)])
 def test_slices_depend_on_the_number_of_threads_alone(threads, n, grain, turns):
     threads(3)
-    parts = max(1, min(3 * turns, n // grain))
+    parts = max(1, min(3 * turns, int(n // grain)))
     for _ in range(50):
         into = np.zeros(n, np.int64)
         slices(n, into, grain=grain, turns=turns)

@@ -63,6 +63,25 @@ def test_against_loops(n, c, o, size, padding, rng, path, threads):
         check(rng, n, c, o, size, padding)
 
 
+@pytest.mark.parametrize("bytes_", [1, 200_000])
+@pytest.mark.parametrize("n, c, o, size", [(2, 24, 41, (5, 7)), (1, 33, 70, (9, 4)), (5, 80, 80, (6, 6))])
+def test_filters_a_few_at_a_time(n, c, o, size, bytes_, path, rng, threads, monkeypatch):
+    """Where they outweigh the tiles; forward the bits are those of all filters at once."""
+    for count in (1, 2, 3):
+        threads(count)
+        x, w = rng.normal(size=(n, c, *size)).astype("f4"), rng.normal(size=(o, c, 3, 3)).astype("f4")
+        whole, parts = (np.empty((n, o, *size), "f4") for _ in range(2))
+        assert not winograd._few(whole.shape, o, c)
+        winograd.forward(x, w, None, whole, (1, 1))
+        with monkeypatch.context() as patch:
+            patch.setattr(winograd, "_MANY", 1)
+            patch.setattr(winograd, "_FILTER_BYTES", bytes_)
+            assert winograd._few(whole.shape, o, c)
+            check(rng, n, c, o, size, ((1, 1), (1, 1)))
+            winograd.forward(x, w, None, parts, (1, 1))
+        np.testing.assert_allclose(parts, whole, rtol=0, atol=0 if path == "numba" else BOUND * np.abs(whole).max())
+
+
 @settings(max_examples=40)
 @given(data=st.data())
 def test_drawn_shapes(data):
@@ -120,7 +139,9 @@ def test_vectors_are_as_wide_as_the_tiles_say():
     "x, w, padding, taken",
     [
         ((16, 64, 56, 56), (64, 64, 3, 3), 1, True),
-        ((32, 512, 4, 4), (512, 512, 3, 3), 1, False),  # few tiles
+        ((32, 512, 4, 4), (512, 512, 3, 3), 1, True),  # few tiles, and many filters
+        ((32, 48, 4, 4), (48, 48, 3, 3), 1, False),
+        ((8, 512, 4, 4), (512, 512, 3, 3), 1, False),
         ((16, 64, 56, 56), (64, 64, 5, 5), 1, False),
         ((16, 8, 56, 56), (64, 8, 3, 3), 1, False),
         ((16, 64, 3, 3), (64, 64, 3, 3), 1, False),
