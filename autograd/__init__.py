@@ -5,7 +5,7 @@ from . import methods, numpy_protocol, transforms
 from .anomaly import AnomalyError, detect_anomaly
 from .autocast import autocast
 from .backward import backward, grad
-from .capture import capture, each_tensor
+from .capture import capture, forget_captured
 from .checkpoint import checkpoint
 from .checks import GradientError, check_grads
 from .creation import (
@@ -220,6 +220,7 @@ from .random import (
     randn_like,
     randperm,
 )
+from .replay import each_tensor
 from .state import (
     enable_grad,
     inference_mode,

@@ -210,27 +210,33 @@ def _walk(outputs, seeds, wanted, keep, create_graph) -> dict:
 def _walk_plainly(table, ours, keep) -> None:
     """Every node that a gradient reaches, raw arrays, nothing to check: the path of `loss.backward()`.
 
-    The nodes that wait, newest first, are a heap: never more than the graph is wide, however long it is.
+    The nodes that wait, newest first, are a heap: never more than the graph is wide, however long it is. Along a chain,
+    where nobody waits, a gradient goes straight on to the next node.
     """
     hooked = bool(node_hooks)
     waiting: list = []
+    straight = None
     for edge in table:
         _wait(waiting, edge)
-    while waiting:
-        node = heappop(waiting)[1]
+    while straight is not None or waiting:
+        node = straight or heappop(waiting)[1]
         steps = node.plan.steps
-        if steps is None or hooked or node.params:
+        if straight is not None:  # and `g` is its gradient
+            straight = None
+        elif steps is None or hooked or node.params:
             g = _take(table, node)
             if g is not None:
-                first = [edge for edge in node.edges if edge is not None and edge not in table]
-                _visit(node, _hooked(node, g, False) if hooked else g, table, ours, keep, None, (), False, ())
+                edges = node.edges
+                first = [edge for edge in edges if edge is not None and edge not in table]
+                _visit(node, edges, _hooked(node, g, False) if hooked else g, table, ours, keep, None, (), False, ())
                 for edge in first:
                     if edge in table:
                         _wait(waiting, edge)
             continue
-        g = table.pop(node, None)
-        if g is None:
-            continue
+        else:
+            g = table.pop(node, None)
+            if g is None:
+                continue
         if node.saved is None or node.seq < writes.last:
             _check_usable(node)
         kept, source = node.saved, node.source
@@ -249,7 +255,9 @@ def _walk_plainly(table, ours, keep) -> None:
                 gradient = rule(g, kept[first], kept[second])
             if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
                 gradient = _fitted(node, at, edge, gradient)
-            if edge in table:
+            if at < 0 and not waiting and type(edge) is Node and edge.plan.steps is not None and not edge.params:
+                straight, g = edge, gradient
+            elif edge in table:
                 _deposit(table, ours, edge, gradient, False)
             else:
                 table[edge] = gradient
@@ -286,15 +294,15 @@ def _walk_carefully(table, ours, keep, wanted, create_graph, watches) -> dict:
         for edge in reached:
             captured[edge] = g[edge[1]] if type(edge) is tuple else g
         if needed is None or node in needed:
-            _visit(node, g, table, ours, keep, needed, targets, create_graph, watches)
+            _visit(node, node.edges, g, table, ours, keep, needed, targets, create_graph, watches)
     return captured
 
 
-def _visit(node, g, table, ours, keep, needed, targets, create_graph, watches) -> None:
+def _visit(node, edges, g, table, ours, keep, needed, targets, create_graph, watches) -> None:
     """Apply the node's rules to `g` and deposit what they return at the node's inputs."""
     if node.saved is None or node.seq < writes.last:
         _check_usable(node)
-    plan, edges, kept, params = node.plan, node.edges, node.kept, node.params or {}
+    plan, kept, params = node.plan, node.kept, node.params or {}
     variadic = plan.primitive.variadic
     for rule in plan.rules if create_graph else plan.raw:
         if needed is not None and not _useful(plan, rule, edges, needed, targets):

@@ -1,39 +1,58 @@
-"""`capture`: a training step recorded once as a CUDA graph and replayed."""
+"""`capture`: a training step recorded once and replayed: as a CUDA graph, or as a list of the CPU's kernels."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections import defaultdict
 from typing import Any
 
-from ..kernels import for_array
+from ..kernels import for_array, for_device
+from .replay import each_tensor, record
 from .state import state
-from .tensor import Tensor, result
+from .tensor import Tensor, get_default_device, result
 
-_MOST = 32  # graphs of one step: each keeps memory of its own
+_MOST = 32  # forms of one step: each keeps memory of its own
+_BESIDE = 3  # replays of one form kept beside the newest: with and without gradients to add to, say
+_ANEW = 24  # recordings of one form, until it is taken for one that never stays the same
+_options = 0  # how often options that a recording holds were changed for others
+_FIXED = "a tensor among its arguments is on the CPU, whose values a graph would not see change"
+
+
+def forget_captured() -> None:
+    """Have every captured step recorded anew: objects that its replays read, such as an optimiser's, are others now.
+
+    >>> cr.autograd.forget_captured()
+    """
+    global _options
+    _options += 1
 
 
 class capture:
-    """Call a step as before, but from its third call with the same shapes on in one launch.
+    """Call a step as before, but from its third call with the same shapes on without the engine.
 
-    The first call runs the ordinary step, which compiles kernels and makes the optimiser's state; the second captures
-    it as a CUDA graph; later ones copy the tensors among the arguments into the graph's memory and replay it. Each call
-    does the step's work exactly once. Graphs are kept apart by the shapes, dtypes and devices of tensors, by the other
-    arguments, and by recording and autocast.
+    The first call runs the ordinary step, which compiles kernels and makes the optimiser's state; the second records
+    it, on a GPU as a CUDA graph, on the CPU as a list of kernels; later ones replay it with the tensors that they are
+    given. Each call does the step's work exactly once. Recordings are kept apart by the shapes, dtypes and devices of
+    tensors, by the other arguments, and by recording and autocast.
 
     A step is a function of tensors (and numbers, strings, None) that trains: forward, backward, optimiser. Results are
-    tensors without history that the next call overwrites; `clone()` what you keep. Inside, nothing may wait for the GPU
-    (`item()`, `print`, a condition on values) and Python's own counting happens once: call schedules outside. Learning
-    rates, step counts and random numbers do change from replay to replay. Where a step cannot be captured, or runs on
-    the CPU, it runs as it is: `step.reason` says why, and a warning does once.
+    tensors without history that the next call may overwrite; `clone()` what you keep. Inside, nothing may look at
+    values (`item()`, `print`, a condition) and Python's own counting happens once: call schedules outside. Learning
+    rates, step counts and random numbers do change from replay to replay, other numbers, lists and flags do not. What
+    the step computes, it returns: a replay makes no other tensors, but leaves gradients as the step does. Where a step
+    cannot be captured it runs as it is: `step.reason` says why, and a warning does once.
 
     >>> w = cr.ones(2, requires_grad=True)
     >>> @cr.capture
     ... def step(x):
-    ...     return (w * x).sum()
-    >>> step(cr.ones(2)).item(), step.reason
-    (2.0, 'its tensors are on the CPU, which has no graphs')
+    ...     loss = (w * x).sum()
+    ...     loss.backward()
+    ...     return loss
+    >>> [step(cr.full((2,), float(i))).item() for i in range(4)], w.grad
+    ([0.0, 2.0, 4.0, 6.0], tensor([6., 6.]))
+    >>> step.reason
+    ''
     """
 
     def __init__(self, step):
@@ -41,38 +60,101 @@ class capture:
         self.step = step
         self.reason = ""
         self._known: dict[Any, Any] = {}
+        self._times: defaultdict[Any, int] = defaultdict(int)
+        self._options = _options
 
     def __call__(self, *args, **kwargs):
         tensors: list[Tensor] = []
+        if self._options != _options:
+            self._known.clear()
+            self._times.clear()
+            self._options = _options
         try:
             form = _form((args, kwargs), tensors)
         except TypeError as error:
             self.reason = str(error)
             return self.step(*args, **kwargs)
-        if all([t.device == "cpu" for t in tensors]):
-            self.reason = "its tensors are on the CPU, which has no graphs"
-            return self.step(*args, **kwargs)
-        if any([t.device == "cpu" for t in tensors]):
-            self.reason = "a tensor among its arguments is on the CPU, whose values a graph would not see change"
-            return self.step(*args, **kwargs)
+        on_cpu = [t.device == "cpu" for t in tensors]
+        if all(on_cpu):
+            self.reason, run = _unfit(tensors), self._on_cpu
+            form = (form, *_layout(tensors))
+        else:
+            self.reason, run = _FIXED if any(on_cpu) else "", self._on_gpu
         if form not in self._known and len(self._known) == _MOST:
             self.reason = f"its arguments have come in {_MOST} forms already; pad or bucket them to fewer"
-            return self.step(*args, **kwargs)
-        kernels = for_array(tensors[0].array)
         known = self._known.get(form)
+        if isinstance(known, str):
+            self.reason = known
+        return self.step(*args, **kwargs) if self.reason else run(known, form, args, kwargs, tensors)
+
+    # ---- on the CPU --------------------------------------------------------------------------------------------------
+
+    def _on_cpu(self, known, form, args, kwargs, tensors):
+        if for_device("cpu").current_tape() is not None:  # a captured step within another is a part of it
+            return self.step(*args, **kwargs)
+        if known is None:
+            self._known[form] = []
+            return each_tensor(self.step(*args, **kwargs), _without_history)
+        for replay in known:
+            arrays = replay.arrays(tensors)
+            if arrays is None:
+                continue
+            if not replay.lock.acquire(blocking=False):  # another thread is using its buffers
+                return self.step(*args, **kwargs)
+            try:
+                return replay(arrays)
+            finally:
+                replay.lock.release()
+        return self._recorded(known, form, args, kwargs, tensors)
+
+    def _recorded(self, known, form, args, kwargs, tensors):
+        def step(given):
+            waiting = iter(given)
+            own, named = each_tensor((args, kwargs), lambda _: next(waiting))
+            return self.step(*own, **named)
+
+        try:
+            made = record(step, tensors, for_device("cpu"))
+        except Exception as error:
+            self._known[form] = f"{type(error).__name__} while it was captured: {error}"
+            raise
+        if made is None:
+            return self.step(*args, **kwargs)
+        out, replay = made
+        self._times[form] += 1
+        if self._times[form] == _ANEW:
+            replay = (
+                f"what it takes from outside has been replaced {_ANEW} times; pass it as arguments, which do not "
+                "require gradients"
+            )
+        if isinstance(replay, str):
+            self.reason = self._known[form] = replay
+            self._warn(replay)
+        else:
+            known[_BESIDE:] = []
+            known.insert(0, replay)
+        return out
+
+    def _warn(self, reason):
+        name = getattr(self.step, "__name__", "step")
+        warnings.warn(f"{name} runs as it is: {reason}", stacklevel=5)
+
+    # ---- on a GPU ----------------------------------------------------------------------------------------------------
+
+    def _on_gpu(self, known, form, args, kwargs, tensors):
+        kernels = for_array(tensors[0].array)
         if known is None:
             known = self._known[form] = kernels.Graph()
             with known.memory():
                 return each_tensor(self.step(*args, **kwargs), _without_history)
         if isinstance(known, kernels.Graph):
-            known = self._known[form] = self._captured(known, form, args, kwargs, tensors)
+            known = self._known[form] = self._captured(known, args, kwargs, tensors)
         if isinstance(known, str):
             self.reason = known
             return self.step(*args, **kwargs)
-        self.reason = ""
         return known(tensors)
 
-    def _captured(self, graph, form, args, kwargs, tensors):
+    def _captured(self, graph, args, kwargs, tensors):
         """A replay, or the reason why there is none."""
         with graph.memory():
             static = [_copy(t) for t in tensors]
@@ -83,7 +165,7 @@ class capture:
         except Exception as error:
             reason = f"capture failed with {type(error).__name__}: {error}"
             name = getattr(self.step, "__name__", "step")
-            warnings.warn(f"{name} runs without a CUDA graph: {reason}", stacklevel=3)
+            warnings.warn(f"{name} runs without a CUDA graph: {reason}", stacklevel=4)
             return reason
         return _Replay(graph, static, out)
 
@@ -105,6 +187,24 @@ def _copy(t):
     return made.requires_grad_() if t.requires_grad else made
 
 
+def _unfit(tensors):
+    """Why a step with these arguments cannot be recorded on the CPU now."""
+    now = state.get()
+    if now.watch:
+        return "someone watches each operation (a recording, an anomaly check), which a replay would not tell"
+    if now.record and any([t._live and t._edge is not None for t in tensors]):
+        return "a tensor among its arguments has a history, through which backward would go on; pass x.detach()"
+    if not tensors and get_default_device() != "cpu":
+        return "no tensor among its arguments says that it runs on the GPU; pass one"
+    return ""
+
+
+def _layout(tensors):
+    """What else tells recordings on the CPU apart: how arrays lie, and which are one."""
+    numbers = {id(t): i for i, t in enumerate(tensors)}
+    return tuple([(t.array.strides, numbers[id(t)]) for t in tensors])
+
+
 def _form(value, tensors):
     """What tells one captured graph from another; the tensors met are collected."""
     now = state.get()
@@ -115,7 +215,8 @@ def _form(value, tensors):
 def _shape_of(value, tensors):
     if isinstance(value, Tensor):
         tensors.append(value)
-        return value.shape, value.dtype, value.device, value.requires_grad
+        array = value.array
+        return array.shape, array.dtype, type(array), value._live
     if isinstance(value, (list, tuple)):
         return type(value), *[_shape_of(v, tensors) for v in value]
     if isinstance(value, dict):
@@ -131,18 +232,3 @@ def _shape_of(value, tensors):
 def _without_history(t):
     return result(t.array)
 
-
-def each_tensor(value, function):
-    """`value` with `function` applied to its tensors, in tuples, lists and dicts too.
-
-    >>> cr.autograd.each_tensor({"x": cr.ones(2), "names": ["a"]}, lambda t: t.shape)
-    {'x': (2,), 'names': ['a']}
-    """
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, Mapping):
-        return {key: each_tensor(v, function) for key, v in value.items()}
-    if isinstance(value, (tuple, list)):
-        made = [each_tensor(v, function) for v in value]
-        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
-    return value

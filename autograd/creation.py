@@ -8,7 +8,7 @@ from ..kernels import device_of, for_array, for_device, is_array
 from .ops.axes import sizes
 from .ops.convert import clone, to
 from .ops.shape import broadcast_to
-from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, outside, result
+from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, leaf, outside, result
 
 
 def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
@@ -22,7 +22,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad: bool = False) -> Ten
     """
     array = as_array(data, dtype, _place(data, device))
     copy = for_array(array).array(array, copy=True, order="C")
-    made = outside(data, "cr.tensor", copy) if isinstance(data, Tensor) else result(copy)
+    made = outside(data, "cr.tensor", copy) if isinstance(data, Tensor) else leaf(copy)
     return made.requires_grad_() if requires_grad else made
 
 
@@ -36,7 +36,7 @@ def as_tensor(data, dtype=None, device=None) -> Tensor:
     """
     if isinstance(data, Tensor):
         return to(data, dtype=dtype, device=device)
-    return result(as_array(data, dtype, _place(data, device)))
+    return leaf(as_array(data, dtype, _place(data, device)))
 
 
 def _place(data, device):
@@ -79,7 +79,7 @@ def from_dlpack(source) -> Tensor:
     [0, 1, 2]
     """
     on = "cpu" if source.__dlpack_device__()[0] in (1, 3) else "cuda"  # kDLCPU, kDLCUDAHost of dlpack.h
-    return result(as_array(for_device(on).from_dlpack(source)))
+    return leaf(as_array(for_device(on).from_dlpack(source)))
 
 
 def _filled(who, shape, fill, dtype, device, requires_grad):
@@ -87,7 +87,7 @@ def _filled(who, shape, fill, dtype, device, requires_grad):
     shape = sizes(who, shape)
     if any(n < 0 for n in shape):
         raise ValueError(f"{who}: received the shape {shape}; sizes are at least 0")
-    made = result(fill(kernels, shape, get_default_dtype() if dtype is None else as_dtype(dtype)))
+    made = leaf(fill(kernels, shape, get_default_dtype() if dtype is None else as_dtype(dtype)))
     return made.requires_grad_() if requires_grad else made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
+from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
@@ -186,12 +187,15 @@ class Writes:
 
     def __init__(self) -> None:
         self.last = 0
+        self.told: Callable[[tuple], None] | None = None  # who hears of the arrays: a step that is being captured
         self._log: dict[int, tuple] = {}
 
     def note(self, *arrays, recorded: bool) -> None:
         """`recorded`: the write itself became part of a graph."""
         frame = user_frame(sys._getframe(1))
         where, log = (frame.f_code, frame.f_lasti), self._log
+        if self.told is not None:
+            self.told(arrays)
         for array in arrays:
             owner = root(array)
             seq, entry = next_seq(), log.get(id(owner))

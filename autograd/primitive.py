@@ -37,6 +37,7 @@ from .tensor import (
     float16,
     float32,
     float64,
+    form_of,
     get_default_dtype,
     int64,
     is_floating,
@@ -387,6 +388,8 @@ class Primitive:
             return None
         if self._small and any(rule.adding for rule in rules):
             return None
+        if only_edge is not None and len(rules) > 1:  # the walk goes on to the only input as soon as it has a gradient
+            return None
         every = [*rules, *[rule.adding for rule in rules if rule.adding]]
         if any(len(rule.wants) > 2 or min(rule.wants, default=0) < 0 for rule in every):
             return None
@@ -456,6 +459,7 @@ def _short_one(self):
     forward, view, recorded = self.forward, self.view, self.recorded
     plain = self.elementwise and len(self.__signature__.parameters) == 1
     kinds = "f" if self.floating else "" if plain else "fiub"  # of dtypes that it computes in; "": in all
+    alike = plain and self._direct  # then a floating result has its input's form
     known = common = None
 
     def short(x, **params):
@@ -463,14 +467,15 @@ def _short_one(self):
         if type(x) is not Tensor and not isinstance(x, Tensor):
             return self._raw((x,), params) if type(x) is ndarray else Primitive.__call__(self, x, **params)
         a = x.array
+        kind = type(a)
         now = state_get()
         if not now.plain or (kinds and a.dtype.kind not in kinds):
             return Primitive.__call__(self, x, **params)
         try:
-            out = forward(for_array(a), a, **params) if params else (bound(type(a)) or bind(a))(a)
+            out = forward(for_array(a), a, **params) if params else (bound(kind) or bind(a))(a)
         except (ValueError, TypeError, IndexError, MemoryError) as error:
             _complain(self.name, self.elementwise, error, (a,))
-        if type(out) is not type(a):
+        if type(out) is not kind:
             out = as_ndarray(out)
         tensor = new(Tensor)
         tensor.array = out
@@ -495,7 +500,8 @@ def _short_one(self):
                     saved = out if keep[1] else a if keep[0] else weakref.ref(root(out)) if view else (a.shape,)
             node.saved = saved
             node.params = params or None
-            shape = out.shape
+            tensor._form = form = x._form if alike else None
+            shape = out.shape if form is None else form.shape
             if shape == common:
                 shape = common  # one tuple for a run of equal shapes
             else:
@@ -514,7 +520,7 @@ def _short_one(self):
             node.lasti = frame.f_lasti
             node.seq = next_seq()
         else:
-            tensor._edge = None
+            tensor._form = tensor._edge = None
             tensor._live = False
         return tensor
 
@@ -525,7 +531,8 @@ def _short_two(self):
     """`self(x, y)` for a tensor and another of the same dtype, or a Python number."""
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
     general, recorded, floating, elementwise = self.general, self.recorded, self.floating, self.elementwise
-    known = common = None
+    alike = elementwise and self._direct  # then a floating result of two inputs of one form has that form
+    known, common = None, form_of(np.empty(0))
 
     def short(x, y):
         nonlocal known, common
@@ -535,27 +542,30 @@ def _short_two(self):
         now = state_get()
         if not now.plain or (floating and a.dtype.kind != "f"):
             return general(x, y)
-        live = False
+        kind = type(a)
+        form, live = x._form if alike else None, False
         try:
             if type(y) is Tensor or isinstance(y, Tensor):
                 b = y.array
-                if b.dtype is not a.dtype:
-                    return general(x, y)
+                if form is None or y._form is not form:
+                    if b.dtype is not a.dtype:
+                        return general(x, y)
+                    form = None
                 live = y._live
-                out = (bound(type(a)) or bind(a))(a, b)
+                out = (bound(kind) or bind(a))(a, b)
             elif elementwise and (type(y) is float or type(y) is int):
                 b = y
-                out = (bound(type(a)) or bind(a))(a, b)
+                out = (bound(kind) or bind(a))(a, b)
                 if out.dtype is not a.dtype and out.dtype.kind != "b":
                     return general(x, y)
             else:
                 return general(x, y)
         except (ValueError, TypeError, OverflowError, MemoryError) as error:
             other = y.array if isinstance(y, Tensor) else y
-            if is_array(other) and type(other) is not type(a):
+            if is_array(other) and type(other) is not kind:
                 return general(x, y)
             _complain(self.name, elementwise, error, (a, other))
-        if type(out) is not type(a):
+        if type(out) is not kind:
             out = np.asarray(out)
         tensor = new(Tensor)
         tensor.array = out
@@ -563,6 +573,11 @@ def _short_two(self):
         if recorded and now.record and (x._live or live):
             tensor._edge = node = Node()
             tensor._live = True
+            if form is None:  # one form for a run of results that are alike
+                form, shape = common, out.shape
+                if form.shape != shape or form.dtype is not out.dtype or form.kind is not kind:
+                    form = common = form_of(out)
+            tensor._form = form
             if not live:
                 plan = plans[1] or self._quick_plan(1)
                 node.source = x._edge or x
@@ -573,27 +588,20 @@ def _short_two(self):
                 plan = plans[2] or self._quick_plan(2)
                 node.source = y._edge or y
             node.plan = plan
-            saved = plan.nothing
-            if saved is None:
-                keep = plan.keep
-                if plan.only_kept is None:
-                    saved = (
-                        a if keep[0] else None,
-                        b if keep[1] else None,
-                        out if keep[2] else None,
-                        None,
-                        (a.shape, np.shape(b)) if keep[4] else None,
-                    )
-                else:
-                    saved = b if keep[1] else a if keep[0] else out if keep[2] else (a.shape, np.shape(b))
+            keep = plan.keep
+            if plan.only_kept is None:
+                saved = plan.nothing or (
+                    a if keep[0] else None,
+                    b if keep[1] else None,
+                    out if keep[2] else None,
+                    None,
+                    (a.shape, np.shape(b)) if keep[4] else None,
+                )
+            else:
+                saved = b if keep[1] else a if keep[0] else out if keep[2] else (a.shape, np.shape(b))
             node.saved = saved
             node.params = None
-            shape = out.shape
-            if shape == common:
-                shape = common  # one tuple for a run of equal shapes
-            else:
-                common = shape
-            node.shape = shape
+            node.shape = form.shape
             node.scope = now.scope
             frame = getframe(1)
             code = frame.f_code
@@ -607,7 +615,7 @@ def _short_two(self):
             node.lasti = frame.f_lasti
             node.seq = next_seq()
         else:
-            tensor._edge = None
+            tensor._form = tensor._edge = None
             tensor._live = False
         return tensor
 
@@ -799,7 +807,7 @@ def _moved(x, device) -> Tensor:
 def _on(device, x, dtype=None):
     """An array or number as an array on a device; a number is filled in there, which copies nothing from the CPU."""
     if device == "cpu":
-        return np.asarray(x, dtype=dtype)
+        return for_device("cpu").asarray(x, dtype=dtype)
     if is_number(x):
         return for_device(device).full((), x, dtype or np.asarray(x).dtype)
     return to_device(x if is_array(x) else np.asarray(x), device)

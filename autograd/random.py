@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .ops.axes import sizes
-from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, int64, may_look, result
+from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, int64, leaf, may_look, result
 
 
 class Generator:
@@ -60,7 +60,7 @@ def _draw(who, draw, shape, dtype, device, requires_grad, generator):
         raise ValueError(f"{who}: received the shape {shape}; sizes are at least 0")
     dtype = get_default_dtype() if dtype is None else as_dtype(dtype)
     rng = (generator or default_generator).rng
-    made = result(as_array(np.asarray(draw(rng, shape)), dtype, as_device(device)))
+    made = leaf(as_array(np.asarray(draw(rng, shape)), dtype, as_device(device)))
     return made.requires_grad_() if requires_grad else made
 
 

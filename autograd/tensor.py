@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import weakref
-from functools import cache
+from functools import cache, lru_cache
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def _bfloat16() -> np.dtype:
 
 
 def supported(dtype: np.dtype) -> np.dtype:
-    """`dtype` in native byte order; TypeError if no tensor can have it."""
+    """NumPy's own object for `dtype` in native byte order: `is` compares; TypeError if no tensor can have it."""
     if dtype.kind == "V" and dtype.name == "bfloat16":
         return dtype
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
@@ -99,7 +99,7 @@ def supported(dtype: np.dtype) -> np.dtype:
             f"received the dtype {dtype}; tensors hold float16, bfloat16, float32, float64, signed and unsigned "
             "integers of 8 to 64 bits, or bool; convert the data first, e.g. with .astype('float32')"
         )
-    return dtype.newbyteorder("=")
+    return np.dtype(f"{dtype.kind}{dtype.itemsize}")
 
 
 _DEVICES = {"cpu": "cpu", "cuda": "cuda", "cuda:0": "cuda"}
@@ -159,18 +159,20 @@ def _as_array(data, dtype):
     elif is_array(data) and not isinstance(data, np.ndarray):
         array = data
     elif isinstance(data, (np.ndarray, np.generic)):
-        array = np.asarray(data)
+        array = for_device("cpu").taken_in(data)
     else:
         array = _from_python(data)
         if dtype is None and array.dtype == float64 and not _holds_numpy(data):
             array = array.astype(_default_dtype)
     target = supported(array.dtype) if dtype is None else as_dtype(dtype)
-    return array if array.dtype == target and array.dtype.isnative else array.astype(target)
+    if array.dtype is target:
+        return array
+    return array.view(target) if array.dtype == target else array.astype(target)  # an equal one: unpickled, say
 
 
 def _from_python(data) -> np.ndarray:
     try:
-        array = np.array(data)
+        array = for_device("cpu").array(data)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"could not make an array of {_short(data)}: {error}; nested lists must have equal lengths, and tensors "
@@ -192,6 +194,23 @@ def _short(value, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+class Form:
+    """The type, dtype and shape of an array: one object for all arrays that are alike, so that `is` compares them."""
+
+    __slots__ = ("kind", "dtype", "shape")
+
+    def __init__(self, kind: type, dtype: np.dtype, shape: tuple[int, ...]):
+        self.kind, self.dtype, self.shape = kind, dtype, shape
+
+
+_form: Any = lru_cache(4096)(Form)  # (kind, dtype, shape) to its form
+
+
+def form_of(array) -> Form:
+    """The form of an array."""
+    return _form(type(array), array.dtype, array.shape)
+
+
 class Tensor(TensorMethods):
     """An n-dimensional array that remembers how it was computed.
 
@@ -205,12 +224,14 @@ class Tensor(TensorMethods):
     tensor([2., 4., 6.])
     """
 
-    __slots__ = ("array", "_edge", "_live", "_grad", "__weakref__")
+    __slots__ = ("array", "_form", "_edge", "_live", "_grad", "__weakref__")
     array: np.ndarray
+    _form: Form | None  # of `array`, None where nobody has asked for it
     _edge: Any
 
     def __init__(self, data, requires_grad: bool = False, dtype=None):
         self.array = as_array(data, dtype)
+        self._form = form_of(self.array)
         self._edge = _INFERENCE if state.get().inference else None
         self._live = False
         self._grad = None
@@ -365,7 +386,7 @@ class Tensor(TensorMethods):
                 f"numpy() of a tensor of shape {self.shape} on {self.device}: NumPy reads the CPU's memory only; copy "
                 "it there first, by t.cpu().numpy()"
             )
-        view = self.array.view()
+        view = np.asarray(self.array).view()
         view.flags.writeable = False
         return view
 
@@ -413,6 +434,7 @@ class Tensor(TensorMethods):
                 "derivatives; convert it first, e.g. with .float()"
             )
         self.array = array if isinstance(value, Tensor) else array.copy()
+        self._form = form_of(self.array)
 
     # ---- gradients ---------------------------------------------------------------------------------------------------
 
@@ -534,7 +556,7 @@ class Tensor(TensorMethods):
                 "share the graph; use t.detach().clone(), or copy the leaves"
             )
         copy = type(self).__new__(type(self))
-        copy.array, copy._edge, copy._live = self.array.copy(), self._edge, self._live
+        copy.array, copy._form, copy._edge, copy._live = self.array.copy(), self._form, self._edge, self._live
         copy._grad = None if self._grad is None else result(self._grad.array.copy())
         for name, value in getattr(self, "__dict__", {}).items():
             setattr(copy, name, value)
@@ -553,7 +575,8 @@ def _kind(tensor):
 
 def _unpickle(cls, array, live):
     tensor = cls.__new__(cls)
-    tensor.array, tensor._edge, tensor._live, tensor._grad = array, None, live, None
+    tensor.array = array = as_array(array)
+    tensor._form, tensor._edge, tensor._live, tensor._grad = form_of(array), None, live, None
     return tensor
 
 
@@ -607,9 +630,17 @@ def result(array, edge=None, live=False) -> Tensor:
     """The tensor around an array that an operation made."""
     tensor = _new(Tensor)
     tensor.array = array
+    tensor._form = None
     tensor._edge = edge if edge is not None or not state.get().inference else _INFERENCE
     tensor._live = live
     tensor._grad = None
+    return tensor
+
+
+def leaf(array) -> Tensor:
+    """The tensor around an array that no operation made, and that many may use."""
+    tensor = result(array)
+    tensor._form = form_of(array)
     return tensor
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from . import cpu
 from .registry import using
 
-_namespaces = {np.ndarray: cpu}
+_recording = cpu.Recorder(cpu)  # the same kernels for what is recorded by `cr.capture`
+_namespaces = {np.ndarray: cpu, cpu.Recorded: _recording}
 
 
 def for_array(x):
@@ -53,7 +54,7 @@ def for_device(device: str):
     'chainrule.kernels.cpu'
     """
     if device == "cpu":
-        return cpu
+        return _recording if cpu.current_tape() else cpu
     missing = missing_for_cuda()
     if missing:
         raise RuntimeError(f"device='cuda': {missing}")
@@ -82,7 +83,7 @@ def device_of(array) -> str:
     >>> cr.kernels.device_of(np.zeros(2))
     'cpu'
     """
-    return "cpu" if for_array(array) is cpu else "cuda"
+    return "cpu" if for_array(array) in (cpu, _recording) else "cuda"
 
 
 def to_device(array, device: str):

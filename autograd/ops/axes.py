@@ -65,10 +65,13 @@ def _index(who, dim) -> int:
     raise TypeError(f"{who}: received dim={dim!r}; a dimension is named by an integer")
 
 
+_ALL = tuple([tuple(range(n)) for n in range(65)])  # NumPy has no array of more dimensions
+
+
 def all_dims(who: str, dim, ndim: int) -> tuple[int, ...]:
     """`dim` (None: all; a number; or several) as sorted numbers in [0, ndim)."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
-        return tuple(range(ndim))
+        return _ALL[ndim]
     if type(dim) is int:
         dim = one_dim(who, dim, ndim)
         return (dim,) if ndim else ()

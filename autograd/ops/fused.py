@@ -52,9 +52,9 @@ def linear_act_rows_dbias(g, out, *, activation):
 
 @linear_act_rows.fused_vjp("x", "weight", "bias")
 def linear_act_rows_fused(k, g, x, weight, out, *, live, activation):
-    before, bias = k.act_backward(flat(g), flat(out), activation=activation, bias=live[2])
-    dx = linear_rows_dx(before, weight).reshape(x.shape) if live[0] else None
-    return dx, linear_rows_dweight(before, x) if live[1] else None, bias
+    given = flat(g), flat(x), weight, flat(out)
+    dx, dweight, dbias = k.affine_act_backward(*given, activation=activation, live=live)
+    return dx if dx is None else dx.reshape(x.shape), dweight, dbias
 
 
 def linear_act_composed(x, weight, bias=None, *, activation):

@@ -131,7 +131,7 @@ def getitem(x, index):
 @primitive(name="setitem", formula=r"x \text{ with } x[i] = v", flops=0)
 def setitem_copy(k, x, value, *, index):
     out = k.array(x, copy=True)
-    out[index] = value if type(x) is np.ndarray else _settled(k, x, value, index)
+    out[index] = value if device_of(x) == "cpu" else _settled(k, x, value, index)
     return out
 
 
@@ -222,12 +222,13 @@ def _indices(who, index, x, dim) -> np.ndarray:
         )
     if not may_look(array):
         return np.where(array < 0, array + n, array)
-    if array.size and (array.min() < -n or array.max() >= n):
-        worst = int(array.max()) if array.max() >= n else int(array.min())
+    least, most = (array.min(), array.max()) if array.size else (0, -1)
+    if least < -n or most >= n:
+        worst = int(most) if most >= n else int(least)
         raise IndexError(
             f"{who}: index {worst} is outside dimension {dim} of size {n}; indices go from {-n} to {n - 1}"
         )
-    return np.where(array < 0, array + n, array) if array.size and array.min() < 0 else array
+    return np.where(array < 0, array + n, array) if least < 0 else array
 
 
 @primitive(name="index_select", constant=("index",), formula=r"x[i]", flops=0)

@@ -155,15 +155,16 @@ def linear_rows_dweight(g, x):
     return matmul_batched(flat(g).T, flat(x))
 
 
-@linear_rows.vjp_into("weight")
-def linear_rows_dweight_into(k, g, into, x):
-    k.add_product(into, flat(g), flat(x))
-
-
 @linear_rows.vjp("bias", formula=r"\textstyle\sum \bar o")
 def linear_rows_dbias(g):
     rows = flat(g)
     return rows[0] if len(rows) == 1 else sum_over(rows, dim=(0,), keepdim=False)
+
+
+@linear_rows.fused_vjp("x", "weight", "bias")
+def linear_rows_fused(k, g, x, weight, *, live):
+    dx, dweight, dbias = k.affine_backward(flat(g), flat(x), weight, live=live)
+    return dx if dx is None else dx.reshape(x.shape), dweight, dbias
 
 
 def linear(input, weight, bias=None):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...kernels import for_array
+from ...kernels import device_of, for_array, for_device
 from ..primitive import as_ndarray, primitive
 from ..tensor import Tensor, array_of, get_default_dtype, is_floating, is_number, outside, result
 from .axes import all_dims, kept_shape, numpy_names, one_dim
@@ -23,9 +23,9 @@ _FEW = 4096  # elements that are written in less time than NumPy makes a view of
 def _spread(g, shape, dim):
     """A reduction's gradient, broadcast back over the dimensions that it lost."""
     g = g.reshape(kept_shape(shape, dim)) if g.ndim else g
-    if not isinstance(g, (np.ndarray, np.generic)) or math.prod(shape) > _FEW:
+    if isinstance(g, Tensor) or math.prod(shape) > _FEW or not (isinstance(g, np.generic) or device_of(g) == "cpu"):
         return broadcast_to(g, shape=shape)
-    out = np.empty(shape, g.dtype)
+    out = for_device("cpu").empty(shape, g.dtype)
     out[...] = g
     return out
 
@@ -261,7 +261,7 @@ def _extreme_over(name, word, formula):
     def function(x, dim=None, keepdim: bool = False):
         dims = all_dims(name, dim, x.ndim)
         _something(name, x, dims)
-        return made(x, dim=dims, keepdim=keepdim)
+        return made.short(x, dim=dims, keepdim=keepdim)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -277,9 +277,10 @@ def values_dtype(x):
 
 
 def _something(who, x, dims):
-    if builtins.any(x.shape[d] == 0 for d in dims):
+    shape = x.shape
+    if 0 in shape and builtins.any(shape[d] == 0 for d in dims):
         raise ValueError(
-            f"{who}: received shape {x.shape}, which has nothing along dimension {dims}; an extreme needs one element"
+            f"{who}: received shape {shape}, which has nothing along dimension {dims}; an extreme needs one element"
         )
 
 
@@ -434,7 +435,7 @@ def softmax(x, dim: int, dtype=None):
     """
     x = x if dtype is None else to(x, dtype)
     dim = one_dim("softmax", dim, x.ndim)
-    return reshape(softmax(reshape(x, 1), 0), ()) if not x.ndim else softmax_along(x, dim=dim)
+    return reshape(softmax(reshape(x, 1), 0), ()) if not x.ndim else softmax_along.short(x, dim=dim)
 
 
 @numpy_names
@@ -446,7 +447,7 @@ def log_softmax(x, dim: int, dtype=None):
     """
     x = x if dtype is None else to(x, dtype)
     dim = one_dim("log_softmax", dim, x.ndim)
-    return reshape(log_softmax(reshape(x, 1), 0), ()) if not x.ndim else log_softmax_along(x, dim=dim)
+    return reshape(log_softmax(reshape(x, 1), 0), ()) if not x.ndim else log_softmax_along.short(x, dim=dim)
 
 
 # ---- norms -----------------------------------------------------------------------------------------------------------

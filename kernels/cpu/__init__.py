@@ -7,7 +7,7 @@ from .activations import relu_backward, sigmoid_backward, tanh_backward
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward
 from .indexing import add_at, index_add, scatter_add
-from .matmul import add_product, affine, affine_act, matmul
+from .matmul import add_product, affine, affine_act, affine_act_backward, affine_backward, matmul
 from .memory import memory_held
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_
@@ -22,10 +22,12 @@ from .pooling import (
     max_pool2d,
     scatter_planes,
 )
+from .program import assemble
 from .random import dropout
+from .recording import Recorded, Recorder, Tape, current_tape, recorded_on
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
 from .reduction import sum
-from .replay import describe, each_time, live
+from .replay import aside, describe, each_time, live, taken_in
 from .softmax import (
     cross_entropy,
     cross_entropy_backward,

@@ -5,19 +5,23 @@ from functools import cache
 import numpy as np
 
 from . import panels, vector, workers
-from .epilogue import ACTIVATIONS, activate, activated_lines, plus
-from .jit import compiles, jit, variant
+from .epilogue import ACTIVATIONS, act_backward, activate, activated_lines, plus, slopes_and_sums
+from .jit import compiles, inline, jit, variant
 from .layout import compact, floats, half_by_single
 from .panels import at_line
+from .reduction import sum as sum_over
 from .vector import address, turn
 
 _BLAS_ALONE = 1 << 13  # multiplications up to which OpenBLAS never starts threads, of any kind of product
+_GEMM_ALONE = 1 << 18  # the same of two matrices, but by the other's transpose (syrk), whose result is square
 _FEW = 4  # rows whose product a loop adds in less time than BLAS makes an array of it
 _WORTH_SHARING = 1 << 21  # multiplications of a slice that outlast handing it to a worker
 _ROWS, _COLUMNS, _TERMS = 8, 16, 4096  # of products by our own tiles: the fewest, and terms of a sum at most
 _LEAST, _MOST = 1 << 20, 1 << 28  # multiplications of such products
-_NARROW = 0.6  # vectors that the numbers of a step take the time of
-_GRAIN = 1 << 18  # multiplications that outlast handing a slice to a worker that waits
+_LEAST_AFFINE = 1 << 16  # where a bias is to be added, or two products share what is around them
+_EACH = 32  # rows of a thread, at least, that outweigh copying all of the other operand
+_BESIDE = 1  # from a number to the next of a row; of a known one, LLVM makes shuffles where a tile loads numbers
+_GRAIN = 1 << 17  # multiplications that outlast handing a slice to a worker that waits
 
 
 @half_by_single
@@ -30,9 +34,12 @@ def _matmul(a, b):
     if b.ndim > 1 and b.shape[-2] == 1 and a.ndim > 1 and a.shape[-1] == 1:
         return np.multiply(a, b, order="C")  # a column times a row: 3 times as fast as by BLAS
     work = a.size * (b.shape[-1] if b.ndim > 1 else 1)
-    if work <= _BLAS_ALONE:
+    if work <= _GEMM_ALONE:
         fits = a.ndim == b.ndim == 2 and a.shape[1] == len(b)
-        return a.dot(b) if fits else np.asarray(np.matmul(a, b))  # a.dot: half the time of np.matmul
+        if fits and (work <= _BLAS_ALONE or 1 < len(a) != b.shape[1] > 1):
+            return a.dot(b)  # half the time of np.matmul
+        if work <= _BLAS_ALONE:
+            return np.asarray(np.matmul(a, b))
     if _by_tiles(a, b, work):
         return _tiled(a, b, None)
     if work < 2 * _WORTH_SHARING or min(a.ndim, b.ndim) < 2:
@@ -46,27 +53,35 @@ def _matmul(a, b):
 
 def _by_tiles(a, b, work):
     """Whether a product is one of those for which our tiles are the faster ones."""
-    if a.dtype is not b.dtype or a.dtype.kind != "f" or a.itemsize < 4 or a.ndim != 2 or b.ndim != 2:
-        return False
-    fits = len(a) >= _ROWS and a.shape[1] == len(b) <= _TERMS and b.shape[1] >= _COLUMNS
-    return fits and _LEAST <= work <= _MOST and a.dtype.isnative and compiles()
+    fits = a.ndim == b.ndim == 2 and len(a) >= _ROWS and a.shape[1] == len(b) <= _TERMS and b.shape[1] >= _COLUMNS
+    return fits and _LEAST <= work <= _MOST and _of_tiles(a, b)
+
+
+def _of_tiles(*arrays):
+    """Whether tiles are compiled for the arrays' dtype."""
+    dtype = arrays[0].dtype
+    alike = all([x.dtype is dtype for x in arrays])
+    return alike and dtype.kind == "f" and dtype.itemsize > 2 and dtype.isnative and compiles()
 
 
 def _tiled(a, b, bias, activation=""):
-    """a @ b, plus bias or None, through the activation."""
+    """a @ b, plus bias or None, through the activation.
+
+    The threads share the rows of the result, so that a gradient of weights is written where the update reads it; or its
+    columns, where many of b must be turned and each is to be turned once.
+    """
     (rows, terms), n, lanes = a.shape, b.shape[1], vector.lanes(a.dtype)
-    abreast = min(range(1, panels.vectors(panels.most()) + 1), key=lambda v: -(-n // (v * lanes)) * (v + _NARROW))
-    across = lanes * abreast
-    count, out = -(-n // across), np.empty((rows, n), a.dtype)
-    high = -(-rows // max(1, min(rows // 32, 2 * workers.get_num_threads() // count)))  # of an item: a panel's rows
     (a, across_a), (b, turned) = _either_way(a), _either_way(b)
-    a_row, a_step = (1, rows) if across_a else (terms, 1)
-    begin = np.zeros(count * across, a.dtype)
+    by_rows = (not turned or n <= lanes * panels.widest()) and rows >= _EACH * workers.get_num_threads()
+    count = rows if by_rows else n
+    out, begin = np.empty((rows, n), a.dtype), _nothing(n, a.dtype)
     if bias is not None:
+        begin = begin.copy()
         begin[:n] = bias
-    sizes = lanes, across, high, ACTIVATIONS.index(activation)
-    arguments = a, a_row, a_step, b, turned, begin, _places(terms, across), out, *sizes
-    _product_by(abreast)(count * -(-rows // high), *arguments, grain=-(-_GRAIN // (terms * across * high)))
+    a_row, a_step = (1, rows) if across_a else (terms, 1)
+    sizes = lanes, by_rows, ACTIVATIONS.index(activation)
+    grain = max(1, _GRAIN * count // (rows * terms * n))
+    _product_by_tiles()(count, a, a_row, a_step, b, turned, begin, _places(terms, lanes), out, *sizes, grain=grain)
     return out
 
 
@@ -76,46 +91,54 @@ def _either_way(x):
 
 
 @cache
-def _places(terms, across):
-    """Where each row of a panel begins."""
-    return np.arange(0, terms * across, across)
+def _places(terms, lanes):
+    """Where each row of a panel begins, for each number of vectors side by side."""
+    return np.multiply.outer(np.arange(panels.widest() + 1) * lanes, np.arange(terms))
 
 
-tile = most = None  # each width of a panel has a loop with tiles of its own (`_product_by`)
+wide = thin = most = widest = None  # the tiles of this machine (`_with_tiles`)
 
 
-def _product(a, a_row, a_step, b, turned, begin, places, out, few, across, high, activation, first, last):
-    """Items first … last: panels of `across` columns of the result, each in pieces of `high` rows."""
-    (rows, n), terms, zero = out.shape, len(places), np.zeros(1, out.dtype)
-    one, size, pieces, packed = zero[0], out.itemsize, -(-rows // high), -1
-    panel = at_line(terms, across, zero)
-    for item in range(first, last):
-        j, top = item // pieces * across, item % pieces * high
-        columns, bottom = min(across, n - j), min(top + high, rows)
-        if packed != j:
-            packed = j
-            if columns < across:
-                panel[...] = 0  # what lies there by chance may be numbers too small to be fast
-            if turned:
-                turn(one, b, j, columns, 0, terms, panel.reshape(-1), 0, across, few)
-            else:
-                source = address(b) + j * size
-                plus(one, (terms, columns, source, n, address(panel), across, address(zero)))
+def _product(a, a_row, a_step, b, turned, begin, places, out, few, by_rows, activation, first, last):
+    """Rows, or columns, first … last of the result, from a whole tile to a whole tile; panel by panel of columns."""
+    (rows, n), terms, zero, unit = out.shape, places.shape[1], np.zeros(1, out.dtype), most if by_rows else few
+    first, last = -(-first // unit) * unit, -(-last // unit) * unit
+    top, bottom, j, right = (first, min(last, rows), 0, n) if by_rows else (0, rows, first, min(last, n))
+    one, size, panel = zero[0], out.itemsize, at_line(terms, widest * few, zero)
+    while j < right:
+        left = -(-(right - j) // few)
+        abreast = widest - (left % widest > 0)  # the last ones are then wide
+        across, packed, at = abreast * few, address(panel), address(places[abreast])
+        columns = min(across, right - j)
+        if columns < across:
+            panel[...] = 0  # what lies there by chance may be numbers too small to be fast
+        if turned:
+            turn(one, b, j, columns, 0, terms, panel.reshape(-1), 0, across, few)
+        else:
+            plus(one, (terms, columns, address(b) + j * size, n, packed, across, address(zero)))
         for i in range(top, bottom, most):
-            w, c = address(a) + i * a_row * size, address(out) + (i * n + j) * size
-            start = address(begin) + j * size
-            it = min(most, bottom - i), w, a_row, a_step, address(panel), address(places), terms, c, n, columns, start
-            tile(one, it)
+            w, c, start = address(a) + i * a_row * size, address(out) + (i * n + j) * size, address(begin) + j * size
+            it = min(most, bottom - i), w, a_row, a_step, packed, at, terms, c, n, columns, start
+            if abreast == widest:
+                wide(one, it)
+            else:
+                thin(one, it)
         if activation:
             c = address(out) + (top * n + j) * size
             activated_lines(one, bottom - top, columns, c, n, c, n, address(zero), activation)
+        j += across
+
+
+def _with_tiles(name):
+    """`_product` with the tiles of this machine."""
+    rows, vectors = panels.most(), panels.widest()
+    own = dict(wide=panels.tile(rows, vectors), thin=panels.tile(rows, vectors - 1), most=rows, widest=vectors)
+    return variant(_product, name, **own)
 
 
 @cache
-def _product_by(abreast):
-    """The loop whose panels are so many vectors wide."""
-    own = dict(tile=panels.tile(panels.most(), abreast), most=panels.most())
-    return workers.shared(None)(variant(_product, f"product_{abreast}", **own))
+def _product_by_tiles():
+    return workers.shared(None)(_with_tiles("product"))
 
 
 def _shared(a, b, work):
@@ -173,13 +196,109 @@ def _affine(x, weight, bias, activation=""):
             activate(part, activation)
 
     work = x.size * len(weight)
-    if _by_tiles(x, weight.T, work) and (bias is None or bias.dtype is x.dtype):
+    fits = len(x) >= _ROWS and x.shape[1] == weight.shape[1] <= _TERMS and _LEAST_AFFINE <= work <= _MOST
+    if fits and _of_tiles(x, weight, x if bias is None else bias):
         return _tiled(x, weight.T, bias, activation)
     if work >= 2 * _WORTH_SHARING and x.shape[1] == weight.shape[1]:
         return _by_sides(x, weight.T, work, np.empty((len(x), len(weight)), np.result_type(x, weight)), finish)
     out = _matmul(x, weight.T)
     finish(out, slice(None))
     return out
+
+
+@half_by_single
+def affine_backward(g, x, weight, *, live):
+    """The adjoint of `affine`: (g weight, gᵀ x, Σ g) for matrices g (M, N) and x (M, K); None where `live` says so."""
+    of_x, of_weight, of_bias = live
+    (rows, n), columns = g.shape, weight.shape[1]
+    small = _LEAST_AFFINE <= rows * n * columns < _LEAST and rows >= _ROWS and columns >= _COLUMNS
+    if small and of_weight and _of_tiles(g, x, weight):
+        return _affine_backward_small(compact(g), compact(x), compact(weight), of_x, of_bias)
+    return (
+        _matmul(g, weight) if of_x else None,
+        _matmul(g.T, x) if of_weight else None,
+        (g[0] if rows == 1 else sum_over(g, 0)) if of_bias else None,
+    )
+
+
+def _affine_backward_small(g, x, weight, of_x, of_bias):
+    """All of it by one loop whose columns the threads share."""
+    (rows, n), columns, dtype, lanes = g.shape, weight.shape[1], g.dtype, vector.lanes(g.dtype)
+    dx = np.empty((rows if of_x else 0, columns), dtype)
+    dweight, dbias = np.empty((n, columns), dtype), np.empty(n if of_bias else 0, dtype)
+    arrays = g, x, weight, dx, dweight, dbias, _nothing(columns, dtype), _places(n, lanes), _places(rows, lanes)
+    _adjoint_by_tiles()(columns, *arrays, lanes, _BESIDE, grain=max(1, _GRAIN // (2 * rows * n)))
+    return dx if of_x else None, dweight, dbias if of_bias else None
+
+
+@cache
+def _nothing(columns, dtype):
+    """What is added to each row where there is no bias."""
+    return np.zeros(columns + panels.widest() * vector.lanes(dtype), dtype)
+
+
+product = None  # `_product` with its tiles (`_adjoint_by_tiles`)
+
+
+def _adjoint(g, x, weight, dx, dweight, dbias, nothing, places_n, places_rows, few, beside, first, last):
+    """Columns first … last of the gradients of x and of the weight."""
+    for of_weight in (False, True):  # one place that calls it, as it is long
+        a_row, a_step = (beside, g.shape[1]) if of_weight else (g.shape[1], beside)
+        b, places, out = (x, places_rows, dweight) if of_weight else (weight, places_n, dx)
+        if len(out):
+            product(g, a_row, a_step, b, False, nothing, places, out, few, False, 0, first, last)
+    if first == 0:
+        totals = np.zeros(len(dbias))
+        for i in range(len(g)):
+            for j in range(len(dbias)):
+                totals[j] += g[i, j]
+        dbias[:] = totals
+
+
+@cache
+def _adjoint_by_tiles():
+    own = dict(product=inline(_with_tiles("product_of_adjoint")))
+    return workers.shared(None)(variant(_adjoint, "adjoint", **own))
+
+
+@half_by_single
+def affine_act_backward(g, x, weight, out, *, activation, live):
+    """The adjoint of `affine_act` from its result `out`, else as `affine_backward`."""
+    of_x, of_weight, of_bias = live
+    (rows, n), columns = g.shape, weight.shape[1]
+    fits = n >= _ROWS and rows <= _TERMS and columns >= _COLUMNS and _LEAST_AFFINE <= g.size * columns <= _MOST
+    if fits and of_weight and _of_tiles(g, x, out):
+        before, dweight, dbias = _act_adjoint_by_tiles(compact(g), compact(x), compact(out), activation)
+    else:
+        before, dbias = act_backward(g, out, activation=activation, bias=of_bias)
+        dweight = _matmul(before.T, x) if of_weight else None
+    return _matmul(before, weight) if of_x else None, dweight, dbias if of_bias else None
+
+
+def _act_adjoint_by_tiles(g, x, out, activation):
+    """The gradient before the activation, and those of the weight and of the bias: each thread does some rows of them.
+
+    A row of the weight's gradient needs no more of the first than its own column.
+    """
+    (rows, n), columns, dtype, lanes = g.shape, x.shape[1], g.dtype, vector.lanes(g.dtype)
+    before, dweight, sums = np.empty_like(g), np.empty((n, columns), dtype), np.zeros(n)
+    numbers = g, x, out, ACTIVATIONS.index(activation), before, sums, dweight, _nothing(columns, dtype)
+    grain = max(_EACH, _GRAIN // (rows * columns))
+    _act_adjoint_loop()(n, *numbers, _places(rows, lanes), lanes, _BESIDE, grain=grain)
+    return before, dweight, sums.astype(dtype)
+
+
+def _act_adjoint(g, x, out, activation, before, sums, dweight, nothing, places, few, beside, first, last):
+    """Rows first … last of the gradients of the weight and of the bias, from a whole tile to a whole tile."""
+    first, last = -(-first // most) * most, min(-(-last // most) * most, g.shape[1])
+    slopes_and_sums(g, out, activation, before, sums, first, last)
+    product(before, beside, g.shape[1], x, False, nothing, places, dweight, few, True, 0, first, last)
+
+
+@cache
+def _act_adjoint_loop():
+    own = dict(product=inline(_with_tiles("product_of_act_adjoint")), most=panels.most())
+    return workers.shared(None)(variant(_act_adjoint, "act_adjoint", **own))
 
 
 def add_product(into, x, y):

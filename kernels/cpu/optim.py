@@ -1,14 +1,18 @@
 """Optimiser updates in place, one pass over memory each; torch.optim's formulas.
 
-Every array may be a list of arrays, one per parameter. Loops see flat arrays, of which the threads share the elements.
+Every array may be a list of arrays, one per parameter. Loops see flat arrays; the threads share the elements of all
+parameters as if those lay one behind the other, so that neither many small nor a few large ones leave a thread idle.
 """
 
 from functools import lru_cache, wraps
+from itertools import accumulate, chain
 
 import numpy as np
 
 from . import workers
+from .jit import compiles, inline, variant
 from .layout import compact
+from .vector import Emitted, address
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
 _LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
@@ -107,31 +111,98 @@ def clip_(grads, norm, most):
 
 
 def _in_place(loop, states, grads, numbers):
-    """loop(*states, grad, *numbers) over each parameter's flat arrays: written whatever their layout and dtype."""
-    for *own, grad in zip(*states, grads, strict=True):
-        dtype = own[0].dtype if own[0].dtype in _LOOPED else _LOOPED[0]
-        ready = [compact(state, dtype) for state in own]
-        flat = [x.reshape(-1) for x in (*ready, compact(grad, dtype))]
-        loop(flat[0].size, *flat, *_typed(dtype, numbers), grain=_GRAIN)
-        for state, worked in zip(own, ready, strict=True):
-            if worked is not state:
-                state[...] = worked
+    """loop(*states, grad, *numbers) over the flat arrays: written whatever their layout and dtype."""
+    rows, dtypes = [*states, grads], {x.dtype for x in states[0]}
+    for dtype in dtypes:
+        of_it = rows if len(dtypes) == 1 else [[x for x, p in zip(row, rows[0]) if p.dtype == dtype] for row in rows]
+        dtype = dtype if dtype in _LOOPED else _LOOPED[0]
+        ready = [[x if x.dtype is dtype and x.flags.carray else compact(x, dtype) for x in row] for row in of_it]
+        loop(ready, _typed(dtype, numbers))
+        for state, worked in zip(of_it[:-1], ready):
+            for into, x in zip(state, worked):
+                if x is not into:
+                    into[...] = x
 
 
 @lru_cache(16)
 def _typed(dtype, numbers):
-    return [dtype.type(number) for number in numbers]
+    return tuple([dtype.type(number) for number in numbers])
 
 
 def _updating(twin):
     """Decorate a loop of arrays and numbers over the elements first to last; twin(*slices, *numbers) has its effect."""
-    arrays = twin.__code__.co_varnames.index("grad") + 1
+    return lambda function: _Update(function, twin)
 
-    def on_slices(*arguments):
-        *arguments, first, last = arguments
-        twin(*[x[first:last] for x in arguments[:arrays]], *arguments[arrays:])
 
-    return workers.shared(on_slices)
+class _Update:
+    """A loop over the elements of all parameters, called with a list of arrays for each state and for the gradient."""
+
+    def __init__(self, function, twin):
+        self.twin, count = twin, twin.__code__.co_varnames.index("grad") + 1
+        own = dict(update=inline(function), arrays_at=Emitted(lambda: _write_arrays_at(count)))
+        self.loop = workers.shared(None)(variant(_over_all, function.__name__, **own))
+
+    def __call__(self, rows, numbers):
+        sizes = [x.size for x in rows[0]]
+        if compiles():
+            begins = [0, *accumulate(sizes)]
+            self.loop(begins[-1], np.array([*map(id, chain(*rows)), *begins]), len(sizes), numbers, grain=_GRAIN)
+            return
+        for arrays, size in zip(zip(*rows, strict=True), sizes, strict=True):
+            flat = [x.reshape(-1) for x in arrays]
+            workers.run(lambda a, b: self.twin(*[x[a:b] for x in flat], *numbers), size, grain=_GRAIN)  # noqa: B023
+
+
+update = arrays_at = None  # of each loop its own
+
+
+def _over_all(table, count, numbers, first, last):
+    """The update of elements first … last of `count` parameters; the table ends with where each begins among them."""
+    begins = table[len(table) - count - 1 :]
+    for k in range(count):
+        begin, end = begins[k], begins[k + 1]
+        if first < end and last > begin:
+            arrays = arrays_at(numbers[0], address(table) + 8 * k, 8 * count, end - begin)
+            update(*(arrays + numbers + (max(first, begin) - begin, min(last, end) - begin)))
+
+
+_HEADER = object.__basicsize__  # bytes of an array, by NumPy's C interface, before the address of its elements
+
+
+def _write_arrays_at(count):
+    """The instruction `arrays_at(one, place, apart, n)`: `count` flat arrays of n elements like `one`.
+
+    Where their Python objects are is written at `place` and every `apart` bytes from there on: asking each for the
+    address of its elements takes Python a microsecond.
+    """
+    from llvmlite import ir
+    from numba import types
+    from numba.core.typing import signature
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array, populate_array
+
+    whole = ir.IntType(64)
+
+    @intrinsic
+    def arrays_at(typing, one, place, apart, n):
+        kind = types.Array(one, 1, "C")
+
+        def generate(context, builder, signature, given):
+            _one, place, apart, n = given
+            load = lambda at: builder.load(builder.inttoptr(at, whole.as_pointer()))
+            arrays, bytes_each = [], context.get_constant(types.intp, one.bitwidth // 8)
+            for i in range(count):
+                source = load(builder.add(place, builder.mul(apart, ir.Constant(whole, i))))
+                elements = load(builder.add(source, ir.Constant(whole, _HEADER)))
+                array = make_array(kind)(context, builder)
+                pointer = builder.inttoptr(elements, array.data.type)
+                populate_array(array, data=pointer, shape=[n], strides=[bytes_each], itemsize=bytes_each, meminfo=None)
+                arrays.append(array._getvalue())
+            return context.make_tuple(builder, signature.return_type, arrays)
+
+        return signature(types.UniTuple(kind, count), one, *[types.intp] * 3), generate
+
+    return arrays_at
 
 
 def _sgd_plain_numpy(param, grad, sign, decay, lr):

@@ -1,4 +1,6 @@
-"""What is asked of every device, and simple on the CPU: nothing is captured, so everything happens at once."""
+"""What is asked of every device, and simple on the CPU unless a step is recorded, as `recording` does."""
+
+import numpy as np
 
 from . import workers
 
@@ -13,10 +15,20 @@ def describe():
 
 
 def live(read):
-    """The number `read()`; a GPU, while it captures a graph, gives the place where the graph will find it."""
+    """The number `read()`; while a step is captured, the place where its replays will find it."""
     return read()
 
 
 def each_time(action):
-    """Do `action`; a GPU, while it captures a graph, does it before each replay."""
+    """Do `action`; while a step is captured, before or within each replay."""
     action()
+
+
+def aside(read):
+    """The number `read()`, by which Python decides as it will at every replay."""
+    return read()
+
+
+def taken_in(data):
+    """NumPy's data as an array."""
+    return np.asarray(data)

@@ -11,10 +11,11 @@ import numpy as np
 
 from . import workers
 from .exponential import exp, exp_single
-from .jit import inline, jit, variant
+from .jit import compiles, inline, jit, variant
 from .layout import compact, floats, half_by_single
 
 _GRAIN = 2_000  # elements that outlast handing a slice to a worker
+_AT_ONCE = 2 * _GRAIN  # elements of a loss that one thread computes in one call
 _ONE = np.ones(1)
 
 
@@ -62,6 +63,9 @@ def cross_entropy(logits, target, weight, ignore_index, label_smoothing, reducti
     `loss` with respect to logits, written while a row is at hand.
     """
     logits = compact(logits, None if logits.dtype.kind == "f" else np.float32)
+    if logits.size <= _AT_ONCE and reduction != "none" and compiles():
+        given = logits, *_as_wanted(logits, target, weight), ignore_index, label_smoothing
+        return _cross_entropy_at_once(*given, reduction == "mean", with_gradient)
     share, *given = _counted(logits, target, weight, ignore_index, reduction)
     losses = np.empty(target.shape, logits.dtype)
     gradient = _over_rows(logits, *given, _ONE, share, losses, ignore_index, label_smoothing, with_gradient)
@@ -80,23 +84,42 @@ def cross_entropy_backward(g, logits, target, weight, ignore_index, label_smooth
 
 
 def multiply_(x, factor):
-    """x times a number, in place; left alone where the number is 1."""
-    if factor != 1:
+    """x times a number, a 0-d array, in place; left alone where the number is 1."""
+    if factor.item() != 1:
         np.multiply(x, factor, out=x)
     return x
 
 
 def _counted(logits, target, weight, ignore_index, reduction):
     """(the share of a row's loss in the result; the target and the weight as the loops want them)"""
-    classes, target = logits.shape[1], compact(target, np.int64)
-    weight = _ones(classes, logits.dtype) if weight is None else compact(weight, logits.dtype)
+    target, weight = _as_wanted(logits, target, weight)
     wrong, share = _count(target.reshape(-1), weight, ignore_index)
+    _check_class(wrong, target, logits.shape[1], ignore_index)
+    return share if reduction == "mean" else 1.0, target, weight
+
+
+def _as_wanted(logits, target, weight):
+    classes = logits.shape[1]
+    weight = _ones(classes, logits.dtype) if weight is None else compact(weight, logits.dtype)
+    return compact(target, np.int64), weight
+
+
+def _check_class(wrong, target, classes, ignore_index):
     if wrong >= 0:
         raise IndexError(
             f"target {target.flat[wrong]} is not a class of logits with {classes} classes: targets must lie in "
             f"0..{classes - 1} or equal ignore_index={ignore_index}"
         )
-    return share if reduction == "mean" else 1.0, target, weight
+
+
+def _cross_entropy_at_once(logits, target, weight, ignore_index, label_smoothing, mean, with_gradient):
+    """Of so few numbers that the calls would take longer than the work: all of it in one."""
+    rows = _rows(logits, 1)
+    gradient = np.empty(rows.shape if with_gradient else (0, 0), rows.dtype)
+    arrays = rows, target.reshape(-1), weight, _ONE, gradient
+    wrong, loss = _at_once_in_both[rows.itemsize](*arrays, ignore_index, float(label_smoothing), mean)
+    _check_class(wrong, target, logits.shape[1], ignore_index)
+    return np.asarray(loss, rows.dtype), _unrows(gradient, logits.shape, 1) if with_gradient else None
 
 
 @cache
@@ -177,11 +200,15 @@ def in_both(twin):
     """Decorate a loop over the rows from first to last: {bytes of an element: the loop in that precision}."""
 
     def made(function):
-        names = {"exp": exp_single, "_top": _top_single, "_number": np.float32}
-        single = variant(function, f"{function.__name__}_single", **names)
-        return {4: workers.shared(twin, reassociate=True)(single), 8: workers.shared(twin, reassociate=True)(function)}
+        return {size: workers.shared(twin, reassociate=True)(one) for size, one in _both(function).items()}
 
     return made
+
+
+def _both(function):
+    """{bytes of an element: a function on rows, with formulas of that precision}"""
+    names = {"exp": exp_single, "_top": _top_single, "_number": np.float32}
+    return {4: variant(function, f"{function.__name__}_single", **names), 8: function}
 
 
 def _tops(x):
@@ -289,8 +316,7 @@ def _log_softmax_backward(g, p, out, first, last):
             into[j] = slope[j] - exp(row[j]) * total
 
 
-@jit(_count_numpy)
-def _count(target, weight, ignore_index):
+def _counted_weight(target, weight, ignore_index):
     """(the place of the first target that is no class, or -1; 1 / the weight of those that count)"""
     total = 0.0
     for i in range(len(target)):
@@ -302,8 +328,10 @@ def _count(target, weight, ignore_index):
     return -1, 1 / total
 
 
-@in_both(_cross_entropy_numpy)
-def _cross_entropy(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
+_count = jit(_count_numpy)(_counted_weight)
+
+
+def _cross_entropy_rows(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
     every, whole = smoothing / max(len(weight), 1), 0.0
     for j in range(len(weight)):
         whole += every * weight[j]
@@ -343,3 +371,27 @@ def _cross_entropy(x, target, weight, slopes, losses, gradient, share, ignore_in
                 for j in range(len(row)):
                     into[j] -= less * weight[j]
             into[t] -= on_target
+
+
+_cross_entropy = in_both(_cross_entropy_numpy)(_cross_entropy_rows)
+count = over_rows = None  # of `_at_once` in each precision
+
+
+def _at_once(x, target, weight, slopes, gradient, ignore_index, smoothing, mean):
+    """(the place of the first target that is no class, or -1; the loss of all rows)"""
+    wrong, share = count(target, weight, ignore_index)
+    if wrong >= 0:
+        return wrong, 0.0
+    share, losses, total = share if mean else 1.0, np.empty(len(x), x.dtype), 0.0
+    over_rows(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, 0, len(x))
+    for i in range(len(losses)):
+        total += losses[i]
+    return -1, total * share
+
+
+def _at_once_by(size, loop):
+    own = dict(count=inline(_counted_weight), over_rows=inline(loop, reassociate=True))
+    return jit(lambda *_: None)(variant(_at_once, f"_at_once_{size}", **own))
+
+
+_at_once_in_both = {size: _at_once_by(size, loop) for size, loop in _both(_cross_entropy_rows).items()}

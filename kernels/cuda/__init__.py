@@ -4,9 +4,9 @@ import cupy
 
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward
-from .graph import Graph, describe, each_time, live
+from .graph import Graph, aside, describe, each_time, live
 from .indexing import add_at, index_add, scatter_add
-from .matmul import add_product, affine, affine_act, matmul
+from .matmul import add_product, affine, affine_act, affine_act_backward, affine_backward, matmul
 from .memory import memory_held
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
 from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_

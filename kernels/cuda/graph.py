@@ -41,6 +41,11 @@ def each_time(action: Callable[[], None]) -> None:
         _capturing.actions.append(action)
 
 
+def aside(read: Callable[[], float]) -> float:
+    """The number `read()`, by which Python decides as it would at every replay: one that is not the GPU's."""
+    return read()
+
+
 def capturing() -> bool:
     """Whether what is launched now becomes part of a graph."""
     return _capturing is not None

@@ -6,7 +6,8 @@ import cupy
 
 from ..registry import implementation
 from . import blas
-from .epilogue import activate
+from .epilogue import act_backward, activate
+from .reduction import sum as sum_over
 
 
 def _floor(a, b):
@@ -72,6 +73,30 @@ def affine_act(x, weight, bias, *, activation):
         out, relu = cupy.empty((len(x), len(weight)), x.dtype), activation == "relu"
         return activate(blas.affine(x, weight, bias, out, relu=relu), "" if relu else activation)
     return activate(affine(x, weight, bias), activation)
+
+
+def _adjoint_floor(g, x, weight, *out, live, **_):
+    """Each product that is asked for reads and writes its own."""
+    size = 2 * g.shape[0] * g.shape[1] * x.shape[1]
+    return g.nbytes + live[0] * (weight.nbytes + x.nbytes) + live[1] * (x.nbytes + weight.nbytes), size * sum(live[:2])
+
+
+@implementation("affine_backward", "cuda", floor=_adjoint_floor)
+def affine_backward(g, x, weight, *, live):
+    """The adjoint of `affine`: (g weight, gᵀ x, Σ g) for matrices g (M, N) and x (M, K); None where `live` says so."""
+    of_x, of_weight, of_bias = live
+    return (
+        matmul(g, weight) if of_x else None,
+        matmul(g.T, x) if of_weight else None,
+        (g[0] if len(g) == 1 else sum_over(g, 0)) if of_bias else None,
+    )
+
+
+@implementation("affine_act_backward", "cuda", floor=_adjoint_floor)
+def affine_act_backward(g, x, weight, out, *, activation, live):
+    """The adjoint of `affine_act` from its result `out`, else as `affine_backward`."""
+    before, dbias = act_backward(g, out, activation=activation, bias=live[2])
+    return *affine_backward(before, x, weight, live=(*live[:2], False))[:2], dbias
 
 
 @implementation(

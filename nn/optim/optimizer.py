@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from numbers import Real
 from typing import Any
 
-from ...autograd import Tensor, enable_grad, kernels_of, note_write, tensor, zeros_like
+from ...autograd import Tensor, enable_grad, forget_captured, kernels_of, note_write, tensor, zeros_like
 
 _AT_LEAST_0 = ("at least 0", lambda v: v >= 0)
 
@@ -124,6 +124,8 @@ class Optimizer:
                 continue
             rule, holds, usual = _RULES[name]
             value = group[name]
+            if type(value) in (float, int) and holds(value):
+                continue
             for number in value if name == "betas" else (value,):
                 if type(number) is not float and not isinstance(number, Real):
                     raise TypeError(
@@ -153,6 +155,7 @@ class Optimizer:
             known.add(id(p))
         self._check_group(group)
         self.param_groups.append(group)
+        forget_captured()
 
     def _check_parameter(self, p: Any, where: str, known: set[int]) -> None:
         if not isinstance(p, Tensor):
@@ -189,10 +192,11 @@ class Optimizer:
         jobs: dict[tuple, Job] = {}
         for i, group in enumerate(self.param_groups):
             for kernels, p, gradient, state, first in self._checked(i, group):
-                alike = (i, id(kernels), first, state["step"].item() if self._counts_steps else 0)
-                if alike not in jobs:
-                    jobs[alike] = Job(kernels, group, first)
-                jobs[alike].add(p, gradient, state)
+                alike = i, kernels, first, kernels.aside(state["step"].item) if self._counts_steps else 0
+                job = jobs.get(alike)
+                if job is None:
+                    job = jobs[alike] = Job(kernels, group, first)
+                job.add(p, gradient, state)
         for job in jobs.values():
             if self._counts_steps:
                 job.kernels.each_time(job.count)
@@ -209,9 +213,7 @@ class Optimizer:
             grad = p.grad
             if grad is None:
                 continue
-            mine, its = p.array, grad.array
-            kind = (mine.shape, mine.dtype, type(mine))
-            if (its.shape, its.dtype, type(its)) != kind:
+            if not _alike(grad.array, p.array):
                 name = group["param_names"][i] if "param_names" in group else f"{i} of group {index}"
                 raise ValueError(
                     f"{self._name} received for parameter {name} (shape {tuple(p.shape)}, {p.dtype}, {p.device}) a "
@@ -219,19 +221,20 @@ class Optimizer:
                     "parameter was changed. Assign to .grad a tensor like the parameter, or let backward() fill it."
                 )
             state = self.state[p]
-            held = [s.array for name, s in state.items() if name != "step"]
-            if any([(s.shape, s.dtype, type(s)) != kind for s in held]):
-                raise ValueError(
-                    f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)} on "
-                    f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "
-                    "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
-                )
-            missing = [name for name in slots if name not in state]
-            for name in missing:
-                state[name] = zeros_like(p.detach())
+            for name, held in state.items():
+                if name != "step" and not _alike(held.array, p.array):
+                    raise ValueError(
+                        f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)} on "
+                        f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "
+                        "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
+                    )
+            first = False
+            for name in slots:
+                if name not in state:
+                    state[name], first = zeros_like(p.detach()), True
             if self._counts_steps and "step" not in state:
                 state["step"] = tensor(0.0, device="cpu")
-            yield kernels_of(p), p, grad, state, bool(missing)
+            yield kernels_of(p), p, grad, state, first
 
     def state_dict(self) -> dict[str, Any]:
         """Return `{"state": {index: {name: tensor}}, "param_groups": [{…, "params": [indices]}]}`, as PyTorch does.
@@ -271,6 +274,7 @@ class Optimizer:
             p, group = owner[i]
             state[p] = self._own_state(i, p, group, entries)
         self.state, self.param_groups = state, groups
+        forget_captured()
 
     def _own_state(self, i: int, p: Tensor, group: dict, entries: dict[str, Any]) -> dict[str, Tensor]:
         own = {}
@@ -306,6 +310,11 @@ class Optimizer:
             lines.append(f"Parameter group {i}: {sum(p.numel() for p in group['params']):,} parameters")
             lines += [f"    {name}: {group[name]}" for name in sorted(group) if name not in ("params", "param_names")]
         return "\n".join([*lines, ")"])
+
+
+def _alike(x: Any, y: Any) -> bool:
+    """Whether two arrays have one shape, dtype and device."""
+    return x.shape == y.shape and x.dtype == y.dtype and type(x) is type(y)
 
 
 def _kind(x: Any) -> str:

@@ -57,6 +57,18 @@ def test_one_input():
     assert y.grad_fn.name == "cube" and y.grad_fn.primitive is f
 
 
+def test_two_rules_for_one_input_add_up():
+    @primitive(elementwise=True)
+    def square(k, x):
+        return x * x
+
+    square.vjp("x")(lambda g, x: g * x)
+    square.vjp("x")(lambda g, x: g * x)
+    x = cr.tensor(3.0, requires_grad=True)
+    (square(x * 2.0) * 1.0).backward()
+    assert x.grad.item() == 24
+
+
 def test_two_inputs_broadcast_and_gradients_are_summed_back():
     f = product()
     for a, b in [((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 2)), ((1, 1, 1), (2,)), ((0, 3), (3,)), ((2, 0), (1,))]:

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 import chainrule as cr
+from chainrule.autograd import REGISTRY
+from chainrule.autograd.primitive import Unary
+from chainrule.autograd.tensor import form_of
 
 f64 = cr.float64
 
@@ -393,3 +396,60 @@ def test_broadcasting_is_numpys_and_gradients_are_summed_back(data):
             if n == 1:
                 expected = expected.sum(axis, keepdims=True)
         np.testing.assert_allclose(g.numpy(), expected.reshape(value.shape), rtol=1e-12, atol=1e-12)
+
+
+# ---- what tensors know of their arrays -------------------------------------------------------------------------------
+
+
+@np.errstate(all="ignore")
+@pytest.mark.parametrize("dtype", [cr.float16, cr.float32, cr.float64, cr.int64, cr.uint8, cr.bool])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 3)])
+def test_a_form_is_that_of_the_array(dtype, shape):
+    """With an operand that is alike, one that broadcasts, a number, and one of another dtype."""
+    floats = dtype.kind == "f"
+    x = cr.ones(shape, dtype=dtype, requires_grad=floats)
+    others = [cr.ones(shape, dtype=dtype), x * 1, cr.ones((2, 3), dtype=dtype), 2, 0.5, cr.ones(shape)]
+    for primitive in REGISTRY.values():
+        for args in [[x]] if isinstance(primitive, Unary) else [[x, y] for y in others]:
+            try:
+                made = [primitive(*args), primitive(*args)]
+            except (TypeError, ValueError, IndexError, RuntimeError, NotImplementedError):
+                continue
+            for y in [one for one in made if isinstance(one, cr.Tensor)]:
+                assert y._form is None or y._form is form_of(y.array), primitive
+                assert not y._live or y.grad_fn.shape == y.shape, primitive
+
+
+def test_a_form_follows_new_data():
+    x = cr.ones(3, requires_grad=True)
+    same, factor = cr.ones(3), cr.ones(3)
+    x.data = cr.ones(2, 3, dtype=cr.float64)
+    y = x * factor
+    assert (y.shape, y.dtype, y.grad_fn.shape) == ((2, 3), cr.float64, (2, 3))
+    y.sum().backward()
+    assert x.grad.shape == (2, 3)
+    for again in (copy.deepcopy(same), pickle.loads(pickle.dumps(same))):
+        assert again._form is same._form is form_of(again.array)
+
+
+DTYPE_SOURCES = {
+    "tensor": lambda: cr.tensor([1.0, 2.0]),
+    "dtype named": lambda: cr.tensor([1, 2], dtype="float32"),
+    "another width": lambda: cr.as_tensor(np.ones(2), dtype=cr.float32),
+    "bytes swapped": lambda: cr.tensor(np.ones(2, ">f4")),
+    "drawn": lambda: cr.randn(2),
+    "converted": lambda: cr.ones(2, dtype=cr.float64).float(),
+    "unpickled array": lambda: cr.as_tensor(pickle.loads(pickle.dumps(np.ones(2, np.float32)))),
+    "unpickled tensor": lambda: pickle.loads(pickle.dumps(cr.ones(2))),
+    "an operation on a strided view": lambda: cr.relu(cr.ones(2, 3).T) + 1,
+}
+
+
+@pytest.mark.parametrize("source", DTYPE_SOURCES)
+def test_equal_dtypes_are_one_object_so_that_operations_take_the_short_path(source):
+    assert DTYPE_SOURCES[source]().dtype is np.dtype(np.float32)
+
+
+def test_integers_of_equal_width_have_one_dtype():
+    assert cr.as_tensor(np.arange(3, dtype=np.longlong)).dtype is cr.int64
+    assert cr.as_tensor(np.arange(3, dtype=np.int_)).dtype is cr.int64

@@ -674,6 +674,39 @@ def test_both_walks_give_the_same_bits(seed):
         assert got.tobytes() == gradient.numpy().tobytes()
 
 
+CHAIN = {  # what may follow in a chain: with its gradient straight on, with metadata, with several results or inputs
+    "number": lambda t: t * 1.5,
+    "constant": lambda t: t + cr.ones(3, dtype=f64),
+    "both": lambda t: t * t,
+    "twice": lambda t: t.tanh() - t,
+    "function": lambda t: t.tanh(),
+    "softmax": lambda t: cr.softmax(t, 1),
+    "outputs": lambda t: sine_and_cosine(t)[1],
+    "parts": lambda t: cr.cat([t[2:], t[:2]]),
+    "broadcast": lambda t: t.sum(0) * cr.ones(4, 1, dtype=f64),
+    "view": lambda t: t.reshape(3, 4).T,
+}
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_chains_of_every_kind_of_node(seed, hooked):
+    rng = np.random.default_rng(seed)
+    x, seen = leaf(rng.normal(size=(4, 3))), []
+    y = x
+    for name in rng.choice(list(CHAIN), 30):
+        y = CHAIN[name](y)
+    if hooked:
+        y.register_hook(seen.append)
+    v = cr.tensor(rng.normal(size=(4, 3)))
+    (expected,) = cr.autograd.grad(y, x, v, retain_graph=True)
+    for _ in range(2):
+        x.grad = None
+        y.backward(v, retain_graph=True)
+        assert x.grad.numpy().tobytes() == expected.numpy().tobytes()
+    assert len(seen) == 3 * hooked
+
+
 def test_repeated_runs_are_bit_equal(rng):
     data = rng.standard_normal((5, 4))
 

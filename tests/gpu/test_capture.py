@@ -162,9 +162,16 @@ def test_a_tensor_on_the_cpu_is_read_anew_each_time():
     assert ends == [0, 1, 2, 3, 4] and "is on the CPU, whose values a graph would not see change" in step.reason
 
 
-def test_on_the_cpu_it_is_the_step_itself():
+def test_one_step_serves_both_devices():
     step = cr.capture(lambda x: x * 2)
-    assert step(cr.ones(2, device="cpu")).tolist() == [2, 2] and "on the CPU" in step.reason
+    for _ in range(3):
+        assert step(cr.ones(2, device="cpu")).tolist() == step(cr.ones(2, device="cuda")).tolist() == [2, 2]
+    assert step.reason == "" or "is alive" in step.reason
+
+
+def test_a_step_without_tensors_says_what_it_lacks():
+    step = cr.capture(lambda: cr.ones(2, device="cuda").tolist())
+    assert step() == [1, 1] and "no tensor among its arguments" in step.reason
 
 
 @pytest.mark.skipif(not on_host(), reason="the stand-in alone can look at a graph")

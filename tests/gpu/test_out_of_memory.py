@@ -1,5 +1,7 @@
 """What is said when the GPU's memory is full, in the stand-in, which has as much as a test gives it."""
 
+import gc
+
 import pytest
 from hostsim import on_host
 
@@ -19,6 +21,7 @@ def full(monkeypatch):
         pytest.skip("a GPU shared with others is not to be filled")
     from hostsim import memory
 
+    gc.collect()  # what earlier tests left must not be freed later and make room
     return lambda: monkeypatch.setattr(memory, "limit", memory.in_use() + 1000)
 
 

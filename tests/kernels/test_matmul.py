@@ -151,3 +151,65 @@ def test_infinities_and_nan_stay_where_they_belong(rng, monkeypatch):
     assert np.isnan(got[3]).all() and not np.isfinite(got[:, 9]).any()
     rest = np.delete(np.delete(got, 3, 0), 9, 1)
     assert np.isfinite(rest).all()
+
+
+# ---- the adjoints of affine maps -------------------------------------------------------------------------------------
+
+SLOPES = {"relu": lambda a: a > 0, "tanh": lambda a: 1 - a * a, "sigmoid": lambda a: a * (1 - a)}
+
+
+def assert_adjoint(got, g, x, w, live, bound):
+    """Against sums in float64, the error in terms of the sums of magnitudes."""
+    g, x, w = (value.astype(np.float64) for value in (g, x, w))
+    for mine, alive, (a, b) in zip(got, live, [(g, w), (g.T, x), (g.T, np.ones((len(g), 1)))], strict=True):
+        assert (mine is None) is not alive
+        if alive:
+            expected, size = a @ b, abs(a) @ abs(b) + 1e-30
+            assert (abs(mine - expected.reshape(mine.shape)) / size.reshape(mine.shape)).max(initial=0) < bound
+
+
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize("lay", [lambda x: x, np.asfortranarray, lambda x: x.repeat(2, 1)[:, ::2]])
+def test_adjoint_of_affine_maps(path, lay, dtype, bound, rng, threads):
+    """Of one row, of few, of shapes that fill no tile, and of those that the threads share."""
+    for count in (1, 3):
+        threads(count)
+        for m, n, k in ((1, 5, 7), (3, 2, 40), (9, 10, 777), (128, 10, 256), (40, 33, 61), (130, 150, 70)):
+            g, x, w = (lay(rng.normal(size=size).astype(dtype)) for size in ((m, n), (m, k), (n, k)))
+            for live in ((True, True, True), (False, True, True), (True, False, False), (True, True, False)):
+                got = cpu.affine_backward(g, x, w, live=live)
+                assert all(one is None or one.dtype == dtype for one in got)
+                assert_adjoint(got, g, x, w, live, bound)
+
+
+@pytest.mark.parametrize("activation", SLOPES)
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-14), ("float32", 1e-6)])
+def test_adjoint_through_an_activation(path, activation, dtype, bound, rng, threads):
+    for count in (1, 3):
+        threads(count)
+        for m, n, k in ((1, 5, 7), (9, 10, 777), (100, 84, 120), (64, 130, 70), (33, 9, 300)):
+            g, x, w, out = (rng.normal(size=size).astype(dtype) for size in ((m, n), (m, k), (n, k), (m, n)))
+            before = g * SLOPES[activation](out).astype(dtype)
+            for live in ((True, True, True), (False, True, True), (True, False, True), (False, True, False)):
+                got = cpu.affine_act_backward(g, x, w, out, activation=activation, live=live)
+                assert_adjoint(got, before, x, w, live, 4 * bound)
+
+
+def test_adjoints_of_half_precision(path, rng):
+    g, x, w = (rng.normal(size=size).astype(np.float16) for size in ((20, 30), (20, 200), (30, 200)))
+    dx, dw, db = cpu.affine_backward(g, x, w, live=(True, True, True))
+    assert dx.dtype == dw.dtype == db.dtype == np.float16
+    np.testing.assert_allclose(dw, g.astype(np.float64).T @ x, rtol=2e-3, atol=1e-2)
+
+
+@needs_numba
+def test_adjoints_give_the_same_bits_whatever_the_number_of_threads(rng, threads):
+    arrays = [rng.normal(size=size).astype(np.float32) for size in ((128, 64), (128, 256), (64, 256), (128, 64))]
+    runs = set()
+    for count in (1, 2, 3, 4):
+        threads(count)
+        for _ in range(20):
+            got = cpu.affine_act_backward(*arrays, activation="relu", live=(True, True, True))
+            small = cpu.affine_backward(arrays[0][:, :10].copy(), *arrays[1:2], arrays[2][:10], live=(True, True, True))
+            runs.add(b"".join(one.tobytes() for one in (*got, *small)))
+    assert len(runs) == 1

@@ -1,10 +1,13 @@
 """Optimiser updates: five steps each against torch.optim's formulas, run by PyTorch where it is installed."""
 
+import ctypes
+
 import numpy as np
 import pytest
 
 from chainrule.kernels import cpu
 from chainrule.kernels.cpu import optim
+from chainrule.kernels.cpu.jit import compiles
 
 COMMON = dict(lr=0.1, weight_decay=0.0, maximize=False)
 
@@ -125,6 +128,38 @@ def test_empty_and_zero_dimensional(path):
     scalar = np.array(1.0)
     cpu.sgd_(scalar, np.array(2.0), None, **COMMON, **options)
     assert scalar == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_many_parameters_move_as_each_alone(path, count, rng, threads, monkeypatch):
+    """In one loop over all, whose slices end anywhere: of all shapes, layouts and dtypes, empty ones among them."""
+    monkeypatch.setattr(optim, "_GRAIN", 7)
+    threads(count)
+    kinds = ("float32", "float64", "float16")
+    shapes = ((3, 5), (), (0, 2), (40,), (1,), (6, 7)) * 3
+    arrays = [rng.normal(size=shape).astype(kinds[i % 3]) for i, shape in enumerate(shapes)]
+    arrays[5] = np.asfortranarray(arrays[5])
+    arrays[11] = arrays[11].repeat(2, 0)[::2]
+    options = COMMON | dict(beta1=0.9, beta2=0.99, eps=1e-8, decoupled=False, step=3, weight_decay=0.1)
+    every = [[a.copy("K") for a in arrays] for _ in range(4)]
+    every[0][11], every[2][5] = arrays[11].repeat(2, 0)[::2], np.ascontiguousarray(every[2][5])
+    alone = [[np.array(a) for a in row] for row in every]
+    for row in (every[3], alone[3]):
+        for v in row:
+            np.abs(v, out=v)
+    cpu.adam_(*every, None, **options)
+    for one in zip(*alone, strict=True):
+        cpu.adam_(*one, None, **options)
+    for got, expected in zip(every, alone, strict=True):
+        for x, y in zip(got, expected, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6 if x.dtype != np.float16 else 1e-3)
+
+
+@pytest.mark.skipif(not compiles(), reason="compiled loops alone look there")
+def test_the_elements_of_an_array_are_where_its_header_ends(rng):
+    for x in (rng.normal(size=(3, 4)), np.zeros(0), np.float32(3) * np.ones(())[None], rng.normal(size=20)[7:]):
+        x = np.asarray(x)
+        assert ctypes.c_size_t.from_address(id(x) + optim._HEADER).value == x.ctypes.data
 
 
 def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):

@@ -161,3 +161,25 @@ def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
     threads(3)
     x = rng.normal(size=(31, 17)).astype("float32")
     assert len({cpu.softmax_backward(x, cpu.softmax(x, 1), 1).tobytes() for _ in range(200)}) == 1
+
+
+@pytest.mark.skipif(not softmax.compiles(), reason="NumPy has one path")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_loss_of_few_rows_at_once_is_that_of_many(dtype, reduction, rng, monkeypatch):
+    for n, classes, smoothing in ((1, 2, 0.0), (7, 5, 0.1), (128, 10, 0.0), (3, 1000, 0.2)):
+        x, target = rng.normal(size=(n, classes)).astype(dtype), rng.integers(0, classes, n)
+        target[n // 2 + 1 :: 3] = -1
+        weight = rng.uniform(0.5, 2, classes).astype(dtype)
+        for given in (None, weight):
+            how = dict(ignore_index=-1, label_smoothing=smoothing, reduction=reduction, with_gradient=True)
+            assert x.size <= softmax._AT_ONCE
+            loss, gradient = cpu.cross_entropy(x, target, given, **how)
+            with monkeypatch.context() as patch:
+                patch.setattr(softmax, "_AT_ONCE", 0)
+                other, slopes = cpu.cross_entropy(x, target, given, **how)
+            assert loss.dtype == gradient.dtype == dtype and loss.shape == ()
+            np.testing.assert_allclose(loss, other, rtol=1e-6 if dtype == "float32" else 1e-14)
+            np.testing.assert_array_equal(gradient, slopes)
+    with pytest.raises(IndexError, match=r"target 5 is not a class of logits with 3 classes: .* ignore_index=-1"):
+        cpu.cross_entropy(np.zeros((2, 3)), np.array([1, 5]), None, **how)

@@ -1,0 +1,240 @@
+"""A step recorded on the CPU: every tensor that is alive looks recorded for one call, and a program replays it.
+
+What a program takes from outside it finds anew each time, by the tensor that held it: parameters, buffers and an
+optimiser's state may be given other arrays between two calls. `Replay.arrays` says whether the program still holds.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .graph import writes
+from .tensor import Tensor, result
+
+
+def each_tensor(value, function):
+    """`value` with `function` applied to its tensors, in tuples, lists and dicts too.
+
+    >>> cr.autograd.each_tensor({"x": cr.ones(2), "names": ["a"]}, lambda t: t.shape)
+    {'x': (2,), 'names': ['a']}
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {key: each_tensor(v, function) for key, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        made = [each_tensor(v, function) for v in value]
+        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
+    return value
+
+
+def record(step, tensors, kernels):
+    """Run step(stand-ins for `tensors`) once, noting what it does: (its result without history, a Replay or a reason).
+
+    None, and nothing is run, while another thread records.
+    """
+    tape = kernels.Tape()
+    with kernels.recorded_on(tape) as ours:
+        if not ours:
+            return None
+        world = _World(tape, tensors, kernels)
+        try:
+            world.enter()
+            writes.told = tape.note_writes
+            template, results = world.results(step(world.given))
+        finally:
+            writes.told = None
+            world.restore()
+    return world.finish(template, results)
+
+
+class _Before(NamedTuple):
+    """What a tensor was before the recording."""
+
+    tensor: Tensor
+    number: int
+    slope: Tensor | None
+    live: bool
+    form: Any
+
+
+class _World:
+    """All tensors that are alive, whose arrays are recorded ones until `restore`."""
+
+    def __init__(self, tape, tensors, kernels):
+        self.tape, self.tensors, self.kernels = tape, tensors, kernels
+        stand_ins = {id(t): result(tape.array(t.array)) for t in tensors if not t._live}
+        self.given = [stand_ins.get(id(t), t) for t in tensors]
+        self.arguments = {t.array.number: i for i, t in enumerate(self.given) if not t._live}
+        self.holders: dict[int, list] = {}  # number: the tensors that hold the array
+        self.arrays: dict[int, object] = {}
+        self.before: list[_Before] = []
+        self.fresh: dict[int, int] = {}  # id of a tensor that the step left: its number
+        self.kept: list[weakref.ref] = []
+
+    def enter(self):
+        """Let all tensors look recorded. Nothing here keeps the recorded arrays: the engine counts who has them."""
+        if gc.get_freeze_count():
+            self.tape.breaks("gc.freeze() hides tensors that are alive; call gc.unfreeze() before the step is captured")
+        numbers: dict = {}
+        for tensor in _alive():
+            array = tensor.array
+            if type(array) is self.kernels.Recorded:  # a stand-in
+                continue
+            if type(array) is not self.kernels.ndarray:
+                self.tape.breaks(f"a tensor on {tensor.device!r} is alive, whose work it would not see; free it first")
+                continue
+            recorded = numbers.get(id(array))
+            if recorded is None:
+                recorded = numbers[id(array)] = self.tape.array(array)
+                self.arrays[recorded.number] = array
+            self.holders.setdefault(recorded.number, []).append(tensor)
+            self.before.append(_Before(tensor, recorded.number, tensor._grad, tensor._live, tensor._form))
+            tensor.array, tensor._form = recorded, None
+
+    def results(self, out):
+        """The step's result with empty tensors for its own, and the numbers and arrays of these."""
+        found = []
+
+        def taken(tensor):
+            array = tensor.array
+            if type(array) is not self.kernels.Recorded:
+                self.tape.breaks("it returned a tensor that the recording has not seen made")
+                found.append((None, array))
+            else:
+                found.append((array.number, array.value))
+            return _NOTHING
+
+        return each_tensor(out, taken), found
+
+    def restore(self):
+        """Give all tensors, new ones too, the arrays themselves."""
+        recorded = self.kernels.Recorded
+        for tensor, number, _, _, form in self.before:
+            now = tensor.array
+            if type(now) is recorded and now.number == number:
+                tensor.array, tensor._form = self.arrays[number], form
+            else:
+                self.tape.breaks(
+                    f"it gave a tensor of shape {tensor.shape} that was there before another array (t.data = …); write "
+                    "in place, as t.copy_(…)"
+                )
+        for tensor in _alive():
+            if type(tensor.array) is recorded:
+                self.fresh[id(tensor)] = tensor.array.number
+                tensor.array, tensor._form = tensor.array.value, None
+                self.kept.append(weakref.ref(tensor))
+
+    def finish(self, template, results):
+        """The result, and the replay or the reason why there is none."""
+        out = _filled(template, [array for _, array in results])
+        slopes = self._gradients()
+        reason = self.tape.reason or self._leak({id(slope) for _, slope in slopes})
+        if reason:
+            return out, reason
+        numbers = [number for number, _ in results]
+        left = [(source, None if slope is None else self._number(slope)) for source, slope in slopes]
+        return out, Replay(self, template, numbers, left)
+
+    def _gradients(self):
+        """(tensor, its gradient now) for those whose gradient the step has changed for another."""
+        changed = [(one.tensor, one.tensor._grad) for one in self.before if one.tensor._grad is not one.slope]
+        if any(slope is not None and slope._live for _, slope in changed):
+            self.tape.breaks("a gradient that it leaves has a history (create_graph=True)")
+        return changed
+
+    def _number(self, tensor):
+        if id(tensor) in self.fresh:
+            return self.fresh[id(tensor)]
+        return next(one.number for one in self.before if one.tensor is tensor)
+
+    def _leak(self, slopes):
+        """What is said of a tensor that the step made, and someone still has; replays would not change it."""
+        left = [ref for ref in self.kept if id(ref()) not in slopes and ref() is not None]
+        if left:
+            gc.collect()
+        for ref in left:
+            tensor = ref()
+            if tensor is not None and not any(tensor is given for given in self.given):
+                return f"a tensor of shape {tensor.shape} that it made is kept by something else; return it instead"
+        return ""
+
+
+class Replay:
+    """A program, and where the arrays are found that it takes from outside and leaves there."""
+
+    def __init__(self, world, template, results, left):
+        outputs = [*results, *[number for _, number in left if number is not None]]
+        outside = {*world.arrays, *world.arguments}
+        written = [n for n in world.tape.noted if n in outside]
+        self.run, inputs = world.kernels.assemble(world.tape, outside, outputs, written)
+        self.written = [inputs.index(n) for n in written]
+        self.template, self.results = template, len(results)
+        self.left = [weakref.ref(t) for t, number in left if number is not None]
+        self.cleared = [weakref.ref(t) for t, number in left if number is None]
+        self.leaves = [(i, weakref.ref(t)) for i, t in enumerate(world.tensors) if t._live]
+        self.lock = threading.Lock()
+        leaf_of = {id(one.slope): one.tensor for one in world.before if one.slope is not None}
+        checked = {id(t) for t, number in left if number is not None}
+        self.sources: list = []  # (number of an argument or None, [(weak reference, whether to its gradient)], kind)
+        for n in inputs:
+            holders = [(leaf_of.get(id(t), t), id(t) in leaf_of) for t in world.holders.get(n, ())]
+            checked.update(id(t) for t, _ in holders)
+            places = [(weakref.ref(t), of_slope) for t, of_slope in holders]
+            self.sources.append((world.arguments.get(n), places, world.tape.values[n]))
+        self.checks = [
+            (weakref.ref(one.tensor), one.live, one.slope is not None)
+            for one in world.before
+            if id(one.tensor) in checked
+        ]
+
+    def arrays(self, tensors) -> list | None:
+        """What the program takes from outside; None if it no longer fits: a tensor has gone, or is of another kind."""
+        for i, ref in self.leaves:  # the step may know them from elsewhere too
+            if tensors[i] is not ref():
+                return None
+        for ref, live, had in self.checks:
+            t = ref()
+            if t is None or t._live is not live or (live and (t._grad is None) is had):
+                return None
+        found = []
+        for argument, places, kind in self.sources:
+            array: Any = None if argument is None else tensors[argument].array
+            for ref, of_slope in places:
+                holder = ref()._grad if of_slope else ref()
+                if holder is None or (array is not None and holder.array is not array):
+                    return None
+                array = holder.array
+            if array.shape != kind.shape or array.dtype is not kind.dtype or array.strides != kind.strides:
+                return None
+            found.append(array)
+        return found
+
+    def __call__(self, arrays):
+        made = self.run(arrays)
+        for ref, array in zip(self.left, made[self.results :], strict=True):
+            ref()._grad = result(array)
+        for ref in self.cleared:
+            tensor = ref()
+            if tensor is not None:
+                tensor._grad = None
+        if self.written:
+            writes.note(*[arrays[i] for i in self.written], recorded=False)
+        return _filled(self.template, made)
+
+
+def _filled(template, arrays):
+    """The template with tensors around the arrays."""
+    waiting = iter(arrays)
+    return each_tensor(template, lambda _: result(next(waiting)))
+
+
+def _alive():
+    return [t for t in gc.get_objects() if issubclass(type(t), Tensor) and hasattr(t, "array")]
+
+
+_NOTHING = Tensor(0)
