@@ -61,11 +61,11 @@ def rnn_tree(k, leaves, weight, bias, children, *, sizes):
     states = k.empty((sum(sizes), leaves.shape[1]), leaves.dtype)
     states[:first] = leaves
     for parents in _slices(sizes)[1:]:
-        known = k.take(states, children[parents.start - first : parents.stop - first], axis=0)
+        known = states[children[parents.start - first : parents.stop - first]]
         z = k.matmul(known.reshape(-1, weight.shape[1]), turned)
         if bias is not None:
             z += bias
-        states[parents] = k.tanh(z)
+        k.tanh(z, out=states[parents])
     return states
 
 
@@ -77,11 +77,12 @@ def rnn_tree_rule(g, leaves, weight, bias, children, *, sizes):
 @rnn_tree.fused_vjp("leaves", "weight", "bias")
 def rnn_tree_fused(k, g, weight, bias, children, out, *, sizes):
     first = sizes[0]
-    g, dz = k.array(g, copy=True), k.empty((len(children), weight.shape[0]), g.dtype)
+    g, inner = k.array(g, copy=True), out[first:]
+    slope, dz = 1 - inner * inner, k.empty(inner.shape, g.dtype)
     for parents in reversed(_slices(sizes)[1:]):
         own = slice(parents.start - first, parents.stop - first)
-        dz[own] = k.tanh_backward(g[parents], out[parents])
-        g[children[own].reshape(-1)] += k.matmul(dz[own], weight).reshape(-1, weight.shape[0])
+        at = k.multiply(g[parents], slope[own], out=dz[own])
+        g[children[own].reshape(-1)] += k.matmul(at, weight).reshape(-1, weight.shape[0])
     known = k.take(out, children, axis=0).reshape(len(children), weight.shape[1])
     return g[:first], k.matmul(k.transpose(dz), known), None if bias is None else k.sum(dz, 0)
 

@@ -193,6 +193,7 @@ class Forest:
         by_parent = np.argsort(self.rank[parent], kind="stable")
         self.children, self.parents = self.rank[child[by_parent]], self.rank[parent[by_parent]]
         self.places, self.counts = place[by_parent], np.bincount(parent, minlength=len(heights))
+        self.arities = set(self.counts.tolist()) - {0}  # how many children a node has that has some
         edges = np.bincount(heights[parent], minlength=heights.max() + 1)
         self.levels = tuple(zip(np.bincount(heights).tolist(), edges.tolist()))  # (nodes, edges to their children)
 
@@ -234,8 +235,7 @@ class _TreeNet(Module):
             )
 
     def _arity(self, forest: Forest, least: int, most: int) -> None:
-        inner = forest.counts[forest.counts > 0]
-        if inner.size and not least <= inner.min() <= inner.max() <= most:
+        if any([not least <= count <= most for count in forest.arities]):
             node = np.flatnonzero((forest.counts > 0) & ((forest.counts < least) | (forest.counts > most)))[0]
             wanted = f"{most}" if least == most else f"at most {most}"
             raise ValueError(
