@@ -6,7 +6,7 @@ The first comes from a file *-cpu*.json of benchmarks/run.py, the second from on
 import json
 from pathlib import Path
 
-from run import NAMES, report
+from run import report, versions
 
 from chainrule import bench
 
@@ -17,9 +17,16 @@ KERNELS = ROOT / "docs" / "kernels.md"
 TEXT = """# Speed beside PyTorch and others
 
 The same work in alternating turns on the same machine, each side in a process of its own with {threads} threads;
-medians of the best of several starts. A ratio above 1 means that chainrule is faster. JAX compiles a whole step, its
-update included, into one function, and a chain of operations into one loop, which no engine that runs them one by one
-can match; HIPS autograd runs the same formulas on NumPy. Measured on {date}: {cpu}, Python {python},
+medians of the best of several starts. A ratio above 1 means that chainrule is faster, one in bold that the other is.
+A side is timed where its results are those of chainrule: the loss of a third step, all gradients of an operation.
+
+Captured: the same step by `cr.capture`, recorded once and replayed. JAX compiles a whole step, its update included,
+into one function, and a chain of operations into one loop, which no engine that runs them one by one can match: its
+second ratio is to the captured step. It is written as its users would: channels last, scans over time and over the
+nodes of a tree, memory given back to the next step. HIPS autograd runs the same formulas on NumPy; what takes it more
+than a second is left out. tinygrad needs clang on the CPU, Chainer an older NumPy: neither is measured.
+
+Measured on {date}: {cpu}, Python {python},
 {versions}.
 
 {table}
@@ -38,8 +45,7 @@ def page() -> str:
     newest = sorted((ROOT / "benchmarks" / "results").glob("*-cpu*.json"))[-1]
     result = json.loads(newest.read_text())
     facts = {key: result[key] for key in ("threads", "date", "cpu", "python")}
-    versions = ", ".join(f"{NAMES.get(side, side)} {version}" for side, version in result["versions"].items())
-    return TEXT.format(**facts, versions=versions, table=report(result), name=newest.name)
+    return TEXT.format(**facts, versions=versions(result), table=report(result), name=newest.name)
 
 
 KERNELS_TEXT = """# Kernels, one by one

@@ -80,32 +80,32 @@ def _sigmoid(xp, x):
 
 
 def lstm_cell(xp, state, x, u, c):
-    """((h, cell), h) after a step from (h, cell) with x wᵀ + b: gates i, f, g, o (PyTorch's order)."""
+    """((h, cell), h) after a step from (h, cell) with x wᵀ + b and u transposed: gates i, f, g, o (PyTorch's order)."""
     h, cell = state
-    i, f, g, o = xp.split(x + h @ u.T + c, 4, axis=1)
+    i, f, g, o = xp.split(x + h @ u + c, 4, axis=1)
     cell = _sigmoid(xp, f) * cell + _sigmoid(xp, i) * xp.tanh(g)
     h = _sigmoid(xp, o) * xp.tanh(cell)
     return (h, cell), h
 
 
 def gru_cell(xp, state, x, u, c):
-    """((h,), h): gates r, z, n, where r scales h uᵀ + c (PyTorch's order and convention)."""
+    """((h,), h), u transposed: gates r, z, n, where r scales h u + c (PyTorch's order and convention)."""
     (h,) = state
-    (rx, zx, nx), (rh, zh, nh) = (xp.split(part, 3, axis=1) for part in (x, h @ u.T + c))
+    (rx, zx, nx), (rh, zh, nh) = (xp.split(part, 3, axis=1) for part in (x, h @ u + c))
     z = _sigmoid(xp, zx + zh)
     h = (1 - z) * xp.tanh(nx + _sigmoid(xp, rx + rh) * nh) + z * h
     return (h,), h
 
 
 def rnn_cell(xp, state, x, u, c):
-    """((h,), h) for h = tanh(x wᵀ + b + h uᵀ + c)."""
-    h = xp.tanh(x + state[0] @ u.T + c)
+    """((h,), h) for h = tanh(x wᵀ + b + h u + c), u transposed."""
+    h = xp.tanh(x + state[0] @ u + c)
     return (h,), h
 
 
 def over_time(xp, cell, count, x, w, u, b, c):
     """Hidden states (T, N, H) of x (T, N, I) by a cell whose state has `count` parts, from zeros."""
-    state, states = (xp.zeros((x.shape[1], u.shape[1]), x.dtype),) * count, []
+    state, states, u = (xp.zeros((x.shape[1], u.shape[1]), x.dtype),) * count, [], u.T
     for step in range(len(x)):
         state, h = cell(xp, state, x[step] @ w.T + b, u, c)
         states.append(h)

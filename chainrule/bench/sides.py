@@ -159,7 +159,8 @@ def _jax(device):
 
     def over_time(xp, cell, count, x, w, u, b, c):
         state = (xp.zeros((x.shape[1], u.shape[1]), x.dtype),) * count
-        return jax.lax.scan(lambda state, x: cell(xp, state, x, u, c), state, x @ w.T + b)[1]
+        u = u.T  # once, not in every step
+        return jax.lax.scan(lambda state, x: cell(xp, state, x, u, c), state, x @ w.T + b, unroll=4)[1]
 
     recurrent = formulas.lstm, formulas.gru, formulas.rnn, formulas.char_lstm, formulas.char_gru
     own = {formula: partial(formula, over_time=over_time) for formula in recurrent} | {
