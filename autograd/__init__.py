@@ -5,7 +5,7 @@ from . import methods, numpy_protocol, transforms
 from .anomaly import AnomalyError, detect_anomaly
 from .autocast import autocast
 from .backward import backward, grad
-from .capture import capture, forget_captured
+from .capture import capture, forget_captured, hold
 from .checkpoint import checkpoint
 from .checks import GradientError, check_grads
 from .creation import (

@@ -28,6 +28,18 @@ def forget_captured() -> None:
     _options += 1
 
 
+def hold(read) -> None:
+    """Within a step that is captured on the CPU: have it recorded anew when `read()` is a list of other objects.
+
+    >>> options = {"rate": 0.5}
+    >>> step = cr.capture(lambda x: (cr.autograd.hold(lambda: list(options.values())), x * options["rate"])[1])
+    >>> _ = [step(cr.ones(2)) for _ in range(3)]
+    >>> options["rate"] = 0.25; step(cr.ones(2))
+    tensor([0.25, 0.25])
+    """
+    for_device("cpu").hold(read)
+
+
 class capture:
     """Call a step as before, but from its third call with the same shapes on without the engine.
 
@@ -39,9 +51,10 @@ class capture:
     A step is a function of tensors (and numbers, strings, None) that trains: forward, backward, optimiser. Results are
     tensors without history that the next call may overwrite; `clone()` what you keep. Inside, nothing may look at
     values (`item()`, `print`, a condition) and Python's own counting happens once: call schedules outside. Learning
-    rates, step counts and random numbers do change from replay to replay, other numbers, lists and flags do not. What
-    the step computes, it returns: a replay makes no other tensors, but leaves gradients as the step does. Where a step
-    cannot be captured it runs as it is: `step.reason` says why, and a warning does once.
+    rates, step counts and random numbers do change from replay to replay, other numbers, lists and flags do not; on the
+    CPU, changed options of modules and optimisers are noticed. What the step computes, it returns: a replay makes no
+    other tensors, but leaves gradients as the step does. Where a step cannot be captured it runs as it is:
+    `step.reason` says why, and a warning does once.
 
     >>> w = cr.ones(2, requires_grad=True)
     >>> @cr.capture
@@ -221,8 +234,10 @@ def _shape_of(value, tensors):
         return type(value), *[_shape_of(v, tensors) for v in value]
     if isinstance(value, dict):
         return dict, *[(k, _shape_of(v, tensors)) for k, v in value.items()]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, str):
         return value
+    if isinstance(value, (bool, int, float)):
+        return type(value), repr(value)  # 1 == 1.0 == True, 0.0 == -0.0 and nan != nan
     raise TypeError(
         f"it received an argument of type {type(value).__name__}; graphs are told apart by tensors, numbers, strings, "
         "None, and lists, tuples and dicts of them"

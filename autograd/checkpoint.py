@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..kernels import for_device
 from .backward import reachable
 from .graph import next_seq, place, recomputes, writes
 from .random import default_generator
@@ -23,7 +24,7 @@ def checkpoint(function, *args, **kwargs):
     >>> cr.checkpoint(lambda x: (x * x * x).sum(), x).backward(); x.grad
     tensor([ 3., 12.])
     """
-    random = default_generator.get_state()
+    random = _Random()
     start = next_seq()
     out = function(*args, **kwargs)
     nodes = _recorded(out, start)
@@ -45,6 +46,20 @@ def _recorded(out, start) -> list:
     return [
         node for node in reachable([t._edge for t in tensors if t._edge is not None and t._live]) if node.seq > start
     ]
+
+
+class _Random:
+    """The state of the default generator when this was made, in each replay of a captured step anew."""
+
+    def __init__(self):
+        for_device("cpu").each_time(self._save)
+
+    def _save(self):
+        self.state = default_generator.get_state()
+
+    def restore(self):
+        """Let the generator draw again what it has drawn since."""
+        for_device("cpu").each_time(lambda: default_generator.set_state(self.state))
 
 
 class _Again:
@@ -76,16 +91,16 @@ class _Again:
                     f"could run the function again. Recorded at: {place(self.code, self.lasti)}. Changed at: "
                     f"{changed}. Call backward first, or change a clone()"
                 )
-        start, previous, random = next_seq(), state.get(), default_generator.get_state()
+        start, previous, random = next_seq(), state.get(), _Random()
         state.set(self.state)
-        default_generator.set_state(self.random)
+        self.random.restore()
         try:
             nodes = _recorded(
                 self.function(*map(_alias, self.args), **{k: _alias(v) for k, v in self.kwargs.items()}), start
             )
         finally:
             state.set(previous)
-            default_generator.set_state(random)
+            random.restore()
         recorded = [(node.name, node.shape) for node in nodes]
         if recorded != self.recorded:
             raise RuntimeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels import for_device
 from .ops.axes import sizes
 from .tensor import Tensor, as_array, as_device, as_dtype, get_default_dtype, int64, leaf, may_look, result
 
@@ -22,7 +23,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again from `seed`; returns self."""
-        self.rng = _rng(seed)
+        for_device("cpu").each_time(lambda: setattr(self, "rng", _rng(seed)))
         return self
 
     def get_state(self) -> dict:

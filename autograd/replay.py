@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .graph import writes
+from .graph import leaf_hooks, writes
 from .tensor import Tensor, result
 
 
@@ -73,7 +73,8 @@ class _World:
         self.holders: dict[int, list] = {}  # number: the tensors that hold the array
         self.arrays: dict[int, object] = {}
         self.before: list[_Before] = []
-        self.fresh: dict[int, int] = {}  # id of a tensor that the step left: its number
+        self.numbers: dict[int, int] = {}  # of the arrays of tensors, by the tensors' ids
+        self.first = 0  # number of what the step makes
         self.kept: list[weakref.ref] = []
 
     def enter(self):
@@ -81,7 +82,7 @@ class _World:
         if gc.get_freeze_count():
             self.tape.breaks("gc.freeze() hides tensors that are alive; call gc.unfreeze() before the step is captured")
         numbers: dict = {}
-        for tensor in _alive():
+        for tensor in _alive(Tensor):
             array = tensor.array
             if type(array) is self.kernels.Recorded:  # a stand-in
                 continue
@@ -93,8 +94,10 @@ class _World:
                 recorded = numbers[id(array)] = self.tape.array(array)
                 self.arrays[recorded.number] = array
             self.holders.setdefault(recorded.number, []).append(tensor)
+            self.numbers[id(tensor)] = recorded.number
             self.before.append(_Before(tensor, recorded.number, tensor._grad, tensor._live, tensor._form))
             tensor.array, tensor._form = recorded, None
+        self.first = len(self.tape.values)
 
     def results(self, out):
         """The step's result with empty tensors for its own, and the numbers and arrays of these."""
@@ -123,11 +126,14 @@ class _World:
                     f"it gave a tensor of shape {tensor.shape} that was there before another array (t.data = …); write "
                     "in place, as t.copy_(…)"
                 )
-        for tensor in _alive():
-            if type(tensor.array) is recorded:
-                self.fresh[id(tensor)] = tensor.array.number
-                tensor.array, tensor._form = tensor.array.value, None
-                self.kept.append(weakref.ref(tensor))
+        for thing in _alive(Tensor, recorded):
+            if type(thing) is recorded:
+                if (thing.number or 0) >= self.first:
+                    self.kept.append(weakref.ref(thing))
+            elif type(thing.array) is recorded:
+                self.numbers[id(thing)] = thing.array.number
+                thing.array, thing._form = thing.array.value, None
+                self.kept.append(weakref.ref(thing))
 
     def finish(self, template, results):
         """The result, and the replay or the reason why there is none."""
@@ -135,9 +141,9 @@ class _World:
         slopes = self._gradients()
         reason = self.tape.reason or self._leak({id(slope) for _, slope in slopes})
         if reason:
-            return out, reason
+            return self.kernels.unrecorded(out), reason
         numbers = [number for number, _ in results]
-        left = [(source, None if slope is None else self._number(slope)) for source, slope in slopes]
+        left = [(source, None if slope is None else self.numbers[id(slope)]) for source, slope in slopes]
         return out, Replay(self, template, numbers, left)
 
     def _gradients(self):
@@ -145,15 +151,12 @@ class _World:
         changed = [(one.tensor, one.tensor._grad) for one in self.before if one.tensor._grad is not one.slope]
         if any(slope is not None and slope._live for _, slope in changed):
             self.tape.breaks("a gradient that it leaves has a history (create_graph=True)")
+        if not all(slope is None or id(slope) in self.numbers for _, slope in changed):
+            self.tape.breaks("it left a gradient that the recording has not seen made")
         return changed
 
-    def _number(self, tensor):
-        if id(tensor) in self.fresh:
-            return self.fresh[id(tensor)]
-        return next(one.number for one in self.before if one.tensor is tensor)
-
     def _leak(self, slopes):
-        """What is said of a tensor that the step made, and someone still has; replays would not change it."""
+        """What is said of a tensor that the step made, or its array, if someone has it; replays would not change it."""
         left = [ref for ref in self.kept if id(ref()) not in slopes and ref() is not None]
         if left:
             gc.collect()
@@ -186,21 +189,40 @@ class Replay:
             checked.update(id(t) for t, _ in holders)
             places = [(weakref.ref(t), of_slope) for t, of_slope in holders]
             self.sources.append((world.arguments.get(n), places, world.tape.values[n]))
+        self.gone: list = []  # dead references to what is held
+        reads = [read() for read in world.tape.held]  # None of what the step made itself
+        self.held = [self._held(read) for read in reads if read is not None]
         self.checks = [
-            (weakref.ref(one.tensor), one.live, one.slope is not None)
+            (weakref.ref(one.tensor), one.live, one.slope is not None, leaf_hooks.get(one.tensor))
             for one in world.before
             if id(one.tensor) in checked
         ]
+
+    def _held(self, read):
+        """A reference to `read`, the ids of what it gives, and references: old modules do not live on in replays."""
+        values, kept = read(), []
+        for value in values:
+            try:
+                kept.append(weakref.ref(value, self.gone.append))
+            except TypeError:  # of a number or a list
+                kept.append(value)
+        own = weakref.WeakMethod(read, self.gone.append) if hasattr(read, "__self__") else lambda: read
+        return own, list(map(id, values)), kept
 
     def arrays(self, tensors) -> list | None:
         """What the program takes from outside; None if it no longer fits: a tensor has gone, or is of another kind."""
         for i, ref in self.leaves:  # the step may know them from elsewhere too
             if tensors[i] is not ref():
                 return None
-        for ref, live, had in self.checks:
+        hooked = bool(leaf_hooks)
+        for ref, live, had, hooks in self.checks:
             t = ref()
             if t is None or t._live is not live or (live and (t._grad is None) is had):
                 return None
+            if (leaf_hooks.get(t) if hooked else ()) != hooks:
+                return None
+        if self.gone or any([list(map(id, read()())) != ids for read, ids, _ in self.held]):
+            return None
         found = []
         for argument, places, kind in self.sources:
             array: Any = None if argument is None else tensors[argument].array
@@ -215,6 +237,8 @@ class Replay:
         return found
 
     def __call__(self, arrays):
+        if self.written:
+            writes.note(*[arrays[i] for i in self.written], recorded=False)
         made = self.run(arrays)
         for ref, array in zip(self.left, made[self.results :], strict=True):
             ref()._grad = result(array)
@@ -222,8 +246,6 @@ class Replay:
             tensor = ref()
             if tensor is not None:
                 tensor._grad = None
-        if self.written:
-            writes.note(*[arrays[i] for i in self.written], recorded=False)
         return _filled(self.template, made)
 
 
@@ -233,8 +255,10 @@ def _filled(template, arrays):
     return each_tensor(template, lambda _: result(next(waiting)))
 
 
-def _alive():
-    return [t for t in gc.get_objects() if issubclass(type(t), Tensor) and hasattr(t, "array")]
+def _alive(*kinds):
+    """The objects of these kinds; a tensor that another thread is just making has no array yet."""
+    found = [x for x in gc.get_objects() if issubclass(type(x), kinds)]
+    return [x for x in found if not isinstance(x, Tensor) or hasattr(x, "array")]
 
 
 _NOTHING = Tensor(0)

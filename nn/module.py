@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..autograd import Tensor, is_floating, mimebundle, no_grad, scope, tensor
+from ..autograd import Tensor, hold, is_floating, mimebundle, no_grad, scope, tensor
 from .parameter import Parameter
 
 M = TypeVar("M", bound="Module")
@@ -242,6 +242,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} was called but has no forward; define forward(self, …)")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        hold(self._held)
         with scope(self._name or type(self).__name__):
             try:
                 if self._forward_pre_hooks or self._forward_hooks:
@@ -250,6 +251,11 @@ class Module:
             except Exception as error:
                 _locate(error, self)
                 raise
+
+    def _held(self) -> list:
+        """What a call depends on besides values."""
+        own = self.__dict__
+        return [*own.values(), *own["_forward_pre_hooks"].values(), *own["_forward_hooks"].values()]
 
     def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
         for hook in list(self._forward_pre_hooks.values()):

@@ -225,8 +225,8 @@ def _dropped(x, p, training, shape, generator):
         return x
     if p == 1:
         return x * 0
-    rng, k = (generator or default_generator).rng, for_array(x.array)
-    draw = k.live(lambda: float(rng.integers(2**53)))
+    source, k = generator or default_generator, for_array(x.array)
+    draw = k.live(lambda: float(source.rng.integers(2**53)))
     if shape == x.shape:
         return dropped(x, p=p, draw=draw)
     return x * result(k.dropout(k.ones(shape, x.dtype), p, draw=draw))

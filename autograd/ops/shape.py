@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...kernels import is_array, to_device
+from ...kernels import for_device, is_array, to_device
 from ..primitive import primitive
 from ..tensor import Tensor, is_number
 from .axes import all_dims, numpy_names, one_dim, sizes, spread_names
@@ -546,7 +546,7 @@ def pad(x, pad, mode: str = "constant", value: float = 0.0):
 
 
 def _border(mode, n, before, after) -> np.ndarray:
-    places = np.arange(-before, n + after)
+    places = for_device("cpu").arange(-before, n + after)
     limit = {"reflect": n - 1, "replicate": math.inf if n else 0, "circular": n}.get(mode)
     if limit is None:
         raise ValueError(f"pad: received mode={mode!r}; it can be 'constant', 'reflect', 'replicate' or 'circular'")

@@ -24,10 +24,10 @@ from .pooling import (
 )
 from .program import assemble
 from .random import dropout
-from .recording import Recorded, Recorder, Tape, current_tape, recorded_on
+from .recording import Recorded, Recorder, Tape, current_tape, recorded_on, unrecorded
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
 from .reduction import sum
-from .replay import aside, describe, each_time, live, taken_in
+from .replay import aside, describe, each_time, hold, live, taken_in
 from .softmax import (
     cross_entropy,
     cross_entropy_backward,

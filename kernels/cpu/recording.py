@@ -12,7 +12,7 @@ import operator
 import threading
 import types
 from contextlib import contextmanager
-from weakref import WeakValueDictionary
+from weakref import WeakMethod, WeakValueDictionary
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class Tape:
         self.calls: list[Call] = []
         self.values: list[Value] = []
         self.noted: dict[int, None] = {}  # numbers of the arrays that were written to, as the engine was told
+        self.held: dict = {}  # references to functions: a replay holds as long as they give the same objects
         self._owners: WeakValueDictionary = WeakValueDictionary()  # id of an array: the recorded one that owns it
 
     def breaks(self, reason):
@@ -169,11 +170,11 @@ def call(function, args, kwargs):
     """function(*args, **kwargs) on the arrays themselves; in the thread that records, noted, its results recorded."""
     tape = current_tape()
     if tape is None or tape.paused:
-        return function(*_real(args), **_real(kwargs))
+        return function(*unrecorded(args), **unrecorded(kwargs))
     if function in _OF_VALUES or (function is np.where and len(args) == 1):
         tape.breaks(_SHAPED_BY_VALUES.format(f"np.{function.__name__}"))
-    real = _real(args)
-    out = function(*real, **_real(kwargs))
+    real = unrecorded(args)
+    out = function(*real, **unrecorded(kwargs))
     if function in _OF_SHAPES or isinstance(out, (np.dtype, type)):
         return out
     known: dict = {}
@@ -186,25 +187,25 @@ def call(function, args, kwargs):
     return out
 
 
-def _real(x):
+def unrecorded(x):
     """`x` with arrays and numbers in the places of recorded ones."""
     kind = type(x)
     if kind is Recorded or kind is Live:
         return x.value
     if kind is tuple or kind is list:
-        return kind([_real(v) for v in x])
+        return kind([unrecorded(v) for v in x])
     if kind is dict:
-        return {name: _real(v) for name, v in x.items()}
+        return {name: unrecorded(v) for name, v in x.items()}
     if kind is slice:
-        return slice(_real(x.start), _real(x.stop), _real(x.step))
+        return slice(unrecorded(x.start), unrecorded(x.stop), unrecorded(x.step))
     return x
 
 
 def _refs(x):
     """`x` with numbers in the places of recorded values."""
     kind = type(x)
-    if kind is Recorded and x.number is None:
-        _break("an array was used that the recording has not seen made")
+    if kind is np.ndarray or (kind is Recorded and x.number is None):
+        _break("an array was used that the recording has not seen made; pass it as a tensor among the arguments")
         return x
     if kind is Recorded or kind is Live:
         return Ref(x.number)
@@ -351,6 +352,14 @@ def _binary(function, swapped=False):
     return method
 
 
+def _in_place(function):
+    def method(self, other):
+        out = call(function, (self, other), {})
+        return self if out is self.value else out  # of a thread that does not record, the array itself
+
+    return method
+
+
 _OPERATORS = {
     **{name: getattr(operator, name) for name in "floordiv mod pow matmul lshift rshift".split()},
     **{name: getattr(operator, f"{name}_") for name in ("and", "or")},
@@ -362,7 +371,7 @@ _COMPARISONS = dict(
 for _name, _function in _OPERATORS.items():
     setattr(Recorded, f"__{_name}__", _binary(_function))
     setattr(Recorded, f"__r{_name}__", _binary(_function, swapped=True))
-    setattr(Recorded, f"__i{_name}__", _binary(getattr(operator, f"i{_name}")))
+    setattr(Recorded, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
 for _name, _function in _COMPARISONS.items():
     setattr(Recorded, f"__{_name}__", _binary(_function))
 for _name, _function in dict(neg=np.negative, pos=np.positive, abs=np.absolute, invert=np.invert).items():
@@ -427,6 +436,12 @@ class Recorder:
             action()
         else:
             tape.each_time(action)
+
+    def hold(self, read):
+        """See `kernels.cpu.hold`."""
+        tape = current_tape()
+        if tape is not None:
+            tape.held[WeakMethod(read) if isinstance(read, types.MethodType) else lambda: read] = None
 
     def aside(self, read):
         """See `kernels.cpu.aside`."""

@@ -24,6 +24,10 @@ def each_time(action):
     action()
 
 
+def hold(read):
+    """While a step is captured: have it recorded anew when `read()` is a list of other objects."""
+
+
 def aside(read):
     """The number `read()`, by which Python decides as it will at every replay."""
     return read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ...autograd import hold
 from ..module import Kind, Module
 from .fusion import run_at
 
@@ -108,6 +109,8 @@ class Sequential(_Indexed):
         modules, at = [module for _, module in self._own(Kind.MODULE)], 0
         while at < len(modules):
             input, count = run_at(modules, at, input)
+            for module in modules[at : at + count] if count > 1 else ():  # which were not called by themselves
+                hold(module._held)
             at += count
         return input
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from numbers import Real
 from typing import Any
 
-from ...autograd import Tensor, enable_grad, forget_captured, kernels_of, note_write, tensor, zeros_like
+from ...autograd import Tensor, enable_grad, forget_captured, hold, kernels_of, note_write, tensor, zeros_like
 
 _AT_LEAST_0 = ("at least 0", lambda v: v >= 0)
 
@@ -157,6 +157,11 @@ class Optimizer:
         self.param_groups.append(group)
         forget_captured()
 
+    def _held(self) -> list:
+        """The options but for learning rates, which replays read anew, and the states."""
+        options = [value for group in self.param_groups for name, value in group.items() if name != "lr"]
+        return [*self.param_groups, *options, *self.state.values()]
+
     def _check_parameter(self, p: Any, where: str, known: set[int]) -> None:
         if not isinstance(p, Tensor):
             raise TypeError(f"{self._name} can optimise tensors; {where} is {_kind(p)}. Pass model.parameters().")
@@ -190,6 +195,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         jobs: dict[tuple, Job] = {}
+        hold(self._held)
         for i, group in enumerate(self.param_groups):
             for kernels, p, gradient, state, first in self._checked(i, group):
                 alike = i, kernels, first, kernels.aside(state["step"].item) if self._counts_steps else 0

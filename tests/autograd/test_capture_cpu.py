@@ -3,12 +3,14 @@
 import gc
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
+from chainrule.autograd import primitive
 
 F = nn.functional
 
@@ -237,6 +239,17 @@ def test_forms_are_kept_apart(rng):
     assert step.reason == "" and len(step._known) == 2
 
 
+def test_numbers_that_are_equal_are_not_the_same():
+    step = cr.capture(lambda x, k: x / k if isinstance(k, float) else x // k)
+    for k in (2, 2, 2, 2.0, 2.0, 2.0, 0.0, 0.0, -0.0, -0.0, 1, 1, True, True):
+        with np.errstate(divide="ignore"):
+            expected = np.float32(7) / np.float32(k) if isinstance(k, float) else 7 // k
+            assert step(cr.full((1,), 7.0), k).item() == expected
+    for _ in range(40):
+        assert step(cr.ones(1), float("nan")).isnan().item()
+    assert step.reason == ""
+
+
 def test_arrays_of_other_layouts_are_other_forms(rng):
     step = cr.capture(lambda x: (x * 2 + 1).reshape(-1))
     for values in 3 * [rng.standard_normal((3, 4))]:
@@ -276,6 +289,37 @@ def test_dropout_draws_anew_and_as_eagerly():
         step = wrap(work)
         draws.append([(step(cr.ones(64)).tolist(), w.grad.tolist()) for _ in range(6)])
     assert draws[0] == draws[1] and len({str(d) for d in draws[1]}) == 6 and step.reason == ""
+
+
+def test_generators_that_are_seeded_between_steps_and_inside():
+    draws = []
+    for wrap in (lambda step: step, cr.capture):
+        cr.manual_seed(0)
+        between = wrap(lambda x: cr.dropout(x, 0.5))
+        inside = wrap(lambda x: (cr.manual_seed(7), cr.dropout(x, 0.5))[1])
+        draws.append([])
+        for i in range(6):
+            if i == 4:
+                cr.manual_seed(3)
+            draws[-1].append(between(cr.ones(64)).tolist())
+        draws[-1] += [inside(cr.ones(64)).tolist() for _ in range(4)]
+    assert draws[0] == draws[1] and len({str(d) for d in draws[1]}) == 7
+
+
+def test_a_checkpoint_draws_again_what_it_drew(rng):
+    told, data = [], [x for x, _ in batches(rng, 5)]
+    for wrap in (lambda step: step, cr.capture):
+        model = network().insert(1, nn.Dropout(0.5))
+
+        def work(x, model=model):
+            model.zero_grad()
+            out = cr.dropout(cr.checkpoint(model, x), 0.5)
+            out.sum().backward()
+            return out
+
+        step = wrap(work)
+        told.append([(step(x).tolist(), {k: g.tolist() for k, g in gradients_of(model).items()}) for x in data])
+    assert told[0] == told[1] and step.reason == ""
 
 
 def test_results_have_no_history_and_keep_their_structure():
@@ -395,6 +439,96 @@ def test_options_that_an_optimiser_takes_over_are_read(rng):
     assert ends[0] == ends[1] and step.reason == ""
 
 
+def test_options_and_modules_that_are_changed_are_noticed(rng):
+    """Recordings for both modes are kept: going to and fro makes no new ones."""
+
+    def change(i, model, optimizer):
+        if i % 4 == 3:
+            model.train(not model.training)
+        if i == 14:
+            optimizer.param_groups[0]["momentum"] = 0.5
+        if i == 16:
+            optimizer.param_groups[0] = {**optimizer.param_groups[0], "lr": 0.05}
+        if i == 17:
+            model[1].p = 0.25
+        if i == 20:
+            model[3] = nn.Linear(8, 3)
+            optimizer.add_param_group({"params": model[3].parameters()})
+        if i == 24:
+            model.append(nn.Tanh())
+        if i == 27:
+            model[0].register_forward_hook(lambda module, args, out: out * 2)
+
+    told, data, counts = [], list(batches(rng, 32)), []
+    for wrap in (lambda step: step, cr.capture):
+        cr.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Tanh(), nn.Linear(8, 3))
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        step = wrap(training(model, optimizer))
+        told.append([])
+        for i, batch in enumerate(data):
+            change(i, model, optimizer)
+            told[-1].append((step(*batch).item(), state_of(model)))
+            if i == 13 and isinstance(step, cr.capture):
+                counts = [len(known) for known in step._known.values()]
+    for (a, states), (b, others) in zip(*told, strict=True):
+        assert a == b
+        assert_same(states, others)
+    assert step.reason == "" and counts == [2]
+
+
+def test_a_model_in_the_place_of_another_is_used():
+    held = {}
+    step = cr.capture(lambda x: held["model"](x))
+    with cr.no_grad():
+        for i in range(9):
+            if i % 3 == 0:
+                held["model"] = nn.Sequential(nn.Linear(2, 2, bias=False))
+                held["model"][0].weight.fill_(float(i))
+            assert step(cr.ones(2)).tolist() == [2 * (i - i % 3)] * 2
+    assert step.reason == ""
+
+
+def test_modules_made_inside_are_not_waited_for():
+    step = cr.capture(lambda x: nn.Sequential(nn.ReLU(), nn.MSELoss())[0](x))
+    for i in range(5):
+        assert step(cr.full((2,), float(i))).tolist() == [i, i]
+    assert [len(known) for known in step._known.values()] == [1]
+
+
+def test_a_hook_on_a_leaf_is_noticed():
+    w = cr.ones(2, requires_grad=True)
+
+    def step(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    captured = cr.capture(step)
+    for i in range(8):
+        handle = w.register_hook(lambda g: g * 3) if i == 4 else None
+        captured(cr.full((2,), float(i)))
+        assert w.grad.tolist() == [i * 3 if i == 4 else i] * 2
+        if handle:
+            handle.remove()
+    assert captured.reason == ""
+
+
+def test_an_optimiser_whose_state_was_cleared_starts_anew(rng):
+    told, data = [], list(batches(rng, 8))
+    for wrap in (lambda step: step, cr.capture):
+        model = network()
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+        step = wrap(training(model, optimizer))
+        for i, batch in enumerate(data):
+            if i == 5:
+                optimizer.state.clear()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the step makes new state, which is its own
+                step(*batch)
+        told.append(state_of(model))
+    assert_same(*told)
+
+
 def test_what_never_stays_the_same_is_given_up():
     held = {}
     step = cr.capture(lambda x: held["h"] * x)
@@ -447,6 +581,11 @@ def test_a_step_that_looks_at_values_does_its_work_once():
     assert x.tolist() == [4, 4] and [o.tolist()[0] for o in outs] == [2, 3, 3, 3]
 
 
+@primitive(name="noisy", differentiable=False)
+def noisy(k, x):
+    return x * np.random.default_rng().random(x.shape)
+
+
 @pytest.mark.parametrize(
     "step, match",
     [
@@ -463,13 +602,16 @@ def test_a_step_that_looks_at_values_does_its_work_once():
         (lambda x: x * max(x.tolist()), "looked at the value"),
         (lambda x: x * 2 if x.array.ctypes.data else x, "its memory was reached by .ctypes"),
         (lambda x: x[: int(x.sum())], "looked at the value"),
+        (lambda x: x.numpy(), "NumPy took the array out"),
+        (lambda x: x * noisy(x), "an array was used that the recording has not seen made"),
+        (lambda x: (x * 2).array, r"a tensor of shape \(2,\) that it made is kept"),
         (lambda x: cr.as_tensor(x.array[x.argmax(0).array :]).reshape(-1)[:2], "looked at the value"),
         (lambda x: x * cr.nonzero(x).numel(), "depends on values"),
     ],
 )
 def test_what_a_replay_could_not_repeat(step, match, capsys):
     for out in said(step, *[(cr.ones(2),)] * 4, match=match):
-        assert out.shape[0] == 2
+        assert out.shape[0] == 2 and type(out) in (cr.Tensor, np.ndarray)
 
 
 def test_a_tensor_that_is_kept_elsewhere():
@@ -673,6 +815,26 @@ def test_other_threads_work_while_a_step_is_recorded(rng):
     assert captured(cr.full((4,), 2.0)).tolist() == [2] * 4
 
 
+def test_gradients_that_another_thread_leaves(rng):
+    """They are added in place to recorded arrays, and are no gradients of the step."""
+    v, w = (cr.ones(3, requires_grad=True) for _ in range(2))
+    v.grad = cr.zeros(3)
+
+    def other():
+        (v * 2).sum().backward()
+        w.grad = None
+        (w * 2).sum().backward()
+
+    def step(x):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return x * 2
+
+    said(step, *[(cr.ones(3),)] * 3, match="left a gradient that the recording has not seen made")
+    assert v.grad.tolist() == [6, 6, 6] and w.grad.tolist() == [2, 2, 2] and type(v.grad.array) is np.ndarray
+
+
 def test_one_thread_records_at_a_time():
     """The other's step runs as it is, and is recorded later."""
     x, began, end, outs = cr.ones(2), threading.Event(), threading.Event(), []
@@ -822,6 +984,20 @@ def test_a_chain_is_one_run(rng, numba, monkeypatch):
     for _ in range(4):
         assert (captured().tolist(), x.grad.tolist()) == expected
     assert captured.reason == "" and len(machines(captured)) == (1 if numba else 0)
+
+
+def test_the_sign_of_zero_in_a_run(rng):
+    def step(x):
+        for _ in range(24):
+            x = x * 1.5 - 0.25
+        return x * 0.0, x * -0.0, x * 0 - 0.0, x * 0 + -0.0
+
+    captured = cr.capture(step)
+    for _ in range(4):
+        x = cr.tensor(rng.standard_normal(6).astype("f4"))
+        for a, b in zip(step(x), captured(x), strict=True):
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+    assert machines(captured)
 
 
 def test_large_arrays_are_shared_by_threads(rng):
