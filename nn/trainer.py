@@ -37,7 +37,8 @@ class Trainer:
     on_epoch: a function that is called with the figures of each epoch, once they are written. viz: the path of a page,
     such as "run.html", that shows loss, gradient norms, weights and feature maps while they come about; it looks at the
     model by running it on one sample in evaluation mode. capture: on a GPU, replay the step as a CUDA graph
-    (`cr.capture`) wherever it can be; say False for a model that counts or decides in Python.
+    (`cr.capture`) wherever it can be; say False for a model that counts or decides in Python. A schedule that moves
+    momenta turns it off, for a graph holds them as they were.
 
     >>> from chainrule import data, optim
     >>> x = cr.randn(64, 2, generator=cr.Generator(0)); y = (x[:, 0] > 0).long()
@@ -82,7 +83,7 @@ class Trainer:
         self.generators = list(generators)
         self.on_epoch = on_epoch
         self._page = None if viz is None else _page(viz)
-        self.capture = capture
+        self.capture = capture and getattr(scheduler, "momentum_name", None) is None
         self._replayed = replayable(self._work)
         self.verbose = verbose
         self.history: list[dict[str, float]] = []

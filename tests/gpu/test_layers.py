@@ -143,6 +143,22 @@ def test_a_trainer_trains_where_the_model_is(tmp_path, capsys, capture):
     assert nn.load(tmp_path / "cuda" / "best.safetensors").keys() == model.state_dict().keys()
 
 
+def test_momenta_that_a_schedule_moves_are_those_of_the_cpu(tmp_path):
+    """A graph would hold them as they were when it was captured."""
+    ends = []
+    for device in ("cpu", "cuda"):
+        cr.manual_seed(1)
+        x = cr.randn(40, 3)
+        train = data.DataLoader(data.TensorDataset(x, (x.sum(1) > 0).long()), batch_size=8)
+        model = nn.Linear(3, 2).to(device)
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+        moving = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=10)
+        loss, settings = nn.CrossEntropyLoss(), dict(scheduler=moving, schedule_every="batch")
+        nn.Trainer(model, loss, optimizer, out=tmp_path / device, **settings).fit(train, epochs=2)
+        ends.append(model.weight.detach().cpu().numpy())
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_states_are_carried_from_replay_to_replay(kind):
     class Net(nn.Module):
