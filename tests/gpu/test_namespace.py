@@ -17,7 +17,7 @@ MADE_OF = {
 }
 # What computes nothing, and need not be on both.
 HELPERS = {"aside", "describe", "each_time", "live", "memory_held", "send"}
-RECORDING = {"assemble", "current_tape", "recorded_on", "taken_in"}  # where CUDA has graphs
+RECORDING = {"assemble", "current_tape", "hold", "recorded_on", "taken_in", "unrecorded"}  # where CUDA has graphs
 HELPERS |= RECORDING
 
 
