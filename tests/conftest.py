@@ -80,6 +80,25 @@ def _seeded(seed):
     cr.manual_seed(seed)
 
 
+@pytest.fixture
+def cpu_by_default():
+    """New tensors lie on the CPU, where --hostsim or a command may say otherwise; afterwards as before."""
+    yield from _by_default("cpu")
+
+
+@pytest.fixture
+def gpu_by_default():
+    """New tensors lie on the GPU; afterwards as before."""
+    yield from _by_default("cuda")
+
+
+def _by_default(device):
+    before = cr.get_default_device()
+    cr.set_default_device(device)
+    yield
+    cr.set_default_device(before)
+
+
 @pytest.fixture(scope="session")
 def device():
     """'cuda' where there is a GPU or its stand-in, else 'cpu'."""

@@ -13,15 +13,7 @@ from chainrule import nn, optim
 from chainrule.autograd import primitive
 
 F = nn.functional
-
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu():
-    before = cr.get_default_device()
-    cr.set_default_device("cpu")
-    yield
-    cr.set_default_device(before)
-
+pytestmark = pytest.mark.usefixtures("cpu_by_default")
 
 OPTIMISERS = {
     "SGD": lambda p: optim.SGD(p, lr=0.1),

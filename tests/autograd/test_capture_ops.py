@@ -25,13 +25,7 @@ REASONS = {
 #: rows that make a generator of random numbers inside, which each eager call would begin anew
 SEEDED = ("dropout", "feature_dropout")
 
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu():
-    before = cr.get_default_device()
-    cr.set_default_device("cpu")
-    yield
-    cr.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("cpu_by_default")
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.name not in SEEDED], ids=lambda row: row.name)

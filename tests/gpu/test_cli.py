@@ -5,18 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import chainrule as cr
 from chainrule import cli
 
 pytest.importorskip("matplotlib", reason="Matplotlib is absent: pip install 'chainrule[examples]'")
-
-
-@pytest.fixture(autouse=True)
-def _default_device():
-    before = cr.get_default_device()
-    cr.set_default_device("cpu")
-    yield
-    cr.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("cpu_by_default")
 
 
 def test_charlm_and_sample(tmp_path):

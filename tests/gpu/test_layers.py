@@ -9,15 +9,7 @@ import chainrule as cr
 from chainrule import data, nn, optim
 
 f64 = cr.float64
-
-
-@pytest.fixture(autouse=True)
-def from_the_cpu(monkeypatch):
-    """Models and data are made on the CPU and moved."""
-    before = cr.get_default_device()
-    cr.set_default_device("cpu")
-    yield
-    cr.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("cpu_by_default")  # models and data are made on the CPU and moved
 
 
 def images(*shape):

@@ -1,19 +1,9 @@
 """Pictures, pages and explanations of what ran on a GPU."""
 
-import pytest
-
 import chainrule as cr
 
 
-@pytest.fixture
-def on_the_gpu():
-    before = cr.get_default_device()
-    cr.set_default_device("cuda")
-    yield
-    cr.set_default_device(before)
-
-
-def test_values_names_and_gradients_are_shown(on_the_gpu):
+def test_values_names_and_gradients_are_shown(gpu_by_default):
     with cr.viz.record():
         offset = cr.tensor([1.0, 2.0])
         w = cr.tensor([3.0, 4.0], requires_grad=True)
@@ -25,6 +15,6 @@ def test_values_names_and_gradients_are_shown(on_the_gpu):
     assert "6, 8" in cr.viz.draw(loss).mermaid and cr.viz.why(w).kind == "fine"
 
 
-def test_the_playground_and_the_optimisers_run(on_the_gpu, tmp_path):
+def test_the_playground_and_the_optimisers_run(gpu_by_default, tmp_path):
     assert cr.viz.playground(out=tmp_path / "a.html", steps=3, n=20, verbose=False).exists()
     assert cr.viz.optimizers(["bowl"], out=tmp_path / "b.html", steps=3, verbose=False).exists()
