@@ -226,12 +226,9 @@ def _walk_plainly(table, ours, keep) -> None:
         elif steps is None or hooked or node.params:
             g = _take(table, node)
             if g is not None:
-                edges = node.edges
-                first = [edge for edge in edges if edge is not None and edge not in table]
-                _visit(node, edges, _hooked(node, g, False) if hooked else g, table, ours, keep, None, (), False, ())
-                for edge in first:
-                    if edge in table:
-                        _wait(waiting, edge)
+                _pass_on(node, _hooked(node, g, False) if hooked else g, table, ours, waiting)
+                if not keep:
+                    node.saved = None
             continue
         else:
             g = table.pop(node, None)
@@ -271,9 +268,59 @@ def _walk_plainly(table, ours, keep) -> None:
 
 def _wait(waiting, edge) -> None:
     """Put the node of an edge on the heap, once per output that has a gradient; a leaf waits for nobody."""
-    if not isinstance(edge, Tensor):
-        node = edge[0] if type(edge) is tuple else edge
-        heappush(waiting, (-node.seq, node))
+    if type(edge) is Node:
+        heappush(waiting, (-edge.seq, edge))
+    elif type(edge) is tuple:
+        heappush(waiting, (-edge[0].seq, edge[0]))
+
+
+def _pass_on(node, g, table, ours, waiting) -> None:
+    """Apply the node's rules to `g`; the nodes at its inputs that had no gradient before now wait."""
+    if node.saved is None or node.seq < writes.last:
+        _check_usable(node)
+    plan, params = node.plan, node.params or {}
+    edges, kept = (node.source, node.saved) if plan.whole else (node.edges, node.kept)
+    for rule in plan.raw:
+        wrt, function, wants, _, adding = rule
+        if adding is not None and edges[wrt[0]] in table:
+            into = _own(table, ours, edges[wrt[0]])
+            adding.function(g, into, *_values(plan, kept, adding.wants), **params)
+            continue
+        got = function(g, *_values(plan, kept, wants), **params)
+        for i, gradient in _by_input(node, rule, got):
+            edge = edges[i]
+            if edge is None or gradient is None:
+                continue
+            if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
+                gradient = _fitted(node, i, edge, gradient)
+            if edge in table:
+                _deposit(table, ours, edge, gradient, False)
+            else:
+                table[edge] = gradient
+                if not isinstance(edge, Tensor):
+                    _wait(waiting, edge)
+
+
+def _values(plan, kept, wants):
+    if not plan.keep[-1]:  # no shapes
+        return map(kept.__getitem__, wants)
+    return [kept[slot] if slot >= 0 else _shape(plan, kept, slot) for slot in wants]
+
+
+def _by_input(node, rule, got):
+    """(position, gradient) for each input that a rule gives one for."""
+    wrt = rule.wrt
+    if node.plan.primitive.variadic:
+        wrt = range(len(node.edges))
+    elif len(wrt) == 1:
+        return ((wrt[0], got),)
+    if not isinstance(got, (tuple, list)) or len(got) != len(wrt):
+        raise ValueError(
+            f"{node.name}: the rule {rule.function.__name__} returned "
+            f"{len(got) if isinstance(got, (tuple, list)) else 1} gradients for {len(wrt)} inputs; return one "
+            "for each, None for no gradient"
+        )
+    return zip(wrt, got, strict=True)
 
 
 def _walk_carefully(table, ours, keep, wanted, create_graph, watches) -> dict:
@@ -294,56 +341,36 @@ def _walk_carefully(table, ours, keep, wanted, create_graph, watches) -> dict:
         for edge in reached:
             captured[edge] = g[edge[1]] if type(edge) is tuple else g
         if needed is None or node in needed:
-            _visit(node, node.edges, g, table, ours, keep, needed, targets, create_graph, watches)
+            _visit(node, g, table, ours, needed, targets, create_graph, watches)
+            if not keep:
+                node.saved = None
     return captured
 
 
-def _visit(node, edges, g, table, ours, keep, needed, targets, create_graph, watches) -> None:
-    """Apply the node's rules to `g` and deposit what they return at the node's inputs."""
+def _visit(node, g, table, ours, needed, targets, create_graph, watches) -> None:
+    """Apply the node's rules to `g` and deposit what they return at those of its inputs that are needed."""
     if node.saved is None or node.seq < writes.last:
         _check_usable(node)
-    plan, kept, params = node.plan, node.kept, node.params or {}
-    variadic = plan.primitive.variadic
+    plan, edges, kept, params = node.plan, node.edges, node.kept, node.params or {}
     for rule in plan.rules if create_graph else plan.raw:
         if needed is not None and not _useful(plan, rule, edges, needed, targets):
             continue
         wrt, function, wants, _, adding = rule
-        into = None
         if adding is not None and not watches and edges[wrt[0]] in table:
-            function, wants, into = adding.function, adding.wants, _own(table, ours, edges[wrt[0]])
-        if create_graph:
-            values = [_recalled(node, slot) for slot in wants]
-        else:
-            values = [kept[slot] if slot >= 0 else _shape(plan, kept, slot) for slot in wants]
-        if into is not None:
-            function(g, into, *values, **params)
+            into = _own(table, ours, edges[wrt[0]])
+            adding.function(g, into, *_values(plan, kept, adding.wants), **params)
             continue
-        got = function(g, *values, **params)
-        if variadic:
-            wrt = range(len(edges))
-        elif len(wrt) == 1:
-            got = (got,)
-        if not isinstance(got, (tuple, list)) or len(got) != len(wrt):
-            raise ValueError(
-                f"{node.name}: the rule {function.__name__} returned "
-                f"{len(got) if isinstance(got, (tuple, list)) else 1} gradients for {len(wrt)} inputs; return one "
-                "for each, None for no gradient"
-            )
-        for i, gradient in zip(wrt, got, strict=True):
+        values = [_recalled(node, slot) for slot in wants] if create_graph else _values(plan, kept, wants)
+        for i, raw in _by_input(node, rule, function(g, *values, **params)):
             edge = edges[i]
-            if edge is None or gradient is None:
+            if edge is None or raw is None:
                 continue
-            raw = gradient
+            gradient = raw
             if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
                 gradient = _fitted(node, i, edge, gradient)
             for watch in watches:
                 watch.gave(node, i, raw, gradient)
-            if edge in table:
-                _deposit(table, ours, edge, gradient, create_graph)
-            else:
-                table[edge] = gradient
-    if not keep:
-        node.saved = None
+            _deposit(table, ours, edge, gradient, create_graph)
 
 
 def _check_usable(node) -> None:

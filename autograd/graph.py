@@ -193,14 +193,14 @@ class Writes:
     def note(self, *arrays, recorded: bool) -> None:
         """`recorded`: the write itself became part of a graph."""
         frame = user_frame(sys._getframe(1))
-        where, log = (frame.f_code, frame.f_lasti), self._log
+        where, log, seq = (frame.f_code, frame.f_lasti), self._log, next_seq()
         if self.told is not None:
             self.told(arrays)
+        if seq > self.last:  # another thread may have noted a newer write meanwhile
+            self.last = seq
         for array in arrays:
             owner = root(array)
-            seq, entry = next_seq(), log.get(id(owner))
-            if seq > self.last:  # another thread may have noted a newer write meanwhile
-                self.last = seq
+            entry = log.get(id(owner))
             before, forget = (entry[1], entry[3]) if entry else (0, _forgetting(log, owner))
             log[id(owner)] = (seq, seq if recorded else before, where, forget)
 

@@ -71,6 +71,7 @@ class Plan:
     nothing: tuple | None  # what is kept, if that is nothing
     only_edge: int | None  # where the only live input stands, of primitives with a short path
     only_kept: int | None  # and the only value kept: the node has them without tuples around them
+    whole: bool  # neither: the node has all edges and values in tuples
 
 
 class Cost(NamedTuple):
@@ -375,7 +376,8 @@ class Primitive:
         slots = [i if kept else -1 for i, kept in enumerate(keep)] if only_kept is None else [only_kept]
         choose = itemgetter(*slots)
         steps = self._steps(raw, only_edge, only_kept)
-        plan = self._plans[live] = Plan(self, keep, choose, rules, raw, steps, nothing, only_edge, only_kept)
+        only = only_edge, only_kept
+        plan = self._plans[live] = Plan(self, keep, choose, rules, raw, steps, nothing, *only, only == (None, None))
         return plan
 
     def _quick_plan(self, live: int) -> Plan:
@@ -456,6 +458,7 @@ state_get = state.get
 def _short_one(self):
     """`self(x, **params)` for one tensor."""
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
+    on_cpu = bind(np.empty(0))
     forward, view, recorded = self.forward, self.view, self.recorded
     plain = self.elementwise and len(self.__signature__.parameters) == 1
     kinds = "f" if self.floating else "" if plain else "fiub"  # of dtypes that it computes in; "": in all
@@ -472,7 +475,10 @@ def _short_one(self):
         if not now.plain or (kinds and a.dtype.kind not in kinds):
             return Primitive.__call__(self, x, **params)
         try:
-            out = forward(for_array(a), a, **params) if params else (bound(kind) or bind(a))(a)
+            if params:
+                out = forward(for_array(a), a, **params)
+            else:
+                out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a)
         except (ValueError, TypeError, IndexError, MemoryError) as error:
             _complain(self.name, self.elementwise, error, (a,))
         if type(out) is not kind:
@@ -530,6 +536,7 @@ def _short_one(self):
 def _short_two(self):
     """`self(x, y)` for a tensor and another of the same dtype, or a Python number."""
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
+    on_cpu = bind(np.empty(0))
     general, recorded, floating, elementwise = self.general, self.recorded, self.floating, self.elementwise
     alike = elementwise and self._direct  # then a floating result of two inputs of one form has that form
     known, common = None, form_of(np.empty(0))
@@ -552,10 +559,10 @@ def _short_two(self):
                         return general(x, y)
                     form = None
                 live = y._live
-                out = (bound(kind) or bind(a))(a, b)
+                out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
             elif elementwise and (type(y) is float or type(y) is int):
                 b = y
-                out = (bound(kind) or bind(a))(a, b)
+                out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
                 if out.dtype is not a.dtype and out.dtype.kind != "b":
                     return general(x, y)
             else:

@@ -196,21 +196,23 @@ class scope(StateContext):
         self.name = name
 
     def __enter__(self):
-        current = state.get()
-        state.set(
-            State(
-                current.record,
-                current.watch,
-                current.inference,
-                (current.scope, self.name),
-                current.low,
-                (self, current),
-            )
-        )
+        scope.enter(self.name, self)
         return self
 
     def _again(self):
         return scope(self.name)
+
+    @staticmethod
+    def enter(name: str, by=None) -> State:
+        """Enter the scope for a plain call, after which `leave` is given what this returns: the state before.
+
+        A `with` statement does the same at twice the price, for code whose end may run elsewhere.
+        """
+        now = state.get()
+        state.set(State(now.record, now.watch, now.inference, (now.scope, name), now.low, by and (by, now)))
+        return now
+
+    leave = staticmethod(state.set)
 
 
 def scope_path(link: tuple | None) -> str:

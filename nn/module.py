@@ -161,6 +161,11 @@ class Module:
             if kind in kinds and self.__dict__[name] is not None:
                 yield name, self.__dict__[name]
 
+    def _modules(self) -> list[Module]:
+        """The submodules, as fast as may be."""
+        own = self.__dict__
+        return [own[name] for name, kind in self._registry.items() if kind is Kind.MODULE and own[name] is not None]
+
     def _tree(self, prefix: str = "", seen: set | None = None) -> Iterator[tuple[str, Module]]:
         """Yield (path, module) for every module below, parents first; with a set `seen`, each module once."""
         stack = [(prefix, self)]
@@ -243,14 +248,16 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hold(self._held)
-        with scope(self._name or type(self).__name__):
-            try:
-                if self._forward_pre_hooks or self._forward_hooks:
-                    return self._call_with_hooks(args, kwargs)
-                return self.forward(*args, **kwargs)
-            except Exception as error:
-                _locate(error, self)
-                raise
+        before = scope.enter(self._name or type(self).__name__)
+        try:
+            if self._forward_pre_hooks or self._forward_hooks:
+                return self._call_with_hooks(args, kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            _locate(error, self)
+            raise
+        finally:
+            scope.leave(before)
 
     def _held(self) -> list:
         """What a call depends on besides values."""
@@ -418,12 +425,14 @@ class Module:
 
 def in_place_of(module: Module, forward: Callable[..., Any], *args: Any) -> Any:
     """Return forward(module, *args) under the module's name, as a call of the module returns its own forward's."""
-    with scope(module._name or type(module).__name__):
-        try:
-            return forward(module, *args)
-        except Exception as error:
-            _locate(error, module)
-            raise
+    before = scope.enter(module._name or type(module).__name__)
+    try:
+        return forward(module, *args)
+    except Exception as error:
+        _locate(error, module)
+        raise
+    finally:
+        scope.leave(before)
 
 
 def _join(path: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """Matrix products, large ones shared by the workers."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -20,6 +20,7 @@ _ROWS, _COLUMNS, _TERMS = 8, 16, 4096  # of products by our own tiles: the fewes
 _LEAST, _MOST = 1 << 20, 1 << 28  # multiplications of such products
 _LEAST_AFFINE = 1 << 16  # where a bias is to be added, or two products share what is around them
 _EACH = 32  # rows of a thread, at least, that outweigh copying all of the other operand
+_TILED = frozenset(map(np.dtype, (np.float32, np.float64)))
 _BESIDE = 1  # from a number to the next of a row; of a known one, LLVM makes shuffles where a tile loads numbers
 _GRAIN = 1 << 17  # multiplications that outlast handing a slice to a worker that waits
 
@@ -57,11 +58,10 @@ def _by_tiles(a, b, work):
     return fits and _LEAST <= work <= _MOST and _of_tiles(a, b)
 
 
-def _of_tiles(*arrays):
-    """Whether tiles are compiled for the arrays' dtype."""
-    dtype = arrays[0].dtype
-    alike = all([x.dtype is dtype for x in arrays])
-    return alike and dtype.kind == "f" and dtype.itemsize > 2 and dtype.isnative and compiles()
+def _of_tiles(x, y, z=None):
+    """Whether tiles are compiled for the one dtype of the arrays."""
+    dtype = x.dtype
+    return dtype is y.dtype and (z is None or dtype is z.dtype) and dtype in _TILED and compiles()
 
 
 def _tiled(a, b, bias, activation=""):
@@ -70,24 +70,34 @@ def _tiled(a, b, bias, activation=""):
     The threads share the rows of the result, so that a gradient of weights is written where the update reads it; or its
     columns, where many of b must be turned and each is to be turned once.
     """
-    (rows, terms), n, lanes = a.shape, b.shape[1], vector.lanes(a.dtype)
+    (rows, terms), n, dtype = a.shape, b.shape[1], a.dtype
     (a, across_a), (b, turned) = _either_way(a), _either_way(b)
-    by_rows = (not turned or n <= lanes * panels.widest()) and rows >= _EACH * workers.get_num_threads()
-    count = rows if by_rows else n
-    out, begin = np.empty((rows, n), a.dtype), _nothing(n, a.dtype)
+    count, grain, begin, places, *sizes = _tiling(rows, terms, n, dtype, turned, activation, workers.get_num_threads())
+    out = np.empty((rows, n), dtype)
     if bias is not None:
         begin = begin.copy()
         begin[:n] = bias
     a_row, a_step = (1, rows) if across_a else (terms, 1)
-    sizes = lanes, by_rows, ACTIVATIONS.index(activation)
-    grain = max(1, _GRAIN * count // (rows * terms * n))
-    _product_by_tiles()(count, a, a_row, a_step, b, turned, begin, _places(terms, lanes), out, *sizes, grain=grain)
+    _product_by_tiles()(count, a, a_row, a_step, b, turned, begin, places, out, *sizes, grain=grain)
     return out
+
+
+@lru_cache(256)
+def _tiling(rows, terms, n, dtype, turned, activation, threads):
+    """(rows or columns that the threads share, grain of them, no bias, places, the sizes that end the arguments)."""
+    lanes = vector.lanes(dtype)
+    by_rows = (not turned or n <= lanes * panels.widest()) and rows >= _EACH * threads
+    count = rows if by_rows else n
+    grain = max(1, _GRAIN * count // (rows * terms * n))
+    sizes = lanes, by_rows, ACTIVATIONS.index(activation)
+    return count, grain, _nothing(n, dtype), _places(terms, lanes), *sizes
 
 
 def _either_way(x):
     """A compact array that holds a matrix, and whether it is turned there."""
-    return (x.T, True) if x.T.flags.carray and not x.flags.carray else (compact(x), False)
+    if x.flags.carray:
+        return x, False
+    return (x.T, True) if x.T.flags.carray else (compact(x), False)
 
 
 @cache
@@ -176,29 +186,35 @@ def _run(work, n, product, out):
     return out
 
 
-@half_by_single
 def affine(x, weight, bias):
     """x weightᵀ + bias, for a matrix x (M, K), weight (N, K) and bias (N,) or None."""
-    return _affine(x, weight, bias)
+    return (_affine if _of_tiles(x, weight, bias) else _affine_half)(x, weight, bias)
+
+
+def affine_act(x, weight, bias, *, activation):
+    """`affine`, then "relu", "tanh" or "sigmoid"."""
+    if _of_tiles(x, weight, bias):
+        return _affine(x, weight, bias, activation)
+    return _affine_act_half(x, weight, bias, activation=activation)
 
 
 @half_by_single
-def affine_act(x, weight, bias, *, activation):
-    """`affine`, then "relu", "tanh" or "sigmoid"."""
+def _affine_act_half(x, weight, bias, *, activation):
     return _affine(*floats(x, weight, bias), activation)
 
 
 def _affine(x, weight, bias, activation=""):
+    work, terms = x.size * len(weight), weight.shape[1]
+    fits = len(x) >= _ROWS and x.shape[1] == terms <= _TERMS and _LEAST_AFFINE <= work <= _MOST
+    if fits and _of_tiles(x, weight, bias):
+        return _tiled(x, weight.T, bias, activation)
+
     def finish(part, columns):
         if bias is not None:
             part += bias[columns]
         if activation:
             activate(part, activation)
 
-    work = x.size * len(weight)
-    fits = len(x) >= _ROWS and x.shape[1] == weight.shape[1] <= _TERMS and _LEAST_AFFINE <= work <= _MOST
-    if fits and _of_tiles(x, weight, x if bias is None else bias):
-        return _tiled(x, weight.T, bias, activation)
     if work >= 2 * _WORTH_SHARING and x.shape[1] == weight.shape[1]:
         return _by_sides(x, weight.T, work, np.empty((len(x), len(weight)), np.result_type(x, weight)), finish)
     out = _matmul(x, weight.T)
@@ -206,9 +222,15 @@ def _affine(x, weight, bias, activation=""):
     return out
 
 
-@half_by_single
+_affine_half = half_by_single(_affine)
+
+
 def affine_backward(g, x, weight, *, live):
     """The adjoint of `affine`: (g weight, gᵀ x, Σ g) for matrices g (M, N) and x (M, K); None where `live` says so."""
+    return (_affine_backward if _of_tiles(g, x, weight) else _affine_backward_half)(g, x, weight, live=live)
+
+
+def _affine_backward(g, x, weight, *, live):
     of_x, of_weight, of_bias = live
     (rows, n), columns = g.shape, weight.shape[1]
     small = _LEAST_AFFINE <= rows * n * columns < _LEAST and rows >= _ROWS and columns >= _COLUMNS
@@ -221,14 +243,25 @@ def affine_backward(g, x, weight, *, live):
     )
 
 
+_affine_backward_half = half_by_single(_affine_backward)
+
+
 def _affine_backward_small(g, x, weight, of_x, of_bias):
     """All of it by one loop whose columns the threads share."""
-    (rows, n), columns, dtype, lanes = g.shape, weight.shape[1], g.dtype, vector.lanes(g.dtype)
+    (rows, n), columns, dtype = g.shape, weight.shape[1], g.dtype
     dx = np.empty((rows if of_x else 0, columns), dtype)
     dweight, dbias = np.empty((n, columns), dtype), np.empty(n if of_bias else 0, dtype)
-    arrays = g, x, weight, dx, dweight, dbias, _nothing(columns, dtype), _places(n, lanes), _places(rows, lanes)
-    _adjoint_by_tiles()(columns, *arrays, lanes, _BESIDE, grain=max(1, _GRAIN // (2 * rows * n)))
+    grain, *known = _adjoint_tiling(rows, n, columns, dtype)
+    _adjoint_by_tiles()(columns, g, x, weight, dx, dweight, dbias, *known, grain=grain)
     return dx if of_x else None, dweight, dbias if of_bias else None
+
+
+@lru_cache(256)
+def _adjoint_tiling(rows, n, columns, dtype):
+    """(grain of columns, nothing to add, places, the sizes that end the arguments)"""
+    lanes = vector.lanes(dtype)
+    grain = max(1, _GRAIN // (2 * rows * n))
+    return grain, _nothing(columns, dtype), _places(n, lanes), _places(rows, lanes), lanes, _BESIDE
 
 
 @cache
@@ -261,9 +294,13 @@ def _adjoint_by_tiles():
     return workers.shared(None)(variant(_adjoint, "adjoint", **own))
 
 
-@half_by_single
 def affine_act_backward(g, x, weight, out, *, activation, live):
     """The adjoint of `affine_act` from its result `out`, else as `affine_backward`."""
+    adjoint = _affine_act_backward if _of_tiles(g, x, out) else _affine_act_backward_half
+    return adjoint(g, x, weight, out, activation=activation, live=live)
+
+
+def _affine_act_backward(g, x, weight, out, *, activation, live):
     of_x, of_weight, of_bias = live
     (rows, n), columns = g.shape, weight.shape[1]
     fits = n >= _ROWS and rows <= _TERMS and columns >= _COLUMNS and _LEAST_AFFINE <= g.size * columns <= _MOST
@@ -275,17 +312,27 @@ def affine_act_backward(g, x, weight, out, *, activation, live):
     return _matmul(before, weight) if of_x else None, dweight, dbias if of_bias else None
 
 
+_affine_act_backward_half = half_by_single(_affine_act_backward)
+
+
 def _act_adjoint_by_tiles(g, x, out, activation):
     """The gradient before the activation, and those of the weight and of the bias: each thread does some rows of them.
 
     A row of the weight's gradient needs no more of the first than its own column.
     """
-    (rows, n), columns, dtype, lanes = g.shape, x.shape[1], g.dtype, vector.lanes(g.dtype)
-    before, dweight, sums = np.empty_like(g), np.empty((n, columns), dtype), np.zeros(n)
-    numbers = g, x, out, ACTIVATIONS.index(activation), before, sums, dweight, _nothing(columns, dtype)
-    grain = max(_EACH, _GRAIN // (rows * columns))
-    _act_adjoint_loop()(n, *numbers, _places(rows, lanes), lanes, _BESIDE, grain=grain)
+    (rows, n), columns, dtype = g.shape, x.shape[1], g.dtype
+    before, dweight, sums = np.empty((rows, n), dtype), np.empty((n, columns), dtype), np.zeros(n)
+    grain, nothing, places, lanes = _act_adjoint_tiling(rows, columns, dtype)
+    numbers = g, x, out, ACTIVATIONS.index(activation), before, sums, dweight, nothing, places, lanes, _BESIDE
+    _act_adjoint_loop()(n, *numbers, grain=grain)
     return before, dweight, sums.astype(dtype)
+
+
+@lru_cache(256)
+def _act_adjoint_tiling(rows, columns, dtype):
+    """(grain of rows, nothing to add, places, lanes)"""
+    lanes = vector.lanes(dtype)
+    return max(_EACH, _GRAIN // (rows * columns)), _nothing(columns, dtype), _places(rows, lanes), lanes
 
 
 def _act_adjoint(g, x, out, activation, before, sums, dweight, nothing, places, few, beside, first, last):

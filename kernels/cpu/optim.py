@@ -112,7 +112,12 @@ def clip_(grads, norm, most):
 
 def _in_place(loop, states, grads, numbers):
     """loop(*states, grad, *numbers) over the flat arrays: written whatever their layout and dtype."""
-    rows, dtypes = [*states, grads], {x.dtype for x in states[0]}
+    rows = [*states, grads]
+    dtype = grads[0].dtype if grads else None
+    if dtype in _LOOPED and all([x.dtype is dtype and x.flags.carray for row in rows for x in row]):
+        loop(rows, _typed(dtype, numbers))
+        return
+    dtypes = {x.dtype for x in states[0]}
     for dtype in dtypes:
         of_it = rows if len(dtypes) == 1 else [[x for x, p in zip(row, rows[0]) if p.dtype == dtype] for row in rows]
         dtype = dtype if dtype in _LOOPED else _LOOPED[0]
@@ -145,8 +150,8 @@ class _Update:
     def __call__(self, rows, numbers):
         sizes = [x.size for x in rows[0]]
         if compiles():
-            begins = [0, *accumulate(sizes)]
-            self.loop(begins[-1], np.array([*map(id, chain(*rows)), *begins]), len(sizes), numbers, grain=_GRAIN)
+            *begins, n = accumulate(sizes, initial=0)
+            self.loop(n, np.array([*map(id, chain(*rows)), *begins, n]), len(sizes), numbers, grain=_GRAIN)
             return
         for arrays, size in zip(zip(*rows, strict=True), sizes, strict=True):
             flat = [x.reshape(-1) for x in arrays]

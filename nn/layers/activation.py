@@ -59,6 +59,8 @@ class _Activation(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return f(x)."""
+        if not self._settings:
+            return type(self).function(input)
         return type(self).function(input, **{name: getattr(self, name) for name in self._settings})
 
     def extra_repr(self) -> str:

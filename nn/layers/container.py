@@ -106,7 +106,7 @@ class Sequential(_Indexed):
 
     def forward(self, input: Any) -> Any:
         """Return the last module's result."""
-        modules, at = [module for _, module in self._own(Kind.MODULE)], 0
+        modules, at = self._modules(), 0
         while at < len(modules):
             input, count = run_at(modules, at, input)
             for module in modules[at : at + count] if count > 1 else ():  # which were not called by themselves

@@ -197,7 +197,14 @@ class Optimizer:
         jobs: dict[tuple, Job] = {}
         hold(self._held)
         for i, group in enumerate(self.param_groups):
-            for kernels, p, gradient, state, first in self._checked(i, group):
+            self._check_group(group)
+            slots = self._slots(group)
+            for at, p in enumerate(group["params"]):
+                gradient = p.grad
+                if gradient is None:
+                    continue
+                state, first = self._checked(i, group, slots, at, p, gradient)
+                kernels = kernels_of(p)
                 alike = i, kernels, first, kernels.aside(state["step"].item) if self._counts_steps else 0
                 job = jobs.get(alike)
                 if job is None:
@@ -211,36 +218,30 @@ class Optimizer:
         self.stepped = True
         return loss
 
-    def _checked(self, index: int, group: dict) -> Iterator[tuple]:
-        """Check a group and make what state is missing; nothing has been written yet."""
-        self._check_group(group)
-        slots = self._slots(group)
-        for i, p in enumerate(group["params"]):
-            grad = p.grad
-            if grad is None:
-                continue
-            if not _alike(grad.array, p.array):
-                name = group["param_names"][i] if "param_names" in group else f"{i} of group {index}"
+    def _checked(self, index: int, group: dict, slots: tuple, at: int, p: Tensor, gradient: Tensor) -> tuple:
+        """(its state, whether that is new), made if it is missing; no parameter has been written to yet."""
+        array = p.array
+        if not _alike(gradient.array, array):
+            name = group["param_names"][at] if "param_names" in group else f"{at} of group {index}"
+            raise ValueError(
+                f"{self._name} received for parameter {name} (shape {tuple(p.shape)}, {p.dtype}, {p.device}) a "
+                f"gradient of shape {tuple(gradient.shape)}, {gradient.dtype}, on {gradient.device}; they must agree. "
+                "No parameter was changed. Assign to .grad a tensor like the parameter, or let backward() fill it."
+            )
+        state, first = self.state[p], False
+        for name, held in state.items():
+            if name != "step" and not _alike(held.array, array):
                 raise ValueError(
-                    f"{self._name} received for parameter {name} (shape {tuple(p.shape)}, {p.dtype}, {p.device}) a "
-                    f"gradient of shape {tuple(grad.shape)}, {grad.dtype}, on {grad.device}; they must agree. No "
-                    "parameter was changed. Assign to .grad a tensor like the parameter, or let backward() fill it."
+                    f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)} on "
+                    f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "
+                    "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
                 )
-            state = self.state[p]
-            for name, held in state.items():
-                if name != "step" and not _alike(held.array, p.array):
-                    raise ValueError(
-                        f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)} on "
-                        f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "
-                        "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
-                    )
-            first = False
-            for name in slots:
-                if name not in state:
-                    state[name], first = zeros_like(p.detach()), True
-            if self._counts_steps and "step" not in state:
-                state["step"] = tensor(0.0, device="cpu")
-            yield kernels_of(p), p, grad, state, first
+        for name in slots:
+            if name not in state:
+                state[name], first = zeros_like(p.detach()), True
+        if self._counts_steps and "step" not in state:
+            state["step"] = tensor(0.0, device="cpu")
+        return state, first
 
     def state_dict(self) -> dict[str, Any]:
         """Return `{"state": {index: {name: tensor}}, "param_groups": [{…, "params": [indices]}]}`, as PyTorch does.
@@ -320,7 +321,7 @@ class Optimizer:
 
 def _alike(x: Any, y: Any) -> bool:
     """Whether two arrays have one shape, dtype and device."""
-    return x.shape == y.shape and x.dtype == y.dtype and type(x) is type(y)
+    return type(x) is type(y) and (x.dtype is y.dtype or x.dtype == y.dtype) and x.shape == y.shape
 
 
 def _kind(x: Any) -> str:
