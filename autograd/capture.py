@@ -77,26 +77,26 @@ class capture:
         self._options = _options
 
     def __call__(self, *args, **kwargs):
-        tensors: list[Tensor] = []
+        now, tensors = state.get(), []
         if self._options != _options:
             self._known.clear()
             self._times.clear()
             self._options = _options
         try:
-            form = _form((args, kwargs), tensors)
+            form = _form(args, kwargs, now, tensors)
         except TypeError as error:
             self.reason = str(error)
             return self.step(*args, **kwargs)
         on_cpu = [t.device == "cpu" for t in tensors]
         if all(on_cpu):
-            self.reason, run = _unfit(tensors), self._on_cpu
-            form = (form, *_layout(tensors))
+            self.reason, run = _unfit(tensors, now), self._on_cpu
+            form = form, _layout(tensors)
         else:
             self.reason, run = _FIXED if any(on_cpu) else "", self._on_gpu
-        if form not in self._known and len(self._known) == _MOST:
-            self.reason = f"its arguments have come in {_MOST} forms already; pad or bucket them to fewer"
         known = self._known.get(form)
-        if isinstance(known, str):
+        if known is None and len(self._known) == _MOST:
+            self.reason = f"its arguments have come in {_MOST} forms already; pad or bucket them to fewer"
+        elif isinstance(known, str):
             self.reason = known
         return self.step(*args, **kwargs) if self.reason else run(known, form, args, kwargs, tensors)
 
@@ -112,7 +112,7 @@ class capture:
             arrays = replay.arrays(tensors)
             if arrays is None:
                 continue
-            if not replay.lock.acquire(blocking=False):  # another thread is using its buffers
+            if not replay.lock.acquire(False):  # another thread is using its buffers
                 return self.step(*args, **kwargs)
             try:
                 return replay(arrays)
@@ -200,29 +200,31 @@ def _copy(t):
     return made.requires_grad_() if t.requires_grad else made
 
 
-def _unfit(tensors):
+def _unfit(tensors, now):
     """Why a step with these arguments cannot be recorded on the CPU now."""
-    now = state.get()
     if now.watch:
         return "someone watches each operation (a recording, an anomaly check), which a replay would not tell"
-    if now.record and any([t._live and t._edge is not None for t in tensors]):
-        return "a tensor among its arguments has a history, through which backward would go on; pass x.detach()"
     if not tensors and get_default_device() != "cpu":
         return "no tensor among its arguments says that it runs on the GPU; pass one"
+    for t in tensors if now.record else ():
+        if t._live and t._edge is not None:
+            return "a tensor among its arguments has a history, through which backward would go on; pass x.detach()"
     return ""
 
 
 def _layout(tensors):
     """What else tells recordings on the CPU apart: how arrays lie, and which are one."""
+    if not tensors:
+        return ()
     numbers = {id(t): i for i, t in enumerate(tensors)}
     return tuple([(t.array.strides, numbers[id(t)]) for t in tensors])
 
 
-def _form(value, tensors):
+def _form(args, kwargs, now, tensors):
     """What tells one captured graph from another; the tensors met are collected."""
-    now = state.get()
-    modes = (now.record, now.watch, now.inference, *(now.low or {}).items())
-    return (_shape_of(value, tensors), modes)
+    modes = () if now.plain else (now.watch, now.inference, *(now.low or {}).items())
+    given = tuple([_shape_of(v, tensors) for v in args])
+    return given, _shape_of(kwargs, tensors) if kwargs else (), now.record, modes
 
 
 def _shape_of(value, tensors):

@@ -10,6 +10,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any, NamedTuple
 
 from .graph import leaf_hooks, writes
@@ -175,7 +176,7 @@ class Replay:
         outside = {*world.arrays, *world.arguments}
         written = [n for n in world.tape.noted if n in outside]
         self.run, inputs = world.kernels.assemble(world.tape, outside, outputs, written)
-        self.written = [inputs.index(n) for n in written]
+        self.ndarray, self.written = world.kernels.ndarray, [inputs.index(n) for n in written]
         self.template, self.results = template, len(results)
         self.left = [weakref.ref(t) for t, number in left if number is not None]
         self.cleared = [weakref.ref(t) for t, number in left if number is None]
@@ -199,15 +200,17 @@ class Replay:
         ]
 
     def _held(self, read):
-        """A reference to `read`, the ids of what it gives, and references: old modules do not live on in replays."""
+        """`read` without its object, the ids of what it gives, and references: replays keep no old modules alive."""
         values, kept = read(), []
         for value in values:
             try:
                 kept.append(weakref.ref(value, self.gone.append))
             except TypeError:  # of a number or a list
                 kept.append(value)
-        own = weakref.WeakMethod(read, self.gone.append) if hasattr(read, "__self__") else lambda: read
-        return own, list(map(id, values)), kept
+        if isinstance(read, MethodType):
+            of, owner = read.__func__, weakref.ref(read.__self__, self.gone.append)
+            read = lambda: of(owner())
+        return read, list(map(id, values)), kept
 
     def arrays(self, tensors) -> list | None:
         """What the program takes from outside; None if it no longer fits: a tensor has gone, or is of another kind."""
@@ -221,8 +224,11 @@ class Replay:
                 return None
             if (leaf_hooks.get(t) if hooked else ()) != hooks:
                 return None
-        if self.gone or any([list(map(id, read()())) != ids for read, ids, _ in self.held]):
+        if self.gone:
             return None
+        for read, ids, _ in self.held:
+            if list(map(id, read())) != ids:
+                return None
         found = []
         for argument, places, kind in self.sources:
             array: Any = None if argument is None else tensors[argument].array
@@ -231,7 +237,9 @@ class Replay:
                 if holder is None or (array is not None and holder.array is not array):
                     return None
                 array = holder.array
-            if array.shape != kind.shape or array.dtype is not kind.dtype or array.strides != kind.strides:
+            if type(array) is not self.ndarray or array.dtype is not kind.dtype:
+                return None
+            if array.shape != kind.shape or array.strides != kind.strides:
                 return None
             found.append(array)
         return found
@@ -240,8 +248,8 @@ class Replay:
         if self.written:
             writes.note(*[arrays[i] for i in self.written], recorded=False)
         made = self.run(arrays)
-        for ref, array in zip(self.left, made[self.results :], strict=True):
-            ref()._grad = result(array)
+        for i, ref in enumerate(self.left, self.results):
+            ref()._grad = result(made[i])
         for ref in self.cleared:
             tensor = ref()
             if tensor is not None:
@@ -251,6 +259,8 @@ class Replay:
 
 def _filled(template, arrays):
     """The template with tensors around the arrays."""
+    if template is _NOTHING:
+        return result(arrays[0])
     waiting = iter(arrays)
     return each_tensor(template, lambda _: result(next(waiting)))
 

@@ -19,10 +19,11 @@ from .vector import address
 
 _NEAR = 1 << 14  # bytes of registers that stay in the nearest cache beside what they are loaded from
 _WIDEST, _LEAST = 2048, 128  # elements of a register
-_OPERATIONS = 20  # of a run on few elements: NumPy's calls take 0.3 us each, the loop's begins after 6
-_FEW, _LARGE = 3, 1 << 17  # operations that do, if they times the elements are so many
+_OPERATIONS = 12  # of a run on few elements: NumPy's calls take 0.3 us each, the loop's begins after 3
+_FEW, _LARGE = 3, 1 << 16  # operations that do, if they times the elements are so many
 _GRAIN = 1 << 17  # elements times operations that outlast handing them to a worker
 _HELD = 1 << 16  # bytes of a result that the machine keeps from call to call
+_HEAD = object.__basicsize__  # bytes of a NumPy array's object before the address of its elements
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _COMPARISONS = {
@@ -51,12 +52,22 @@ def _chosen(o, x, y, z):
     return o.builder.select(o.builder.fcmp_unordered("!=", x, _all(o, 0.0)), y, z)
 
 
-#: NumPy's function -> the vectors' instruction; comparisons give 1 and 0, as which NumPy would count them
+def _after(first, second):
+    """Two operations, each rounded: the fence keeps the compiler from one that rounds once."""
+    fence = _of_llvm("arithmetic.fence")
+    return lambda o, x, y, z: second(o, fence(o, first(o, x, y)), z)
+
+
+_ARITHMETIC: dict[Any, Any] = {
+    np.add: lambda o, x, y, *_: o.builder.fadd(x, y),
+    np.subtract: lambda o, x, y, *_: o.builder.fsub(x, y),
+    np.multiply: lambda o, x, y, *_: o.builder.fmul(x, y),
+    np.divide: lambda o, x, y, *_: o.builder.fdiv(x, y),
+}
+#: NumPy's function, or two of which the second takes what the first gives -> the vectors' instruction; comparisons give
+#: 1 and 0, as which NumPy would count them
 _EMITTED: dict[Any, Any] = {
-    np.add: lambda o, x, y, _: o.builder.fadd(x, y),
-    np.subtract: lambda o, x, y, _: o.builder.fsub(x, y),
-    np.multiply: lambda o, x, y, _: o.builder.fmul(x, y),
-    np.divide: lambda o, x, y, _: o.builder.fdiv(x, y),
+    **_ARITHMETIC,
     np.negative: lambda o, x, *_: o.builder.fneg(x),
     np.square: lambda o, x, *_: o.builder.fmul(x, x),
     np.reciprocal: lambda o, x, *_: o.builder.fdiv(_all(o, 1.0), x),
@@ -64,9 +75,11 @@ _EMITTED: dict[Any, Any] = {
     np.sqrt: _of_llvm("sqrt"),
     np.where: _chosen,
     **{function: _compared(*how) for function, how in _COMPARISONS.items()},
+    **{(f, g): _after(_ARITHMETIC[f], _ARITHMETIC[g]) for f in _ARITHMETIC for g in _ARITHMETIC},
 }
 _CODES = {function: code for code, function in enumerate(_EMITTED, 3)}
 _LOAD, _SPREAD, _STORE = range(3)
+_EITHER_WAY = (np.add, np.multiply)
 
 
 # ---- which calls -----------------------------------------------------------------------------------------------------
@@ -190,8 +203,12 @@ def _place(x):
 
 
 def _instructions(run, values, places, out):
-    """Rows of (code, register or place of the result, and of the operands), and how many registers they need."""
-    last = {_place(x): at for at, call in enumerate(run) for x in call.args}
+    """Rows of (code, register, operands), and how many registers they need.
+
+    An operand is a register too, and the place of an array where it is loaded from there or stored.
+    """
+    run = _paired(run, out)
+    last = {_place(x): at for at, (_, args, _) in enumerate(run) for x in args}
     code, free, at_register, count = [], [], {}, 0
 
     def taken(x):
@@ -202,92 +219,123 @@ def _instructions(run, values, places, out):
         at_register[x] = free.pop()
         return at_register[x]
 
-    for at, call in enumerate(run):
-        operands = [_place(x) for x in call.args]
+    for at, (function, args, made) in enumerate(run):
+        operands = [_place(x) for x in args]
         for x in operands:
             if x not in at_register:
-                whole = type(x) is Ref and values[x].shape == values[call.out].shape
+                whole = type(x) is Ref and values[x].shape == values[made].shape
                 code.append((_LOAD if whole else _SPREAD, taken(x), places[x], 0, 0))
         given = [at_register[x] for x in operands]
         for x in dict.fromkeys(operands):
             if last[x] == at:
                 free.append(at_register.pop(x))
-        into = taken(call.out)
-        code.append((_CODES[call.function], into, *given, *[0] * (3 - len(given))))
-        if call.out in out:
-            code.append((_STORE, places[call.out], into, 0, 0))
-        if call.out not in last:
-            free.append(at_register.pop(call.out))
-    return np.array(code, np.intp), count
+        into = taken(made)
+        code.append((_CODES[function], into, *given, *[0] * (3 - len(given))))
+        if made in out:
+            code.append((_STORE, into, places[made], 0, 0))
+        if made not in last:
+            free.append(at_register.pop(made))
+    return np.array(code, np.int32), count
+
+
+def _paired(run, out):
+    """A run as (function or two, operands, result): what only the next call needs stays in the vectors' registers."""
+    last = {x: at for at, call in enumerate(run) for x in call.args if type(x) is Ref}
+    made: list[tuple] = []
+    for at, call in enumerate(run):
+        function, args, before = call.function, call.args, made[-1] if made else (None, (), None)
+        uses = [i for i, x in enumerate(args) if type(x) is Ref and x == before[2]]
+        fits = uses == [0] or (uses == [1] and function in _EITHER_WAY)
+        if fits and (before[0], function) in _CODES and last[before[2]] == at and before[2] not in out:
+            function, args = (before[0], function), (*before[1], args[1 - uses[0]])
+            made.pop()
+        made.append((function, args, call.out))
+    return made
 
 
 class Fused:
     """A run of elementwise operations on arrays of one shape and dtype: arrays in, arrays out, all C-contiguous."""
 
     def __init__(self, shape, dtype, code, numbers, registers, inputs, held):
-        self.shape, self.dtype, self.code, self.size = shape, dtype, code, prod(shape)
-        self.numbers = np.array(numbers, dtype)  # each in a place of its own, from where it is spread
+        self.shape, self.dtype, size = shape, dtype, prod(shape)
+        self.numbers = [np.array(number, dtype) for number in numbers]  # from where they are spread
         self.held = [np.empty(shape, dtype) if hold else None for hold in held]
-        first = self.numbers.ctypes.data
-        own = [first + i * dtype.itemsize for i in range(len(numbers))]
-        kept = [0 if one is None else one.ctypes.data for one in self.held]
-        self.slots, self.first = np.array([*own, *[0] * inputs, *kept], np.intp), len(numbers)
+        # Which objects the arrays are: asked for the address of their elements, each would take a microsecond.
+        self.slots = np.array([*map(id, self.numbers), *[0] * inputs, *map(id, self.held)], np.intp)
+        self.like, self.first = np.zeros(0, dtype), len(numbers)
         lanes = vector.lanes(dtype)
-        wide = min(_WIDEST, max(_LEAST, _NEAR // (registers * dtype.itemsize)), -(-self.size // lanes) * lanes)
-        self.sizes = self.size, registers, max(lanes, wide // lanes * lanes), lanes
-        self.blocks = -(-self.size // self.sizes[2])
-        self.grain = max(1, _GRAIN // (len(code) * self.sizes[2]))
+        wide = min(_WIDEST, max(_LEAST, _NEAR // (registers * dtype.itemsize)), -(-size // lanes) * lanes)
+        width = max(lanes, wide // lanes * lanes)
+        row = width * dtype.itemsize
+        self.code = code * np.where(code[:, :1] > _STORE, (1, row, row, row, row), (1, row, 1, 1, 1)).astype(code.dtype)
+        self.sizes, self.blocks = (size, registers, width, lanes), -(-size // width)
+        operations = len(code) + np.count_nonzero(code[:, 0] >= _CODES[np.add, np.add])  # pairs are two
+        self.grain = max(1, int(_GRAIN // (operations * width)))
+        self.machine = _machine()
 
     def __call__(self, *inputs):
         slots, at = self.slots, self.first
         for array in inputs:
-            slots[at] = array.ctypes.data
+            slots[at] = id(array)
             at += 1
         made = []
         for one in self.held:
             if one is None:
                 one = np.empty(self.shape, self.dtype)
-                slots[at] = one.ctypes.data
+                slots[at] = id(one)
             made.append(one)
             at += 1
-        _machine()(self.blocks, self.code, slots, self.numbers[:0], *self.sizes, grain=self.grain)
+        self.machine(self.blocks, self.code, slots, self.like, *self.sizes, grain=self.grain)
         return made
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
-def _over_block(emitted):
-    """The instruction (n, into, x, y, z): an operation on n elements at addresses, n being whole vectors."""
-
-    def emit(o, n, into, x, y, z):
+def _applied(o, what, n, into, x, y, z):
+    """The operation on n elements of registers, n being whole vectors."""
+    after = o.builder.append_basic_block("done")
+    chosen = o.builder.switch(what, after)
+    for code, emitted in zip(_CODES.values(), _EMITTED.values(), strict=True):
+        block = o.builder.append_basic_block("operation")
+        chosen.add_case(what.type(code), block)
+        o.builder.position_at_end(block)
         i, _, end = o.loop(n, o.count, [])
         o.put(emitted(o, *[o.get(o.at(source, i)) for source in (x, y, z)]), o.at(into, i))
         end()
+        o.builder.branch(after)
+    o.builder.position_at_end(after)
 
-    return vector.instruction(emit, emitted)
+
+def _elements(o, array):
+    """Where the elements of the array lie that is the object at an address."""
+    return o.builder.load(o.pointer(o.builder.add(array, o.whole(_HEAD)), o.index))
 
 
 def _copied(loading):
-    """The instruction (n, into, source): n elements, any number of them, to or from whole vectors."""
+    """The instruction (n, register, array, start): n elements, any number of them, to or from whole vectors.
 
-    def emit(o, n, into, source):
+    The elements lie `start` bytes into those of the array.
+    """
+
+    def emit(o, n, register, array, start):
+        place = o.builder.add(_elements(o, array), start)
         i, _, end = o.loop(n, o.count, [])
         mask = o.first(o.builder.sub(n, i))
         if loading:
-            o.put(o.load(o.at(source, i), mask), o.at(into, i))
+            o.put(o.load(o.at(place, i), mask), o.at(register, i))
         else:
-            o.store(o.get(o.at(source, i)), o.at(into, i), mask)
+            o.store(o.get(o.at(register, i)), o.at(place, i), mask)
         end()
 
     return vector.instruction(emit)
 
 
 def _spread():
-    """The instruction (n, into, source): the number at `source` n times, n being whole vectors."""
+    """The instruction (n, into, array): the array's only number n times, n being whole vectors."""
 
-    def emit(o, n, into, source):
-        value = o.splat(o.builder.load(o.pointer(source, o.scalar)))
+    def emit(o, n, into, array):
+        value = o.splat(o.builder.load(o.pointer(_elements(o, array), o.scalar)))
         i, _, end = o.loop(n, o.count, [])
         o.put(value, o.at(into, i))
         end()
@@ -296,11 +344,7 @@ def _spread():
 
 
 fetch_block, write_block, spread_block = _copied(True), _copied(False), _spread()
-(
-    do_add, do_subtract, do_multiply, do_divide, do_negative, do_square,
-    do_reciprocal, do_absolute, do_sqrt, do_where, do_less, do_less_equal,
-    do_greater, do_greater_equal, do_equal, do_not_equal,
-) = [_over_block(emitted) for emitted in _EMITTED.values()]  # fmt: skip
+apply_block = vector.instruction(_applied)
 
 
 @cache
@@ -308,54 +352,22 @@ def _machine():
     return workers.shared(None)(_work)
 
 
-def _work(code, slots, numbers, size, registers, width, lanes, first, last):
-    """Blocks first … last of `width` elements."""
-    zero = np.zeros(1, numbers.dtype)
+def _work(code, slots, like, size, registers, width, lanes, first, last):
+    """Blocks first … last of `width` elements, of the type of `like`."""
+    zero = np.zeros(1, like.dtype)
     one, each = zero[0], zero.itemsize
     room = at_line(registers, width, zero)
-    base, row = address(room), width * each
+    base = address(room)
     for block in range(first, last):
         start, count = block * width * each, min(width, size - block * width)
         n = -(-count // lanes) * lanes
         for k in range(len(code)):
-            what, into = code[k, 0], base + code[k, 1] * row
+            what, into = code[k, 0], base + code[k, 1]
             if what == 0:
-                fetch_block(one, (count, into, slots[code[k, 2]] + start))
+                fetch_block(one, (count, into, slots[code[k, 2]], start))
             elif what == 1:
                 spread_block(one, (n, into, slots[code[k, 2]]))
             elif what == 2:
-                write_block(one, (count, slots[code[k, 1]] + start, base + code[k, 2] * row))
+                write_block(one, (count, into, slots[code[k, 2]], start))
             else:
-                given = n, into, base + code[k, 2] * row, base + code[k, 3] * row, base + code[k, 4] * row
-                if what == 3:
-                    do_add(one, given)
-                elif what == 4:
-                    do_subtract(one, given)
-                elif what == 5:
-                    do_multiply(one, given)
-                elif what == 6:
-                    do_divide(one, given)
-                elif what == 7:
-                    do_negative(one, given)
-                elif what == 8:
-                    do_square(one, given)
-                elif what == 9:
-                    do_reciprocal(one, given)
-                elif what == 10:
-                    do_absolute(one, given)
-                elif what == 11:
-                    do_sqrt(one, given)
-                elif what == 12:
-                    do_where(one, given)
-                elif what == 13:
-                    do_less(one, given)
-                elif what == 14:
-                    do_less_equal(one, given)
-                elif what == 15:
-                    do_greater(one, given)
-                elif what == 16:
-                    do_greater_equal(one, given)
-                elif what == 17:
-                    do_equal(one, given)
-                elif what == 18:
-                    do_not_equal(one, given)
+                apply_block(one, (what, n, into, base + code[k, 2], base + code[k, 3], base + code[k, 4]))

@@ -98,7 +98,9 @@ class _Shared:
     def __call__(self, n, *arguments, grain=1, turns=1):
         if n <= 0:
             return
-        parts = 1 if _here.busy or _state.threads == 1 else max(1, min(turns * _state.threads, int(n // grain)))
+        parts = 1
+        if n >= 2 * grain and _state.threads > 1 and not _here.busy:
+            parts = min(turns * _state.threads, int(n // grain))
         helpers = min(parts, _state.threads) - 1
         if helpers and n >= _WORTH_WAKING * grain and team.waiting(_board) < helpers:
             _wake(helpers)

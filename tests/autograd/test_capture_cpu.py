@@ -1,6 +1,7 @@
 """Steps captured on the CPU: replays do what eager steps do, bit for bit, or the step runs as it is and says why."""
 
 import gc
+import operator
 import pickle
 import threading
 import warnings
@@ -406,6 +407,21 @@ def test_a_replaced_tensor_makes_a_new_recording():
             held["h"] = cr.full((2,), value)
         assert step(cr.ones(2)).tolist() == [value] * 2
     assert step.reason == ""
+
+
+def test_what_is_held_may_be_read_by_any_function():
+    """A built-in method has no object of Python's that a weak reference could be kept of."""
+    options = [2.0]
+
+    def step(x):
+        cr.autograd.hold(options.copy)
+        return x * options[0]
+
+    captured = cr.capture(step)
+    for value in (2.0, 2.0, 2.0, 3.0, 3.0, 2.0):
+        options[0] = value
+        assert captured(cr.ones(2)).tolist() == [value] * 2
+    assert captured.reason == ""
 
 
 def test_options_that_an_optimiser_takes_over_are_read(rng):
@@ -990,6 +1006,67 @@ def test_the_sign_of_zero_in_a_run(rng):
         for a, b in zip(step(x), captured(x), strict=True):
             assert a.numpy().tobytes() == b.numpy().tobytes()
     assert machines(captured)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 3000])
+def test_two_operations_in_one_instruction(rng, size, dtype):
+    """Each is rounded for itself, whichever of its operands the second takes from the first."""
+    from chainrule.kernels.cpu.jit import compiles
+    from chainrule.kernels.cpu.machine import _CODES
+
+    both = [operator.add, operator.sub, operator.mul, operator.truediv]
+    a, b = (cr.tensor(rng.standard_normal(size).astype(dtype)) for _ in range(2))
+
+    def step(x):
+        orders = [(f, g) for f in both for g in both]
+        return [g(f(x, a), b) for f, g in orders] + [g(b, f(x, a)) for f, g in orders]
+
+    captured = cr.capture(step)
+    for _ in range(4):
+        x = cr.tensor(rng.standard_normal(size).astype(dtype))
+        for one, other in zip(step(x), captured(x), strict=True):
+            assert one.numpy().tobytes() == other.numpy().tobytes()
+    codes = {code for machine in machines(captured) for code in machine.code[:, 0]}
+    assert not compiles() or codes.issuperset(code for pair, code in _CODES.items() if type(pair) is tuple)
+
+
+def test_a_number_is_not_the_result_of_that_number():
+    """x + 7.0 takes nothing from the tape's seventh value, which x * y gave just before and nobody uses."""
+    from chainrule.kernels.cpu.machine import _paired
+    from chainrule.kernels.cpu.recording import Call, Ref
+
+    x, y, seventh, last = map(Ref, (0, 1, 7, 8))
+    product = Call(np.multiply, (x, y), {}, seventh)
+    alone = [(np.multiply, (x, y), seventh), (np.add, (x, 7.0), last)]
+    assert _paired([product, Call(np.add, (x, 7.0), {}, last)], [last]) == alone
+    two = [((np.multiply, np.add), (x, y, x), last)]
+    assert _paired([product, Call(np.add, (x, seventh), {}, last)], [last]) == two
+
+
+def test_an_array_whose_memory_moves(rng):
+    """NumPy may move an array's elements, which then lie elsewhere in the same object."""
+    w, ones, before = cr.ones(10), cr.ones(10), set()
+    captured = cr.capture(lambda x: chain(x, w, ones))
+    for value in (1.0, 0.5, -1.0, 0.25, 0.75):
+        before.add(w.array.ctypes.data)
+        w.array.resize(100_000, refcheck=False)
+        kept = np.zeros(10, np.float32)  # takes the place that has become free
+        w.array.resize(10, refcheck=False)
+        w.array[:] = value
+        assert captured(ones).tolist() == chain(ones, w, ones).tolist() and not kept.any()
+    assert len(before) > 1 and captured.reason == ""
+
+
+def test_an_array_of_another_type():
+    """What is no array is an error in replays too, as the machine looks into the object itself."""
+    w = cr.tensor(2.0)
+    captured = cr.capture(lambda x: chain(x, w, w))
+    for _ in range(3):
+        captured(cr.ones(3))
+    w.array = np.float32(2)
+    with pytest.raises(TypeError, match="no kernels for an array of type numpy.float32"):
+        captured(cr.ones(3))
 
 
 def test_large_arrays_are_shared_by_threads(rng):
