@@ -5,12 +5,13 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test lint bench kernels clean
+.PHONY: help demo test lint bench chainer kernels clean
 help:
 	@echo "make demo    train LeNet-5 on real handwritten digits and draw what it learnt (runs/lenet5)"
 	@echo "make test    run every test and every documented example"
 	@echo "make lint    ruff, and mypy on the built wheel"
-	@echo "make bench   measure chainrule beside PyTorch"
+	@echo "make bench   measure chainrule beside PyTorch, and JAX, HIPS autograd and Chainer where they are installed"
+	@echo "make chainer an environment for Chainer, which needs an older NumPy (and Python up to 3.11)"
 	@echo "make kernels compile every CUDA kernel with NVIDIA's compiler (no GPU needed)"
 	@echo "make clean   remove .venv and everything built"
 
@@ -32,6 +33,18 @@ lint: .venv/with-dev,viz,examples
 bench: .venv/with-compare
 	@echo "== bench: chainrule beside PyTorch, in alternating runs; a ratio above 1 means chainrule is faster"
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+# Chainer has an environment of its own: its last release needs NumPy below 1.24, which no Python above 3.11 has.
+chainer: .venv/chainer/installed
+
+.venv/chainer/installed:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info < (3, 12) else "Python %d.%d is too new: Chainer needs NumPy below 1.24, and that Python 3.11 or older; name one, as in: make PYTHON=python3.11 chainer" % sys.version_info[:2])'
+	@echo "== installing Chainer 7.8.1 into .venv/chainer (a minute the first time)"
+	$(PYTHON) -m venv .venv/chainer
+	.venv/chainer/bin/python -m pip install --quiet --disable-pip-version-check numpy==1.23.5 'setuptools<66' wheel typing_extensions filelock protobuf six
+	.venv/chainer/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation chainer==7.8.1
+	.venv/chainer/bin/python -c 'import chainer'
+	@touch $@
 
 # CuPy has an environment of its own: the tests of the CPU say what a machine without it is told.
 kernels: .venv/kernels/installed

@@ -11,7 +11,7 @@ from importlib import import_module
 
 import numpy as np
 import tensors
-from tensors import numbers, whole
+from given import forest, numbers, whole
 
 from chainrule.bench import formulas, suite
 from chainrule.bench.machine import release
@@ -226,11 +226,11 @@ def entropy(side, rows, classes):
 
 
 def recursive(side, trees=1, leaves=64, width=64):
-    forest = np.array(tensors.forest(trees, leaves))
+    grown = np.array(forest(trees, leaves))
     combine = side.begin(Ours().nn.Linear(2 * width, width))
     value = lambda inputs, forest: side.roots(inputs[0].reshape(trees, leaves, width), *inputs[1:], forest)
     x, seed = numbers(trees * leaves, width), np.ones((trees, width), np.float32)
-    return _differentiated(side, value, [x, *combine], seed, forest)
+    return _differentiated(side, value, [x, *combine], seed, grown)
 
 
 # ---- training steps --------------------------------------------------------------------------------------------------

@@ -1,25 +1,23 @@
 """The table of the work that is timed: each case is a maker's name, and the options of its call.
 
-A side with PyTorch's names is given to the maker of that name in `tensors.py`, one that differentiates functions of
-arrays (JAX, HIPS autograd) to that of `arrays.py`.
+Each side does it in its own words, by the maker of that name in a module of these: `tensors.py` has the work for sides
+with PyTorch's names, `arrays.py` for those that differentiate functions of arrays (JAX, HIPS autograd), `links.py` for
+Chainer. A module is imported where its side takes part: Chainer's interpreter has no chainrule, nor ours Chainer.
 """
 
 from __future__ import annotations
 
-import arrays
-import tensors
+from importlib import import_module
 
-from chainrule.bench.sides import Ours, Tensors, Torch
-
-
-class Captured(Ours):
-    """chainrule by `cr.capture`: a step recorded at its second call and replayed from the third on."""
-
-
-#: name -> how to make it
+#: name -> the module with its work, and what it computes with there
 SIDES = {
-    "chainrule": Ours, "captured": Captured, "pytorch": Torch, "jax": arrays.Jax, "autograd": arrays.Hips
-}  # fmt: skip
+    "chainrule": ("tensors", "Ours"),
+    "captured": ("tensors", "Ours"),  # by `cr.capture`: recorded at the second call, replayed from the third on
+    "pytorch": ("tensors", "Torch"),
+    "jax": ("arrays", "Jax"),
+    "autograd": ("arrays", "Hips"),
+    "chainer": ("links", "Chainer"),
+}
 
 _CONVS = {
     "conv 16×64×56×56, 64 filters 3×3 pad 1": ((16, 64, 56, 56), 64, 3, 1, 1),
@@ -94,16 +92,19 @@ SMALL = {
 #: maker -> options without which each side draws numbers of its own
 SURE = {"sentences": dict(dropout=0.0)}
 
-#: for which HIPS autograd would need more than a second
-TOO_SLOW = (
-    "ResNet-18 step, 32×32, batch 32",
-    "VGG-11 step, 32×32, batch 32",
-    "character LSTM step, hidden 256, T 64, batch 32, Adam",
-    "character LSTM step, 2 layers, hidden 512",
-    "character GRU step, hidden 256",
-    "recursive net, 32 trees of 64 leaves (PyTorch: a loop)",
-    "sentence CNN step (Kim), 50 sentences of 50 words",
-)
+#: side -> cases for which it would need more than a second
+TOO_SLOW = {
+    "autograd": (
+        "ResNet-18 step, 32×32, batch 32",
+        "VGG-11 step, 32×32, batch 32",
+        "character LSTM step, hidden 256, T 64, batch 32, Adam",
+        "character LSTM step, 2 layers, hidden 512",
+        "character GRU step, hidden 256",
+        "recursive net, 32 trees of 64 leaves (PyTorch: a loop)",
+        "sentence CNN step (Kim), 50 sentences of 50 words",
+    ),
+    "chainer": ("ResNet-18 step, 32×32, batch 32",),
+}
 #: makers whose work is measured as a captured step too
 CAPTURED = ("chain", "mlp", "lenet", "resnet18", "vgg11", "characters", "sentences")
 
@@ -119,9 +120,9 @@ FIRST = (
 NODES = (1_000, 10_000, 100_000, 1_000_000)
 
 
-def runs(name, case):
+def runs(side, case):
     """Whether a side runs a case."""
-    return CASES[case][1] in CAPTURED if name == "captured" else name != "autograd" or case not in TOO_SLOW
+    return CASES[case][1] in CAPTURED if side == "captured" else case not in TOO_SLOW.get(side, ())
 
 
 def options(case, small=False, sure=False):
@@ -130,8 +131,15 @@ def options(case, small=False, sure=False):
     return {**given, **(SMALL[maker] if small else {}), **(SURE.get(maker, {}) if sure else {})}
 
 
-def make(side, case, small=False, sure=False):
-    """A function that does the work of a case, with its options, once."""
-    maker = getattr(tensors if isinstance(side, Tensors) else arrays, CASES[case][1])
-    work = maker(side, **options(case, small, sure))
-    return side.api.capture(work) if isinstance(side, Captured) else work
+class Side:
+    """Who takes part: what it computes with (`api`), and the makers of its work."""
+
+    def __init__(self, name):
+        module, api = SIDES[name]
+        self.name, self.makers = name, import_module(module)
+        self.api = getattr(self.makers, api)()
+
+    def make(self, case, small=False, sure=False):
+        """A function that does the work of a case, with its options, once."""
+        work = getattr(self.makers, CASES[case][1])(self.api, **options(case, small, sure))
+        return self.api.api.capture(work) if self.name == "captured" else work

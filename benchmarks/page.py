@@ -23,8 +23,9 @@ A side is timed where its results are those of chainrule: the loss of a third st
 Captured: the same step by `cr.capture`, recorded once and replayed. JAX compiles a whole step, its update included,
 into one function, and a chain of operations into one loop, which no engine that runs them one by one can match: its
 second ratio is to the captured step. It is written as its users would: channels last, scans over time and over the
-nodes of a tree, memory given back to the next step. HIPS autograd runs the same formulas on NumPy; what takes it more
-than a second is left out. tinygrad needs clang on the CPU, Chainer an older NumPy: neither is measured.
+nodes of a tree, memory given back to the next step. HIPS autograd runs the same formulas on NumPy; Chainer, which needs
+an older NumPy, its own links and functions in an interpreter of its own (`make chainer`). What takes either of them
+more than a second is left out. tinygrad, which needs clang on the CPU, is not measured.
 
 Measured on {date}: {cpu}, Python {python},
 {versions}.

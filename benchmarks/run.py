@@ -1,13 +1,14 @@
 """chainrule beside PyTorch on the CPU: the same work, in alternating turns, as ratios.
 
-    python benchmarks/run.py [GROUP|nodes|first|all] [--only TEXT] [--sides captured,pytorch,jax,autograd] [--starts 3]
-                             [--threads 2] [--json FILE] [--quick]
+    python benchmarks/run.py [GROUP|nodes|first|all] [--only TEXT] [--sides captured,pytorch,jax,autograd,chainer]
+                             [--starts 3] [--threads 2] [--json FILE] [--quick]
 
 Each side runs in a process of its own, so that the thread pools of one never disturb the other. It proves, then times:
 a side whose results are not those of chainrule is called wrong, and not timed. The others take turns; a turn times one
-case over several repetitions after a warm-up. PyTorch keeps whatever speed its memory happened to land on for a whole
-process, so each side is started several times and its best start counts. A ratio is a side's median time over ours:
-above 1, chainrule is faster. JAX and HIPS autograd take part where they are installed.
+case over several repetitions after a warm-up, and a side that is thrice as slow as chainrule has one turn alone.
+PyTorch keeps whatever speed its memory happened to land on for a whole process, so each side is started several times
+and its best start counts. A ratio is a side's median time over ours: above 1, chainrule is faster. JAX and HIPS
+autograd take part where they are installed, Chainer where `make chainer` has made an environment for it.
 
 `nodes` measures the cost per node of long chains, `first` the first step after the import with the cache of compiled
 loops as it is and with an empty one.
@@ -16,110 +17,42 @@ loops as it is and with an empty one.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import platform
 import statistics
 import sys
 import tempfile
-import time
 from datetime import date
 from pathlib import Path
 
-from cases import CASES, FIRST, NODES, PEAKS, SIDES, make, runs
-from proof import BOUND, apart, proof
-from tensors import chain
+from cases import CASES, FIRST, NODES, PEAKS, SIDES, runs
+from proof import BOUND, apart
 
-from chainrule.bench import Worker, serve
+from chainrule.bench import Worker
 from chainrule.bench.machine import cpu_model, release
 
+HERE = Path(__file__).resolve().parent
+CHAINER = HERE.parent / ".venv" / "chainer"  # what `make chainer` makes: it needs an older NumPy than chainrule
 PACKAGES = {"pytorch": "torch", "captured": "chainrule"}  # where they are not called like the side
-NAMES = {"captured": "chainrule, captured", "pytorch": "PyTorch", "jax": "JAX (jit)", "autograd": "HIPS autograd"}
+NAMES = {
+    "captured": "chainrule, captured", "pytorch": "PyTorch", "jax": "JAX (jit)", "autograd": "HIPS autograd",
+    "chainer": "Chainer",
+}  # fmt: skip
+FAR = 3.0  # times as slow as chainrule: one turn tells enough of such a side
 GROUPS = tuple(dict.fromkeys(group for group, *_ in CASES.values()))
+
+
+def interpreter(side: str) -> str:
+    """The Python that has what a side needs; "" where there is none."""
+    if side == "chainer":
+        return str(CHAINER / "bin" / "python") if (CHAINER / "installed").exists() else ""
+    return sys.executable if release(PACKAGES.get(side, side)) else ""
 
 
 def worker(side: str, threads: int, *more: str) -> Worker:
     """One side in a process of its own, waiting for turns."""
-    return Worker([sys.executable, __file__, "--worker", side, "--threads", str(threads), *more], threads)
-
-
-class Turns:
-    """Answers turns: does the first thing that the message names, and reports."""
-
-    def __init__(self, side: str, threads: int, quick: bool):
-        self.api, self.quick, self.made = SIDES[side](), quick, {}
-        self.api.threads(threads)
-
-    def __call__(self, message: dict) -> dict:
-        do, subject = next(iter(message.items()))
-        return getattr(self, do)(subject, **{name: value for name, value in message.items() if name != do})
-
-    def hello(self, _):
-        return {"version": self.api.version}
-
-    def prove(self, name):
-        """What the case gives, to be held against another side's."""
-        return {"proof": proof(self.api, make(self.api, name, self.quick, sure=True))}
-
-    def case(self, name, seconds, least):
-        """Milliseconds of each repetition."""
-        if name not in self.made:
-            self.made = {name: make(self.api, name, self.quick)}  # one at a time: nothing else fills memory or caches
-            timed(self.made[name], 0, 1)  # what is compiled or captured
-        return {"times": timed(self.made[name], seconds, least)}
-
-    def peak(self, name):
-        """Bytes that the work needs at most, over what the process held once it had run small."""
-        return {"bytes": peak(*(lambda small=small: make(self.api, name, small) for small in (True, self.quick)))}
-
-    def first(self, name):
-        """Seconds of the first step of this process, and of the second."""
-        work = make(self.api, name, self.quick)
-        return {"seconds": [timed_once(work), timed_once(work)]}
-
-    def nodes(self, length, collector=True):
-        """Microseconds per node, forward and backward: the median of three chains or as many as have 200 000 nodes."""
-        if not collector:
-            gc.disable()
-        chain(self.api, 1000)()
-        work = chain(self.api, length)
-        times = [timed_once(work) for _ in range(max(3, 200_000 // length))]
-        return {"microseconds": 1e6 * statistics.median(times) / length}
-
-
-def timed_once(work) -> float:
-    """Seconds of one repetition."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def timed(work, seconds: float, least: int) -> list[float]:
-    """Milliseconds of each repetition, after a warm-up of one."""
-    work()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < least or time.perf_counter() < end:
-        times.append(1e3 * timed_once(work))
-    return times
-
-
-def peak(small, full) -> int:
-    """Bytes that three repetitions of full() need at most, over what the process held once small() had run."""
-    small()()
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew (Linux)
-    before = _memory("VmRSS")
-    work = full()
-    for _ in range(3):
-        work()
-    return _memory("VmHWM") - before
-
-
-def _memory(line: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split(f"{line}:")[1].split()[0])
+    return Worker([interpreter(side), str(HERE / "turns.py"), side, "--threads", str(threads), *more], threads)
 
 
 class Benchmark:
@@ -131,7 +64,7 @@ class Benchmark:
         self.turn = dict(seconds=0.02, least=2) if quick else dict(seconds=0.3, least=3)
         self.turns = 1 if quick else 4
         self.lengths, self.firsts = (NODES[:1], FIRST[:1]) if quick else (NODES, FIRST)
-        self.sides = [side for side in SIDES if side in sides and release(PACKAGES.get(side, side))]
+        self.sides = [side for side in SIDES if side in sides and interpreter(side)]
         self.engines = [side for side in self.sides if side in ("chainrule", "pytorch")]
 
     def cases(self, names, result: dict) -> None:
@@ -147,9 +80,10 @@ class Benchmark:
                 if start == 0:
                     wrong.update(self.proven(name, able))
                 times: dict = {side: [] for side in able if side not in wrong.get(name, {})}
-                for _ in range(self.turns):
+                for turn in range(self.turns):
                     for side in times:
-                        times[side] += workers[side].ask({"case": name, **self.turn})["times"]
+                        if turn == 0 or statistics.median(times[side]) < FAR * statistics.median(times["chainrule"]):
+                            times[side] += workers[side].ask({"case": name, **self.turn})["times"]
                 found = best.setdefault(name, {})
                 for side, values in times.items():
                     found[side] = min(found.get(side, float("inf")), statistics.median(values))
@@ -287,14 +221,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3, help="processes per side, of which the best counts")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="tiny and short: shows that it works, measures nothing")
-    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--cache", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        if options.cache:
-            os.environ["NUMBA_CACHE_DIR"] = options.cache  # before Numba is imported, at the first compiled loop
-        serve(Turns(options.worker, options.threads, options.quick))
-        return
     names = [name for name, (group, *_) in CASES.items() if options.group in ("all", group) and options.only in name]
     result = {
         "date": date.today().isoformat(),

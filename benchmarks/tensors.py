@@ -6,34 +6,19 @@ pass gives, or the gradients. All sides begin with the same numbers.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
+from given import beginning, forest, numbers, whole
 
 from chainrule.bench import suite
 from chainrule.bench.sides import Ours, Torch
 
-RNG_SEED = 0
-
-
-def numbers(*shape, stream=0):
-    """Normal numbers, the same in every process; those of another stream are independent."""
-    return np.random.default_rng([RNG_SEED, stream]).standard_normal(shape).astype(np.float32)
-
-
-def whole(most, *shape):
-    """Whole numbers below `most`, the same in every process."""
-    return np.random.default_rng(RNG_SEED + 1).integers(0, most, shape)
-
 
 def alike(side, *modules):
     """The parameters of the modules, given the same numbers on every side; those of norms stay ones."""
-    draw, parameters = np.random.default_rng(RNG_SEED), [p for module in modules for p in module.parameters()]
+    draw, parameters = beginning(), [p for module in modules for p in module.parameters()]
     with side.api.no_grad():
         for p in parameters:
             if not bool((p == 1).all()):
-                size = 1 / math.sqrt(math.prod(p.shape[1:] or p.shape))
-                p.copy_(side.tensor(draw.uniform(-size, size, p.shape).astype(np.float32)))
+                p.copy_(side.tensor(draw(*p.shape)))
     return parameters
 
 
@@ -163,22 +148,6 @@ def characters(side, kind="LSTM", hidden=256, layers=1, embed=64, backward=True,
             return cell(table(x))[0]
 
     return step if backward else forward
-
-
-def forest(trees, leaves):
-    """Random binary trees."""
-    rng = np.random.default_rng(2)
-    return [_pairs(rng, leaves) for _ in range(trees)]
-
-
-def _pairs(rng, leaves):
-    """A random binary tree: the pairs of children of its inner nodes, leaves numbered first."""
-    roots, made = list(range(leaves)), []
-    while len(roots) > 1:
-        at = int(rng.integers(len(roots) - 1))
-        made.append((roots[at], roots.pop(at + 1)))
-        roots[at] = leaves + len(made) - 1
-    return made
 
 
 def recursive(side, trees=1, leaves=64, width=64):

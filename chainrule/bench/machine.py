@@ -110,14 +110,3 @@ def _hold(cores: list[int]) -> None:
     for thread in [int(task.name) for task in tasks.iterdir()] if cores and tasks.is_dir() else []:
         with suppress(OSError):
             os.sched_setaffinity(thread, cores)
-
-
-def environment(threads: int) -> dict[str, str]:
-    """The environment in which a process starts with so many threads in each of its pools.
-
-    >>> from chainrule.bench.machine import environment
-    >>> environment(2)["OMP_NUM_THREADS"]
-    '2'
-    """
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(threads))}

@@ -1,13 +1,15 @@
-"""Processes that wait for turns: the thread pools of two libraries disturb each other in one process."""
+"""Processes that wait for turns: the thread pools of two libraries disturb each other in one process.
+
+It imports the standard library alone, so that an interpreter without chainrule can load it by its path.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-
-from .machine import environment
 
 
 class Worker:
@@ -40,6 +42,17 @@ class Worker:
     def stop(self) -> None:
         """Let it end."""
         self.process.communicate()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment in which a process starts with so many threads in each of its pools.
+
+    >>> from chainrule.bench.worker import environment
+    >>> environment(2)["OMP_NUM_THREADS"]
+    '2'
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(threads))}
 
 
 def serve(answer: Callable[[dict], dict]) -> None:

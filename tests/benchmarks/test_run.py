@@ -53,11 +53,11 @@ def bench():
         import cases
         import proof
 
-        ours, tiny = cases.Ours(), {}
+        ours, tiny = cases.Side("chainrule"), {}
         for name, (_, maker, _) in cases.CASES.items():
             tiny.setdefault(repr((maker, cases.options(name, small=True))), name)
-        makes = {name: cases.make(ours, name, small=True, sure=True) for name in tiny.values()}
-        yield cases, proof, {name: proof.proof(ours, work) for name, work in makes.items()}
+        makes = {name: ours.make(name, small=True, sure=True) for name in tiny.values()}
+        yield cases, proof, {name: proof.proof(ours.api, work) for name, work in makes.items()}
 
 
 JAX = pytest.param("jax", "jax", marks=pytest.mark.slow)  # it compiles every case
@@ -68,20 +68,46 @@ SIDES = [("captured", "chainrule"), ("pytorch", "torch"), JAX, ("autograd", "aut
 def test_every_side_does_the_work_that_we_do(bench, side, package):
     pytest.importorskip(package, reason=f"{package} is absent: benchmarks compare with it where it is installed")
     cases, proof, ours = bench
-    peer = cases.SIDES[side]()
+    peer = cases.Side(side)
     for name in filter(lambda name: cases.runs(side, name), ours):
-        theirs = proof.proof(peer, cases.make(peer, name, small=True, sure=True))
+        theirs = proof.proof(peer.api, peer.make(name, small=True, sure=True))
         assert proof.apart(ours[name], theirs) < 1e-5, name
+
+
+def test_chainer_does_it_in_an_interpreter_of_its_own(bench, monkeypatch):
+    _, proof, ours = bench
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import run
+
+    if not run.interpreter("chainer"):
+        pytest.skip("Chainer is absent: benchmarks compare with it in the environment that `make chainer` makes")
+    worker = run.worker("chainer", 1, "--quick")
+    assert worker.ask({"hello": ""}) == {"version": "7.8.1"}
+    for name in ours:  # those too that are too slow when they are not tiny
+        assert proof.apart(ours[name], worker.ask({"prove": name})["proof"]) < 1e-5, name
+    assert all(milliseconds > 0 for milliseconds in worker.ask({"case": name, "seconds": 0, "least": 2})["times"])
+    worker.stop()
+
+
+def test_a_side_takes_part_where_its_environment_was_made_to_the_end(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import run
+
+    monkeypatch.setattr(run, "CHAINER", tmp_path)
+    assert not run.interpreter("chainer") and run.Benchmark(1, True, 1, ["chainrule", "chainer"]).sides == ["chainrule"]
+    (tmp_path / "installed").touch()
+    assert run.interpreter("chainer") == str(tmp_path / "bin" / "python")
 
 
 def test_what_is_too_slow_is_a_case(bench):
     cases, _, _ = bench
-    assert set(cases.TOO_SLOW) < set(cases.CASES) and not any(cases.runs("autograd", name) for name in cases.TOO_SLOW)
+    for side, slow in cases.TOO_SLOW.items():
+        assert set(slow) < set(cases.CASES) and not any(cases.runs(side, name) for name in slow)
 
 
 def test_a_proof_tells_other_numbers_from_another_order(bench):
     cases, proof, _ = bench
-    ours, x = cases.Ours(), np.arange(24.0).reshape(2, 3, 4) - 5
+    ours, x = cases.Side("chainrule").api, np.arange(24.0).reshape(2, 3, 4) - 5
     of = lambda *arrays: proof.proof(ours, lambda: [ours.tensor(array) for array in arrays])
     assert proof.apart(of(x), of(x.transpose(2, 0, 1).copy())) == 0
     assert proof.apart(of(x), of(x * 1.01)) == pytest.approx(0.01)
@@ -93,7 +119,7 @@ def test_the_third_step_shows_whether_parameters_were_updated(bench):
     cases, proof, proofs = bench
     for name in proofs:
         if "step" in name and "Adam on" not in name:
-            first = cases.make(cases.Ours(), name, small=True, sure=True)()
+            first = cases.Side("chainrule").make(name, small=True, sure=True)()
             assert abs(first.item() - proofs[name][0][1]) > proof.BOUND * first.item(), name
 
 
@@ -127,6 +153,31 @@ def test_a_wrong_side_is_said_and_not_timed(monkeypatch, capsys):
     assert f"| {name} | 1.00 ms | wrong |" in run.report(result)
 
 
+def test_a_side_that_is_far_behind_has_one_turn(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import run
+
+    class Side:
+        def __init__(self, milliseconds):
+            self.milliseconds, self.turns = milliseconds, 0
+
+        def ask(self, message):
+            self.turns += "case" in message
+            return {"version": "1", "proof": [[1, 1.0, 1.0, 1.0, 1.0]], "times": [self.milliseconds]}
+
+        def stop(self):
+            pass
+
+    sides = {"chainrule": Side(1.0), "pytorch": Side(2.9), "jax": Side(3.1)}
+    benchmark, result = run.Benchmark(1, False, 2, ["chainrule"]), {}
+    monkeypatch.setattr(benchmark, "sides", list(sides))
+    monkeypatch.setattr(benchmark, "worker", sides.get)
+    name = "softmax cross entropy 128×10"
+    benchmark.cases([name], result)
+    assert {side: made.turns for side, made in sides.items()} == {"chainrule": 8, "pytorch": 8, "jax": 2}
+    assert result["milliseconds"] == {name: {"chainrule": 1.0, "pytorch": 2.9, "jax": 3.1}}
+
+
 def test_ratios_are_bold_where_the_peer_is_ahead(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import run
@@ -139,8 +190,8 @@ def test_ratios_are_bold_where_the_peer_is_ahead(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the highest mark of memory is read from /proc")
 def test_the_peak_is_that_of_the_work():
-    fill = "import numpy as np, run; fill = lambda size: lambda: np.ones(size << 20, np.uint8).sum()"
-    command = f"{fill}; print(run.peak(lambda: fill(1), lambda: fill(64)) / 2**20)"  # a fresh process reuses no memory
+    fill = "import numpy as np, turns; fill = lambda size: lambda: np.ones(size << 20, np.uint8).sum()"
+    command = f"{fill}; print(turns.peak(lambda: fill(1), lambda: fill(64)) / 2**20)"  # fresh: no memory is used again
     said = subprocess.run([sys.executable, "-c", command], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
     assert 60 < float(said.stdout) < 80
 
