@@ -7,12 +7,15 @@ import numpy as np
 
 from ..geometry import adaptive_windows, pool_windows
 from . import workers
-from .jit import jit
+from .jit import inline
 from .layout import compact, floats, half_by_single
 
 _FEW = 64  # elements of a window that may be summed in their own precision
-_GRAIN = 100_000  # elements that outlast handing a slice to a worker
-_FEW_PLANES = 8  # that outlast a slice of compiled code
+_GRAIN = 10_000  # elements that outlast a slice of compiled code
+_ROOM = 4096  # elements of planes, or of lines of one, whose windows are compared at once: they stay in the first cache
+_LEAST_LINES = 8  # of windows, though they need more: what lies between two groups is read twice
+_LARGEST_PLACE = 1 << 31  # from a window's corner
+_BLOCK = 16  # windows in a loop that the compiler writes out; in one that ends where a line does, half were left over
 
 
 @half_by_single
@@ -24,7 +27,8 @@ def max_pool2d(x, *, kernel_size, stride, padding, dilation, ceil_mode):
     windows = pool_windows(
         x.shape[2:], kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
-    return _max_windows(x, windows)
+    before = padding[0][0], padding[1][0]
+    return _max_windows(x, windows, tuple(zip(kernel_size, stride, before, dilation, strict=True)))
 
 
 @half_by_single
@@ -74,7 +78,7 @@ def scatter_planes(g, indices, *, plane, windows=None):
     (g,), indices = floats(g), compact(indices, np.int64)
     out, wrong = np.empty((*g.shape[:2], *plane), g.dtype), np.zeros(1, bool)
     flat, values, places = _planes(out), _planes(g), _planes(indices)
-    _scatter(len(flat), values, places, flat, wrong, grain=_FEW_PLANES)
+    _scatter(len(flat), values, places, flat, wrong, grain=_grain(flat))
     if wrong[0]:
         _check_places(places, plane)
     return out
@@ -101,9 +105,9 @@ def _planes(x):
     return x.reshape(x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
 
 
-def _by_planes(size, planes, task):
-    """Run task over the planes of an array of `size` elements."""
-    workers.run(task, planes, grain=-(-_GRAIN * planes // max(size, 1)))
+def _grain(planes):
+    """How many of the planes outlast a slice."""
+    return -(-_GRAIN // max(1, math.prod(planes.shape[1:])))
 
 
 @lru_cache
@@ -112,28 +116,21 @@ def _bounds(windows):
     return [np.array((axis.starts, axis.stops), np.int64).reshape(2, -1) for axis in windows]
 
 
-def _max_windows(x, windows):
+def _max_windows(x, windows, axes=None):
+    """axes: (kernel, stride, padding before, dilation) of each, where all windows are alike."""
     (x,) = floats(x)
     size = len(windows[0].starts), len(windows[1].starts)
     out, indices = np.empty((*x.shape[:2], *size), x.dtype), np.empty((*x.shape[:2], *size), np.int64)
     planes = x.shape[0] * x.shape[1]
     into, places, x = out.reshape(planes, *size), indices.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
     rows, columns = _bounds(windows)
-    steps = windows[0].step, windows[1].step
-
-    def general(a, b):
-        _max(b - a, x[a:b], rows, columns, *steps, into[a:b], places[a:b], grain=_FEW_PLANES)
-
-    def task(a, b):
-        if np.isnan(x[a:b].max(initial=-np.inf)):
-            general(a, b)
-        else:
-            _max_halves(x[a:b], into[a:b], places[a:b])
-
     if all(map(_halves, windows)):
-        _by_planes(x.size, planes, task)
+        _max_halves(planes, x, into, places, grain=_grain(x))
+    elif axes and out.size and (x.shape[1] + axes[0][2]) * (x.shape[2] + axes[1][2]) < _LARGEST_PLACE:
+        _max_alike(planes, x, rows, columns, *axes, _ROOM, into, places, grain=_grain(x))
     else:
-        general(0, planes)
+        steps = windows[0].step, windows[1].step
+        _max(planes, x, rows, columns, *steps, into, places, grain=_grain(x))
     return out, indices
 
 
@@ -154,10 +151,11 @@ def _window_sums(x, windows, scale):
     planes, size = x.shape[0] * x.shape[1], scale.shape
     out = np.empty((*x.shape[:2], *size), x.dtype)
     if _whole(windows, x.shape[2:]):
-        _sum_planes(planes, _planes(x), scale[0, 0], out.reshape(-1), grain=_FEW_PLANES)
+        x = _planes(x)
+        _sum_planes(planes, x, scale[0, 0], out.reshape(-1), grain=_grain(x))
         return out
     into, x = out.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
-    _by_planes(x.size, planes, lambda a, b: _sum_windows(x[a:b], windows, scale, into[a:b]))
+    _sum_windows(x, windows, scale, into)
     return out
 
 
@@ -169,39 +167,34 @@ def mean_of_tiles(x, kernel_size, out):
 
 def _sum_windows(x, windows, scale, out):
     """The windows' sums times `scale`: x (planes, H, W) -> out (planes, oh, ow)."""
-    scale = scale.astype(x.dtype)
+    planes, scale = len(x) if out.size else 0, scale.astype(x.dtype)
     if all(map(_halves, windows)):
-        _sum_halves(x, scale, out)
+        _sum_halves(planes, x, scale, out, grain=_grain(x))
         return
     rows, columns = _bounds(windows)
     largest = math.prod(int(np.ptp(bounds, 0).max(initial=0)) for bounds in (rows, columns))
-    exact = x.dtype if largest <= _FEW else np.float64
-    _sum(x, rows, columns, scale, np.empty(x.shape[2], exact), out)
+    zero = np.zeros(1, x.dtype if largest <= _FEW else np.float64)
+    _sum(planes, x, rows, columns, scale, zero, out, grain=_grain(x))
 
 
 def _spread(g, input_size, windows, scale):
+    """g times `scale` added to zeros over its windows: g (N, C, oh, ow) -> (N, C, *input_size)."""
     (g,) = floats(g)
     out = np.empty((*g.shape[:2], *input_size), g.dtype)
     if _whole(windows, input_size):
-        _fill_planes(g.size, g.reshape(-1), scale[0, 0], _planes(out), grain=_FEW_PLANES)
+        into = _planes(out)
+        _fill_planes(g.size, g.reshape(-1), scale[0, 0], into, grain=_grain(into))
         return out
-    into, g = out.reshape(-1, *input_size), g.reshape(-1, *g.shape[2:])
-    _by_planes(out.size, len(into), lambda a, b: _share_windows(g[a:b], windows, scale, into[a:b]))
+    into, g, scale = out.reshape(-1, *input_size), g.reshape(-1, *g.shape[2:]), scale.astype(g.dtype)
+    if all(map(_halves, windows)) and all(2 * n == size for n, size in zip(g.shape[1:], input_size, strict=True)):
+        _share_halves(len(into), g, scale, into, grain=_grain(into))
+    else:
+        _share(len(into), g, *_bounds(windows), scale, into, grain=_grain(into))
     return out
 
 
 def _tiles(size, kernel_size):
     return pool_windows(size, kernel_size=kernel_size, stride=kernel_size, padding=((0, 0), (0, 0)), ceil_mode=False)
-
-
-def _share_windows(g, windows, scale, out):
-    """g times `scale` added to zeros over its windows: g (planes, oh, ow) -> out (planes, H, W)."""
-    scale = scale.astype(g.dtype)
-    if all(map(_halves, windows)) and all(2 * n == size for n, size in zip(g.shape[1:], out.shape[1:], strict=True)):
-        _share_halves(g, scale, out)
-        return
-    out[...] = 0
-    _share(g, *_bounds(windows), scale, out)
 
 
 @lru_cache
@@ -216,9 +209,13 @@ def _scale(windows, count_include_pad, divisor_override):
     return 1 / np.multiply.outer(*counts)
 
 
-def _max_halves_numpy(x, out, indices):
+def _max_halves_numpy(x, out, indices, first, last):
     bounds = [np.array((range(0, 2 * size, 2), range(2, 2 * size + 2, 2)), np.int64) for size in out.shape[1:]]
-    _max_numpy(x, *bounds, 1, 1, out, indices, 0, len(x))
+    _max_numpy(x, *bounds, 1, 1, out, indices, first, last)
+
+
+def _max_alike_numpy(x, rows, columns, down, across, room, out, indices, first, last):
+    _max_numpy(x, rows, columns, down[3], across[3], out, indices, first, last)
 
 
 def _max_numpy(x, rows, columns, row_step, column_step, out, indices, first, last):
@@ -234,14 +231,16 @@ def _max_numpy(x, rows, columns, row_step, column_step, out, indices, first, las
             np.copyto(indices, y[:, None] * width + z, where=better)
 
 
-def _sum_numpy(x, rows, columns, scale, sums, out):
-    by_rows = np.stack([x[:, a:b].sum(1) for a, b in rows.T], 1) if rows.size else x[:, :0]
+def _sum_numpy(x, rows, columns, scale, zero, out, first, last):
+    x, out = x[first:last], out[first:last]
+    by_rows = np.stack([x[:, a:b].sum(1, zero.dtype) for a, b in rows.T], 1)
     for j, (a, b) in enumerate(columns.T):
         out[:, :, j] = by_rows[:, :, a:b].sum(2) * scale[:, j]
 
 
-def _share_numpy(g, rows, columns, scale, out):
-    scaled = g * scale
+def _share_numpy(g, rows, columns, scale, out, first, last):
+    scaled, out = g[first:last] * scale, out[first:last]
+    out[...] = 0
     for i, (a, b) in enumerate(rows.T):
         for j, (c, d) in enumerate(columns.T):
             out[:, a:b, c:d] += scaled[:, i, j, None, None]
@@ -256,23 +255,130 @@ def _scatter_numpy(g, indices, out, wrong, first, last):
         np.add.at(out, (np.arange(len(out))[:, None], indices), g[first:last])
 
 
-@jit(_max_halves_numpy)
-def _max_halves(x, out, indices):
-    planes, height, width = out.shape
+@inline
+def _largest_of_four(x, p, below):
+    """The largest of two elements at p and the two `below`, and how far from p it stands."""
+    one, row = np.uint64(1), np.int64(below)
+    a, b, c, d = x[p], x[p + one], x[p + below], x[p + below + one]
+    better = (b > a) | (b != b)
+    top, right = (b, np.int64(1)) if better else (a, np.int64(0))
+    better = (d > c) | (d != d)
+    low, low_right = (d, row + 1) if better else (c, row)
+    better = (low > top) | (low != low)
+    return (low, low_right) if better else (top, right)
+
+
+@workers.shared(_max_halves_numpy)
+def _max_halves(x, out, indices, first, last):
+    """Windows of 2 x 2 side by side; the last block of a line begins early enough to be whole."""
+    height, width = out.shape[1:]
     row = x.shape[2]
     source, into, places = x.reshape(-1), out.reshape(-1), indices.reshape(-1)
-    below, count, at = np.uint64(row), np.uint64(width), np.uint64(0)  # unsigned and one comparison each: vectorised
-    for n in range(planes):
+    below, block = np.uint64(row), np.uint64(_BLOCK)  # unsigned and one comparison each: vectorised
+    few = np.uint64(width if width < _BLOCK else 0)
+    for n in range(first, last):
         for i in range(height):
             start, corner = np.uint64((n * x.shape[1] + 2 * i) * row), 2 * i * row
-            for j in range(count):
-                p = start + j + j
-                a, b, c, d = source[p], source[p + np.uint64(1)], source[p + below], source[p + below + np.uint64(1)]
-                top, right = (b, np.int64(1)) if b > a else (a, np.int64(0))
-                low, low_right = (d, np.int64(row + 1)) if d > c else (c, np.int64(row))
-                into[at + j] = low if low > top else top
-                places[at + j] = corner + 2 * np.int64(j) + (low_right if low > top else right)
-            at += count
+            at = np.uint64((n * height + i) * width)
+            for j in range(few):
+                value, place = _largest_of_four(source, start + j + j, below)
+                into[at + j] = value
+                places[at + j] = corner + 2 * np.int64(j) + place
+            for begin in range(0, 0 if few else width, _BLOCK):
+                begin = np.uint64(min(begin, width - _BLOCK))
+                for lane in range(block):
+                    j = begin + lane
+                    value, place = _largest_of_four(source, start + j + j, below)
+                    into[at + j] = value
+                    places[at + j] = corner + 2 * np.int64(j) + place
+
+
+@inline
+def _copy(source, into):
+    for i in range(len(into)):
+        into[i] = source[i]
+
+
+@inline
+def _deal(source, into):
+    """into (s, n), source s n: one element to each row of `into` in turn."""
+    step, count = np.uint64(len(into)), np.uint64(into.shape[1])
+    for p in range(len(into)):
+        part, at = into[p], np.uint64(p)
+        for i in range(count):
+            part[i] = source[at + i * step]
+
+
+@inline
+def _compare(value, place, best, spot):
+    for i in range(len(best)):
+        better = (value[i] > best[i]) | (value[i] != value[i])
+        best[i] = value[i] if better else best[i]
+        spot[i] = place if better else spot[i]
+
+
+@inline
+def _compare_lines(value, place, below, best, spot):
+    for i in range(len(best)):
+        better = (value[i] > best[i]) | (value[i] != value[i])
+        best[i] = value[i] if better else best[i]
+        spot[i] = place[i] + below if better else spot[i]
+
+
+@workers.shared(_max_alike_numpy)
+def _max_alike(x, rows, columns, down, across, room, out, indices, first, last):
+    """Windows all alike, (kernel, stride, padding before, dilation) `down` and `across`, in long loops alone.
+
+    Lines with their padding are dealt out by their place in a stride, columns likewise: then the t-th elements of all
+    windows lie in one row, as do their largest, for several planes or as many lines of one as stay in cache. What a row
+    holds between two lines stands for no window. Places count from a window's corner.
+    """
+    (kh, sh, top, dh), (kw, sw, left, dw) = down, across
+    (tall, size), (height, width) = x.shape[1:], out.shape[1:]
+    pitch, more = width + dw * (kw - 1) // sw, dh * (kh - 1) // sh
+    wide, lowest = sw * pitch, x.dtype.type(-np.inf)
+    held = min(size, wide - left)
+    groups = -(-height // max(_LEAST_LINES, room // (sh * wide) - more))
+    group = -(-height // groups)
+    lines = group + more
+    planes = max(1, min(last - first, room // (sh * wide * lines)))
+    windows = planes * lines * pitch
+    count = sh * windows
+    padded = np.full(sw * count + pitch, lowest, x.dtype)
+    dealt = np.zeros((sw, count + pitch), x.dtype) if sw > 1 else padded.reshape((1, count + pitch))
+    line, spots = np.zeros(count + more * pitch, x.dtype), np.zeros(count + more * pitch, np.int32)
+    best, places = np.empty(windows, x.dtype), np.empty(windows, np.int32)
+    for start in range(first, last, planes):
+        many = min(planes, last - start)
+        for i in range(0, height, group):
+            for n in range(many):
+                for r in range(sh * lines):
+                    y, at = i * sh + r - top, ((r % sh * planes + n) * lines + r // sh) * wide + left
+                    if 0 <= y < tall:
+                        _copy(x[start + n, y], padded[at : at + held])
+                    else:
+                        padded[at : at + held] = lowest
+            if sw > 1:
+                _deal(padded, dealt[:, :count])
+            _copy(dealt[0], line[:count])
+            spots[:] = 0
+            for t in range(dw, dw * kw, dw):
+                _compare(dealt[t % sw, t // sw :], np.int32(t), line[:count], spots[:count])
+            _copy(line, best)
+            _copy(spots, places)
+            for t in range(dh, dh * kh, dh):
+                at = t % sh * windows + t // sh * pitch
+                _compare_lines(line[at:], spots[at:], np.int32(t * size), best, places)
+            for n in range(many):
+                for r in range(i, min(i + group, height)):
+                    into, spot, at = out[start + n, r], indices[start + n, r], (n * lines + r - i) * pitch
+                    here, there, corner = best[at : at + width], places[at : at + width], (r * sh - top) * size - left
+                    origin = rows[0, r] * size
+                    for j in range(width):
+                        into[j] = here[j]
+                    for j in range(width):
+                        known = here[j] != lowest  # or else it is the first that is no padding
+                        spot[j] = there[j] + (corner + j * sw) if known else origin + columns[0, j]
 
 
 @workers.shared(_max_numpy)
@@ -303,12 +409,12 @@ def _max(x, rows, columns, row_step, column_step, out, indices, first, last):
                     spots[j] = spot[j] if better else spots[j]
 
 
-@jit(_sum_numpy)
-def _sum(x, rows, columns, scale, sums, out):
-    """`sums` is room for the sum of a window's rows: the long loop, and it vectorises."""
-    planes, height, width = out.shape
-    zero = sums.dtype.type(0)
-    for n in range(planes):
+@workers.shared(_sum_numpy)
+def _sum(x, rows, columns, scale, zero, out, first, last):
+    """The sum of a window's rows is the long loop, and it vectorises; sums are taken as precisely as `zero` is."""
+    height, width = out.shape[1:]
+    sums = np.empty(x.shape[2], zero.dtype)
+    for n in range(first, last):
         plane = x[n]
         for i in range(height):
             sums[:] = 0
@@ -318,18 +424,19 @@ def _sum(x, rows, columns, scale, sums, out):
                     sums[z] += line[z]
             into, factor = out[n, i], scale[i]
             for j in range(width):
-                total = zero
+                total = zero[0]
                 for z in range(columns[0, j], columns[1, j]):
                     total += sums[z]
                 into[j] = total * factor[j]
 
 
-@jit(_share_numpy)
-def _share(g, rows, columns, scale, out):
-    planes, height, width = g.shape
+@workers.shared(_share_numpy)
+def _share(g, rows, columns, scale, out, first, last):
+    height, width = g.shape[1:]
     shares = np.empty(out.shape[2], out.dtype)  # what one row of windows gives to each of its rows
-    for n in range(planes):
+    for n in range(first, last):
         plane = out[n]
+        plane[:] = 0
         for i in range(height):
             shares[:] = 0
             source, factor = g[n, i], scale[i]
@@ -343,27 +450,26 @@ def _share(g, rows, columns, scale, out):
                     line[z] += shares[z]
 
 
-def _sum_halves_numpy(x, scale, out):
+def _sum_halves_numpy(x, scale, out, first, last):
     height, width = out.shape[1:]
-    x = x[:, : 2 * height, : 2 * width]
-    out[...] = (x[:, ::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, ::2] + x[:, 1::2, 1::2]) * scale
+    x = x[first:last, : 2 * height, : 2 * width]
+    out[first:last] = (x[:, ::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, ::2] + x[:, 1::2, 1::2]) * scale
 
 
-@jit(_sum_halves_numpy)
-def _sum_halves(x, scale, out):
+@workers.shared(_sum_halves_numpy)
+def _sum_halves(x, scale, out, first, last):
     """Windows of 2 x 2 side by side: a loop over pairs that vectorises."""
-    planes, height, width = out.shape
+    height, width = out.shape[1:]
     row = x.shape[2]
     source, into = x.reshape(-1), out.reshape(-1)
-    below, count, at, one = np.uint64(row), np.uint64(width), np.uint64(0), np.uint64(1)
-    factor = scale.reshape(-1)[0] if scale.size else scale.dtype.type(0)
-    for n in range(planes):
+    below, count, one = np.uint64(row), np.uint64(width), np.uint64(1)
+    factor = scale[0, 0]
+    for n in range(first, last):
         for i in range(height):
-            start = np.uint64((n * x.shape[1] + 2 * i) * row)
+            start, at = np.uint64((n * x.shape[1] + 2 * i) * row), np.uint64((n * height + i) * width)
             for j in range(count):
                 p = start + j + j
                 into[at + j] = (source[p] + source[p + one] + source[p + below] + source[p + below + one]) * factor
-            at += count
 
 
 def _sum_planes_numpy(x, scale, out, first, last):
@@ -393,21 +499,21 @@ def _fill_planes(g, scale, out, first, last):
             row[j] = share
 
 
-def _share_halves_numpy(g, scale, out):
-    out[...] = (g * scale).repeat(2, 1).repeat(2, 2)
+def _share_halves_numpy(g, scale, out, first, last):
+    out[first:last] = (g[first:last] * scale).repeat(2, 1).repeat(2, 2)
 
 
-@jit(_share_halves_numpy)
-def _share_halves(g, scale, out):
+@workers.shared(_share_halves_numpy)
+def _share_halves(g, scale, out, first, last):
     """Windows of 2 x 2 that cover the plane: every element is written once."""
-    planes, height, width = g.shape
+    height, width = g.shape[1:]
     row = out.shape[2]
     source, into = g.reshape(-1), out.reshape(-1)
-    below, count, at, one = np.uint64(row), np.uint64(width), np.uint64(0), np.uint64(1)
-    factor = scale.reshape(-1)[0] if scale.size else scale.dtype.type(0)
-    for n in range(planes):
+    below, count, one = np.uint64(row), np.uint64(width), np.uint64(1)
+    factor = scale[0, 0]
+    for n in range(first, last):
         for i in range(height):
-            start = np.uint64((n * out.shape[1] + 2 * i) * row)
+            start, at = np.uint64((n * height + i) * 2 * row), np.uint64((n * height + i) * width)
             for j in range(count):
                 p = start + j + j
                 share = source[at + j] * factor
@@ -415,7 +521,6 @@ def _share_halves(g, scale, out):
                 into[p + one] = share
                 into[p + below] = share
                 into[p + below + one] = share
-            at += count
 
 
 @workers.shared(_scatter_numpy)

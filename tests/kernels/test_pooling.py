@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings, strategies as st
 
 from chainrule.kernels import cpu
 from chainrule.kernels.cpu import pooling
+from chainrule.kernels.geometry import pool_windows
 
 PLAIN = dict(kernel_size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)), ceil_mode=False)
 WINDOWS = {
@@ -58,6 +59,71 @@ def test_max_follows_pytorch_on_nan(torch, path, rng):
     theirs, places = torch.nn.functional.max_pool2d(torch.tensor(x), 3, 2, 1, ceil_mode=True, return_indices=True)
     np.testing.assert_array_equal(out, theirs.numpy())
     np.testing.assert_array_equal(indices, places.numpy())
+
+
+def plain_max(x, window, monkeypatch):
+    """By the loop for windows of any kind."""
+    with monkeypatch.context() as plain:
+        plain.setattr(pooling, "_halves", lambda axis: False)
+        return pooling._max_windows(x, pool_windows(x.shape[2:], **window))
+
+
+def with_ties(rng, shape, dtype):
+    x = rng.integers(-3, 4, shape).astype(dtype)
+    x[rng.random(shape) < 0.3] = -np.inf
+    x[rng.random(shape) < 0.05] = np.nan
+    return x
+
+
+def assert_max_is_plain(x, window, monkeypatch):
+    out, indices = cpu.max_pool2d(x, **window)
+    expected, places = plain_max(x, window, monkeypatch)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(indices, places)
+
+
+@pytest.mark.parametrize("room", [1, 300, 4096])  # of a line, of several, of several planes
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_windows_alike_against_the_plain_loop(dtype, room, rng, monkeypatch):
+    monkeypatch.setattr(pooling, "_ROOM", room)
+    monkeypatch.setattr(pooling, "_LEAST_LINES", 2)
+    drawn = lambda low, high: tuple(map(int, rng.integers(low, high + 1, 2)))
+    compared = 0
+    while compared < 150:
+        kernel, stride, dilation, size = drawn(1, 5), drawn(1, 4), drawn(1, 2), drawn(1, 40)
+        reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+        padding = tuple(tuple(map(int, rng.integers(0, r // 2 + 1, 2))) for r in reach)
+        window = dict(kernel_size=kernel, stride=stride, padding=padding, dilation=dilation)
+        window["ceil_mode"] = bool(rng.integers(2))
+        try:
+            pool_windows(size, **window)
+        except ValueError:  # no window fits, or one steps over all elements
+            continue
+        assert_max_is_plain(with_ties(rng, (2, int(rng.integers(1, 6)), *size), dtype), window, monkeypatch)
+        compared += 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 31, 32, 33, 50])
+def test_halves_of_any_width_against_the_plain_loop(width, dtype, rng, monkeypatch):
+    for more in 0, 1:
+        x = with_ties(rng, (2, 3, 7, 2 * width + more), dtype)
+        assert_max_is_plain(x, PLAIN | dict(dilation=(1, 1)), monkeypatch)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_max_of_planes_whose_elements_lie_elsewhere(kernel, rng, monkeypatch):
+    base = with_ties(rng, (3, 9, 40, 2), "float32")
+    window = dict(kernel_size=(kernel,) * 2, stride=(2, 2), padding=((0, 0),) * 2, dilation=(1, 1), ceil_mode=True)
+    for x in (base.transpose(0, 3, 1, 2), base.transpose(3, 0, 2, 1)[..., ::-1, 1::2]):  # channels last, steps back
+        assert_max_is_plain(x, window, monkeypatch)
+
+
+def test_places_beyond_32_bits_take_the_plain_loop(rng, monkeypatch):
+    monkeypatch.setattr(pooling, "_LARGEST_PLACE", 8 * 6)
+    monkeypatch.setattr(pooling, "_max_alike", None)
+    x, window = rng.normal(size=(1, 1, 8, 6)), PLAIN | dict(kernel_size=(3, 3))
+    np.testing.assert_array_equal(cpu.max_pool2d(x, **window, dilation=(1, 1))[1], oracles.max_pool2d(x, **window)[1])
 
 
 @pytest.mark.parametrize("count", COUNTS, ids=["with padding", "without padding", "divisor 3"])
@@ -143,6 +209,7 @@ def test_indices_outside_the_plane(wrong, path):
 @pytest.mark.parametrize("shape", [(0, 2, 4, 4), (2, 0, 4, 4)])
 def test_no_planes(shape, path):
     x, count = np.zeros(shape), COUNTS[0]
+    assert cpu.max_pool2d(x, **PLAIN | dict(kernel_size=(3, 3)), dilation=(1, 1))[1].shape == (*shape[:2], 1, 1)
     out, indices = cpu.max_pool2d(x, **PLAIN, dilation=(1, 1))
     assert out.shape == indices.shape == (*shape[:2], 2, 2)
     assert cpu.scatter_planes(out, indices, plane=(4, 4)).shape == shape
@@ -161,9 +228,23 @@ def test_layouts(rng, path):
         )
 
 
+@pytest.mark.parametrize("window", [{}, dict(kernel_size=(3, 3)), dict(kernel_size=(3, 3), padding=((1, 1), (1, 1)))])
+def test_pooling_gives_equal_bits_on_any_number_of_threads(window, rng, threads, monkeypatch):
+    monkeypatch.setattr(pooling, "_GRAIN", 1)
+    x, window = rng.normal(size=(3, 5, 12, 40)).astype("float32"), PLAIN | window
+    results = []
+    for count in 1, 2, 4:
+        threads(count)
+        out, indices = cpu.max_pool2d(x, **window, dilation=(1, 1))
+        average = cpu.avg_pool2d(x, **window, **COUNTS[0])
+        spread = cpu.avg_pool2d_backward(average, input_size=(12, 40), **window, **COUNTS[0])
+        arrays = out, indices, cpu.scatter_planes(out, indices, plane=(12, 40)), average, spread
+        results.append([array.tobytes() for array in arrays])
+    assert results[0] == results[1] == results[2]
+
+
 def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
     monkeypatch.setattr(pooling, "_GRAIN", 1)
-    monkeypatch.setattr(pooling, "_FEW_PLANES", 1)
     threads(4)
     x = rng.normal(size=(5, 3, 12, 12)).astype("float32")
     window = PLAIN | dict(kernel_size=(3, 3))
@@ -177,7 +258,7 @@ def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_whole_plane_on_any_number_of_threads(count, rng, threads, monkeypatch):
-    monkeypatch.setattr(pooling, "_FEW_PLANES", 1)
+    monkeypatch.setattr(pooling, "_GRAIN", 1)
     threads(count)
     x, g = rng.normal(size=(3, 5, 7, 11)).astype("float32"), rng.normal(size=(3, 5, 1, 1)).astype("float32")
     out = cpu.adaptive_avg_pool2d(x, output_size=(1, 1))
