@@ -192,13 +192,14 @@ class Plan:
         self.blocks = -(-oh // self.rows)
         self.items = self.n * self.blocks
         self.corner = tuple(before for before, _ in padding)
+        self.reach = [d * (k - 1) for d, k in zip(dilation, self.kernel, strict=True)]
+        self.near = all(max(pads) <= most for pads, most in zip(padding, self.reach, strict=True))
         self.grain = max(1, _WORTH_SHARING // max(1, 2 * self.o * self.k * self.rows * ow))
 
     @cached_property
     def turned(self):
         """The plan of the convolution that is the adjoint of x, of stride 1 and one group: with turned filters."""
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True)]
-        padding = tuple((r - before, r - after) for r, (before, after) in zip(reach, self.padding, strict=True))
+        padding = tuple((r - before, r - after) for r, (before, after) in zip(self.reach, self.padding, strict=True))
         shapes = (self.n, self.o, *self.out_size), (self.c, self.o, *self.kernel)
         return plan_of(*shapes, self.stride, padding, self.dilation, self.groups, self.itemsize)
 

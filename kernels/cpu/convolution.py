@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import floors, registry
-from . import columns, direct, fourier, pixels, pointwise, winograd
+from . import columns, direct, fourier, packed, pixels, pointwise, winograd
 from .columns import at_once
 from .epilogue import Epilogue, Plain
 from .layout import floats, half_by_single
@@ -104,8 +104,7 @@ def _not_near(plan):
     """What pads by more than its filters reach."""
     if lack := _not_whole(plan):
         return lack
-    reach = [d * (k - 1) for d, k in zip(plan.dilation, plan.kernel, strict=True)]
-    if any(max(pads) > most for pads, most in zip(plan.padding, reach, strict=True)):
+    if not plan.near:
         return f"a padding of {plan.padding}, which is wider than its filters of {_by(plan.kernel)}"
     return ""
 
@@ -129,7 +128,7 @@ def _by(pair):
 
 ALGORITHMS = {
     "columns": Algorithm(lambda plan: "", columns.forward, columns.input, columns.weight),
-    "batch": Algorithm(lambda plan: "", columns.batch_forward, columns.batch_input, columns.batch_weight),
+    "batch": Algorithm(lambda plan: "", packed.forward, packed.input, columns.batch_weight),
     "pointwise": Algorithm(_not_pointwise, pointwise.forward, pointwise.input, pointwise.weight),
     "pixels": Algorithm(_not_whole, pixels.forward, pixels.input, pixels.weight),
     "direct": Algorithm(_not_near, direct.forward, direct.input, direct.weight),
@@ -146,6 +145,8 @@ _ALL = (_FORWARD, _INPUT, _WEIGHT)
 _RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
     ("winograd", _ALL, winograd.suits),
     ("fft", _ALL, fourier.suits),
+    ("batch", (_FORWARD,), packed.suits),
+    ("batch", (_INPUT,), packed.suits_back),
     ("direct", (_FORWARD, _WEIGHT), direct.suits),
     ("direct", (_INPUT,), direct.suits_back),
     ("pixels", _ALL, pixels.suits),

@@ -3,8 +3,9 @@
 A padded plane of rows of length W, read from p = r W + q, holds under tap (i, j) the element p + i dh W + j dw. So one
 run over p = 0 .. (oh - 1) W + ow is a product of the filters with shifted rows, in tiles that stay in registers
 (`panels`); the W - ow places between the rows are computed for nothing. With strides, the rows and columns are parted
-by them first (`field`), and the taps are shifts of parts. Some rows of an image and some terms of the sums at a time
-stay in near caches, and what follows, a bias, an activation, a pooling, takes the sums of a filter from there.
+by them first (`field`), and the taps are shifts of parts. Some places at a time meet all filters, some terms of their
+sums at a time; the results go straight to where they are to stay, without the places between the rows, and an
+activation or a pooling takes them while they are near.
 """
 
 import math
@@ -13,7 +14,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from . import panels, vector, workers
-from .epilogue import Plain, finish_plane, plus
+from .epilogue import Plain, activated_lines, finish_plane, plus
 from .field import filler, joined
 from .jit import compiles, has_numba, inline, variant
 from .panels import at_line
@@ -24,8 +25,8 @@ _FILTERS = 256  # at most
 _RESULTS, _RESULTS_MANY = 64, 196  # of an image at least, and for more than so many weights
 _MANY = 1 << 18
 _GRAIN = 20_000  # FLOPs that outlast handing a slice to a worker that waits
-_NEAR_BYTES = 256 << 10  # of the sums of a tile's filters
-_DEEP = 256  # terms of a tile's sums at a time: its filters and what they meet stay in the nearest cache
+_NEAR_BYTES = 2 << 20  # of what the results of a strip see, and of their sums
+_DEEP = 256  # terms of the sums at a time: what the filters meet stays in the nearest cache
 _PARTS = 16  # in which the images' shares of the filters' gradient are added, whatever the number of threads
 _TAPS = 9  # rows of a tile of the filters' gradient
 _PIXELS = 256  # turned at a time: they stay in the nearest cache
@@ -57,11 +58,12 @@ def forward(plan, x, w, b, results):
         return
     targets, stride = results.targets, tuple(plan.stride)
     strip = _strip(plan, x.itemsize, targets[-2])
-    places, sizes = _layout(plan, strip)
-    filters, bias = _in_blocks(w.reshape(plan.o, plan.k)), np.zeros(plan.o, x.dtype) if b is None else b
-    items = plan.n * -(-plan.out_size[0] // strip)
-    loop = _forward_by(filters.shape[2], stride, x.dtype)
-    loop(items, x, filters, bias, places, sizes, *targets, grain=_grain(plan, items))
+    places, sizes = layout(plan, strip)
+    filters, items = _in_blocks(w.reshape(plan.o, plan.k)), plan.n * -(-plan.out_size[0] // strip)
+    loop, starts = _forward_by(filters.shape[2], stride, x.dtype), _starts(filters)
+    if b is not None:
+        starts[: plan.o] = b[:, None]
+    loop(items, x, filters, starts, np.zeros(plan.o, x.dtype), places, sizes, *targets, grain=grain_of(plan, items))
 
 
 def input(plan, g, w):
@@ -72,12 +74,18 @@ def input(plan, g, w):
         return out
     if not compiles():
         return _input_numpy(plan, g, w)
-    order, places, ends, sizes = _phases(plan.o, *_geometry(plan), g.itemsize)
+    order, places, ends, sizes = _phases(plan.c, plan.o, *_geometry(plan), g.itemsize)
     out, taps = np.empty(plan.x_shape, g.dtype), np.ascontiguousarray(w.swapaxes(0, 1)).reshape(plan.c, -1)
     filters, items = _in_blocks(taps[:, order]), plan.n * sizes[-1]
     loop = _input_by(filters.shape[2], plan.stride[1], g.dtype)
-    loop(items, g, filters, places, ends, sizes, out, grain=_grain(plan, items))
+    loop(items, g, filters, _starts(filters), places, ends, sizes, out, grain=grain_of(plan, items))
     return out
+
+
+def _starts(filters):
+    """What the sums of each filter begin with, a tile's columns of it: zeros."""
+    blocks, _, rows = filters.shape
+    return np.zeros((blocks * rows, vector.lanes(filters.dtype) * panels.vectors(rows)), filters.dtype)
 
 
 def _in_blocks(w):
@@ -93,8 +101,8 @@ def weight(plan, g, x):
     if not compiles():
         return _weight_numpy(plan, g, x)
     lanes, parts = vector.lanes(x.dtype), min(_PARTS, plan.n)
-    given = x, g.reshape(plan.n, plan.o, math.prod(plan.out_size)), *_layout(plan, plan.out_size[0])
-    grain = _grain(plan, parts)
+    given = x, g.reshape(plan.n, plan.o, math.prod(plan.out_size)), *layout(plan, plan.out_size[0])
+    grain = grain_of(plan, parts)
     if panels.height(plan.o) == plan.o:
         loop, taps = _weight_few_by(plan.o, tuple(plan.stride))
         totals = np.zeros((parts, -(-plan.k // taps), plan.o, taps, lanes), x.dtype)
@@ -109,18 +117,20 @@ def weight(plan, g, x):
     return np.ascontiguousarray(total[: plan.o]).reshape(plan.w_shape)
 
 
-def _grain(plan, items):
+def grain_of(plan, items):
     """How many of so many equal shares of the work outlast handing them to a worker."""
     return _GRAIN * items / (2 * plan.n * plan.o * plan.k * math.prod(plan.out_size))
 
 
 def _strip(plan, itemsize, kh):
-    """Rows of results at a time, whole windows of a pooling: the sums of a tile's filters stay near."""
-    windows, most = -(-plan.out_size[0] // kh), _NEAR_BYTES // (itemsize * panels.most() * plan.out_size[1] * kh)
-    return kh * -(-windows // -(-windows // max(1, most)))
+    """Rows of results at a time, whole windows of a pooling: what they see and their sums stay near."""
+    seen = plan.c * plan.stride[0] * (plan.size[1] + sum(plan.padding[1]))
+    windows, row = -(-plan.out_size[0] // kh), itemsize * kh * (seen + plan.o * plan.out_size[1])
+    return kh * -(-windows // -(-windows // max(1, _NEAR_BYTES // row)))
 
 
-def _layout(plan, rows):
+def layout(plan, rows):
+    """Each tap's shift in a field for so many rows of results, and its sizes; see `_places`."""
     return _places(plan.c, rows, *_geometry(plan), tuple(plan.out_size))
 
 
@@ -144,7 +154,7 @@ def _places(channels, rows, kernel, size, padding, stride, dilation, out_size):
 
 
 @lru_cache
-def _phases(filters, kernel, size, padding, stride, dilation, itemsize):
+def _phases(channels, filters, kernel, size, padding, stride, dilation, itemsize):
     """For the adjoint of x at strides s: the taps in the order of their phases, their shifts, a phase's end, sizes.
 
     x at the place s u + a of the padded image meets the taps i with i d = s q + a, in the results u - q; a: the phase.
@@ -152,7 +162,7 @@ def _phases(filters, kernel, size, padding, stride, dilation, itemsize):
     low = [before // s for (before, _), s in zip(padding, stride, strict=True)]
     count = [(p[0] + n - 1) // s + 1 - least for n, p, s, least in zip(size, padding, stride, low, strict=True)]
     reach = [(k - 1) * d // s for k, d, s in zip(kernel, dilation, stride, strict=True)]
-    rows = min(count[0], max(1, _NEAR_BYTES // (itemsize * panels.most() * (count[1] + reach[1]))))
+    rows = min(count[0], max(1, _NEAR_BYTES // (itemsize * (filters + stride[1] * channels) * (count[1] + reach[1]))))
     height, width = rows + reach[0], count[1] + reach[1]
     channel, row, column = np.meshgrid(*map(np.arange, (filters, *kernel)), indexing="ij")
     (y, a), (x, b) = np.divmod(row * dilation[0], stride[0]), np.divmod(column * dilation[1], stride[1])
@@ -207,71 +217,87 @@ def _weight_numpy(plan, g, x):
 
 
 # Each number of rows, and each stride, has loops with instructions of its own (`_forward_by`, `_input_by`, …).
-tile = pixels = dots = step = inset = join = products = None
+tile = pixels = dots = step = least = inset = join = products = None
 
 
-def _products(one, rows, filters, places, taps, field, sums, pitch, length, start):
-    """Sums of a tile's filters over the taps, for so many places from the beginning of the field; `start` holds 0."""
-    size = start.itemsize
-    for k in range(0, taps, _DEEP):
-        a, at, count = filters + k * rows * size, places + k * 8, min(_DEEP, taps - k)
-        for p in range(0, length, step):
-            c = sums + p * size
-            before, apart = (address(start), 0) if k == 0 else (c, pitch)
-            tile(one, (rows, a, 1, rows, field + p * size, at, count, c, pitch, step, before, apart))
+def _products(one, filters, count, begin, end, places, field, starts, near, into, pitch, length, line, kept):
+    """The sums of `count` filters over the taps begin … end, for so many places from the beginning of the field.
+
+    They go to rows `pitch` apart from the address `into` on, the first `kept` of every `line` places; near: for a tile.
+    """
+    (blocks, taps, rows), size = filters.shape, starts.itemsize
+    deep = -(-(end - begin) // -(-(end - begin) // _DEEP))
+    for p in range(0, length, step):
+        h = address(field) + p * size
+        for k in range(begin, end, deep):
+            terms, at, before = min(deep, end - k), address(places) + k * 8, starts if k == begin else near
+            for block in range(blocks):
+                a, start = address(filters) + (block * taps + k) * rows * size, address(before[block * rows])
+                used, c = min(rows, count - block * rows), into + (block * rows * pitch + p) * size
+                if k + terms == end:
+                    tile(one, (used, a, 1, rows, h, at, terms, c, pitch, length - p, start, step, p, line, kept, kept))
+                else:
+                    c = address(near[block * rows])
+                    tile(one, (used, a, 1, rows, h, at, terms, c, step, step, start, step, 0, step, step, step))
 
 
-def _forward(x, filters, bias, places, sizes, out, values, largest, activation, pool, kh, kw, first, last):
+def _forward(x, filters, starts, zeros, places, sizes, out, values, largest, activation, pool, kh, kw, first, last):
     height, width, _, _, down, across, oh, ow, strip = sizes
-    blocks, taps, rows = filters.shape
-    strips, pitch = -(-oh // strip), -(-((strip - 1) * width + ow) // step) * step
+    taps, count = filters.shape[1], len(zeros)
+    strips, pitch = -(-oh // strip), (strip - 1) * width + ow
     field = np.zeros(x.shape[1] * down * across * height * width + step, x.dtype)
-    start = np.zeros(step, x.dtype)
-    sums, one = at_line(rows, pitch, start), start[0]
+    straight = pool == 0 and width >= least
+    sums, near = at_line(1 if straight else count, pitch, field), at_line(len(starts), step, field)
+    one = field[0]
     for item in range(first, last):
         n, y = item // strips, item % strips * strip
         some = min(strip, oh - y)
+        length = (some - 1) * width + ow
         inset(one, x[n], field, sizes, y)
-        for block in range(blocks):
-            products(one, rows, address(filters[block]), address(places), taps, address(field), address(sums), pitch,
-                     (some - 1) * width + ow, start)  # fmt: skip
-            for o in range(block * rows, min((block + 1) * rows, len(bias))):
-                finish_plane(sums[o - block * rows], width, some, ow, bias, out, values, largest, n, o, y,
-                             activation, pool, kh, kw)  # fmt: skip
+        if straight:
+            products(one, filters, count, 0, taps, places, field, starts, near, address(out[n, 0, y]), oh * ow,
+                     length, width, ow)  # fmt: skip
+        else:
+            products(one, filters, count, 0, taps, places, field, starts, near, address(sums), pitch,
+                     length, pitch + step, pitch + step)  # fmt: skip
+        for o in range(count):
+            if not straight:
+                finish_plane(sums[o], width, some, ow, zeros, out, values, largest, n, o, y, activation, pool, kh, kw)
+            elif activation:
+                c = address(out[n, o, y])
+                activated_lines(one, 1, some * ow, c, 0, c, 0, address(zeros), activation)
 
 
-def _input(g, filters, places, ends, sizes, out, first, last):
+def _input(g, filters, starts, places, ends, sizes, out, first, last):
     """See `_phases`; the phases of a row, side by side in the sums, are joined to it."""
     height, width, _, _, _, _, low_y, low_x, count_y, count_x, down, across, top, left, strip, strips = sizes
-    blocks, _, rows = filters.shape
-    pitch = -(-((strip - 1) * width + count_x) // step) * step
+    count, pitch = out.shape[1], (strip - 1) * width + count_x
+    plane = count * pitch
     field = np.zeros(g.shape[1] * height * width + step, g.dtype)
-    start = np.zeros(step, g.dtype)
-    sums = at_line(across * rows, pitch, start)
-    one, size, spots = start[0], start.itemsize, np.empty(across, np.int64)
+    sums, near = at_line(1, across * plane + step, field).reshape(-1), at_line(len(starts), step, field)
+    one, size, spots = field[0], field.itemsize, np.empty(across, np.int64)
     for b in range(across):
         v, phase = divmod(b + left, across)
-        spots[b] = phase * rows * pitch + v - low_x
+        spots[b] = phase * plane + v - low_x
     for item in range(first, last):
         n, u = item // strips, item % strips * strip
         some = min(strip, count_y - u)
         inset(one, g[n], field, sizes, u)
-        for block in range(blocks):
-            for a in range(down):
-                for b in range(across):
-                    phase = a * across + b
-                    begin, end = ends[phase - 1] if phase else 0, ends[phase]
-                    if begin == end:
-                        sums[b * rows : (b + 1) * rows] = 0
-                    products(one, rows, address(filters[block]) + begin * rows * size, address(places) + begin * 8,
-                             end - begin, address(field), address(sums[b * rows]), pitch,
-                             (some - 1) * width + count_x, start)  # fmt: skip
-                for c in range(block * rows, min((block + 1) * rows, out.shape[1])):
-                    for r in range(some):
-                        y, line = (low_y + u + r) * down + a - top, (c - block * rows) * pitch + r * width
-                        if 0 <= y < out.shape[2]:
-                            source, into = address(sums) + line * size, address(out[n, c, y])
-                            join(one, (out.shape[3], source, address(spots), into))
+        for a in range(down):
+            for b in range(across):
+                phase = a * across + b
+                begin, end = ends[phase - 1] if phase else 0, ends[phase]
+                if begin == end:
+                    sums[b * plane : (b + 1) * plane] = 0
+                else:
+                    products(one, filters, count, begin, end, places, field, starts, near,
+                             address(sums) + b * plane * size, pitch, (some - 1) * width + count_x,
+                             pitch + step, pitch + step)  # fmt: skip
+            for c in range(count):
+                for r in range(some):
+                    y, line = (low_y + u + r) * down + a - top, c * pitch + r * width
+                    if 0 <= y < out.shape[2]:
+                        join(one, (out.shape[3], address(sums) + line * size, address(spots), address(out[n, c, y])))
 
 
 def _weight(x, g, places, sizes, totals, few, first, last):
@@ -333,8 +359,8 @@ def _input_by(rows, across, dtype):
 
 @cache
 def _products_by(rows, dtype):
-    abreast = panels.vectors(rows)
-    own = dict(tile=panels.tile(rows, abreast, pairs=False), step=vector.lanes(dtype) * abreast)
+    abreast, lanes = panels.vectors(rows), vector.lanes(dtype)
+    own = dict(tile=panels.tile(rows, abreast, pairs=False), step=lanes * abreast, least=lanes - 1)
     return own | dict(products=inline(variant(_products, f"products_{rows}_{dtype.name}", **own)))
 
 

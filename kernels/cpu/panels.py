@@ -40,11 +40,13 @@ def tile(rows, vectors, pairs=True):
     """The instruction `it(one, (used, a, row, step, h, places, k, c, c_row, columns, start, …))`: c = start + a h.
 
     Number i of row r is a[r row + i step], vector i begins at h[places[i]], for int64 places; start holds a row that is
-    added to every one, or one for each, `start_row` apart. Of the tile `used` rows and `columns` columns are written.
+    added to every one, or one for each, `start_row` apart. Of the tile `used` rows and `columns` columns are written,
+    side by side. With (…, start_row, first, line, used, apart) column i is place first + i of lines of `line` places,
+    whose first `used` are written, and lines are `apart` numbers apart; no vector may meet three lines.
     pairs: two steps a round, the faster way for rows of a that lie far apart (step 1), by a third the slower for row 1.
     """
 
-    def emit(o, used, a, row, step, h, places, k, c, c_row, columns, start, start_row=None):
+    def emit(o, used, a, row, step, h, places, k, c, c_row, columns, start, start_row=None, *lined):
         builder, last = o.builder, o.builder.sub(used, o.whole(1))
         lines = []
         for r in range(rows):
@@ -63,15 +65,31 @@ def tile(rows, vectors, pairs=True):
             return _multiplied(o, numbers, operand, sums)
 
         totals = (_in_pairs if pairs else _one_by_one)(o, k, begin, step_of)
-        masks = [o.first(builder.sub(columns, o.whole(v * o.count))) for v in range(vectors)]
-        none = o.ir.Constant(masks[0].type, None)
+        spots = [(v, *spot) for v in range(vectors) for spot in _spots(o, v, columns, *lined)]
+        none = o.ir.Constant(spots[0][2].type, None)
         for r in range(rows):
             inside = builder.icmp_signed("<", o.whole(r), used)
-            for v in range(vectors):
-                at = o.at(c, builder.mul(c_row, o.whole(r)), o.whole(v * o.count))
-                o.store(totals[r * vectors + v], at, builder.select(inside, masks[v], none))
+            for v, at, mask in spots:
+                into = o.at(c, builder.mul(c_row, o.whole(r)), at)
+                o.store(totals[r * vectors + v], into, builder.select(inside, mask, none))
 
     return vector.instruction(emit)
+
+
+def _spots(o, v, columns, first=None, line=None, used=None, apart=None):
+    """Where vector v of a tile's row goes, and the mask of its numbers that go there: for each line that it meets."""
+    builder, at = o.builder, o.whole(v * o.count)
+    left = builder.sub(columns, at)
+    if first is None:
+        return [(at, o.first(left))]
+    least = lambda n: o.first(builder.select(builder.icmp_signed("<", n, left), n, left))
+    place, further = builder.add(first, at), builder.sub(apart, line)
+    row = builder.sdiv(place, line)
+    begin = builder.sub(builder.mul(row, line), place)
+    following = builder.add(begin, line)
+    at = builder.add(at, builder.mul(row, further))
+    second = builder.and_(least(builder.add(following, used)), builder.not_(o.first(following)))
+    return [(at, least(builder.add(begin, used))), (builder.add(at, further), second)]
 
 
 @cache

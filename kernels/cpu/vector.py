@@ -464,26 +464,23 @@ def address(array):
 def turn(one, source, r0, rows, c0, columns, target, at, row, few):
     """target[at + c * row + r] = source[r0 + r, c0 + c]."""
     each, apart = source.itemsize, source.shape[1]
-    whole = columns // few * few
+    whole, last = columns // few * few, columns - few  # a rest of columns is turned with some before them once more
     twice = rows // (2 * ROWS) * 2 * ROWS if whole > 0 else 0
     for r in range(0, twice, 2 * ROWS):
-        place = address(source) + ((r0 + r) * apart + c0) * each
-        gather_twice(one, place, apart, address(target) + (at + r) * each, row, whole)
-        _turn_rest(source, r0 + r, 2 * ROWS, c0, whole, columns, target, at + r, row)
+        place, into = address(source) + ((r0 + r) * apart + c0) * each, address(target) + (at + r) * each
+        gather_twice(one, place, apart, into, row, whole)
+        if whole < columns:
+            gather_twice(one, place + last * each, apart, into + last * row * each, row, few)
     for r in range(twice, rows, ROWS):
-        done = 0
         if rows - r >= ROWS and whole > 0:
-            place = address(source) + ((r0 + r) * apart + c0) * each
-            gather(one, place, apart, address(target) + (at + r) * each, row, whole)
-            done = whole
-        _turn_rest(source, r0 + r, min(ROWS, rows - r), c0, done, columns, target, at + r, row)
-
-
-@inline
-def _turn_rest(source, r0, rows, c0, done, columns, target, at, row):
-    for c in range(done, columns):
-        for i in range(rows):
-            target[at + c * row + i] = source[r0 + i, c0 + c]
+            place, into = address(source) + ((r0 + r) * apart + c0) * each, address(target) + (at + r) * each
+            gather(one, place, apart, into, row, whole)
+            if whole < columns:
+                gather(one, place + last * each, apart, into + last * row * each, row, few)
+        else:
+            for c in range(columns):
+                for i in range(r, min(r + ROWS, rows)):
+                    target[at + c * row + i] = source[r0 + i, c0 + c]
 
 
 def rows(formula, reads, writes, scalars):

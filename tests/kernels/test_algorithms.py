@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 
 import chainrule as cr
 from chainrule.kernels import cpu, registry
-from chainrule.kernels.cpu import columns, convolution, direct, fourier
+from chainrule.kernels.cpu import columns, convolution, direct, fourier, packed
 
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 #: of the largest result, or of √terms where that is more, in float32 and float64: of sums over the taps, and others
@@ -92,6 +92,53 @@ def test_pixels_of_drawn_batches_and_strides(data):
     n, c, o = draw(1, 40), draw(1, 70), draw(1, 70)
     x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *kernel), (o,)))
     check("pixels", x, w, b, **geometry)
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_packed_columns_of_drawn_batches_and_strides(data):
+    """Several panels, terms and filters that fill no tile, padding wider than the filters; few strides, as above."""
+    draw = lambda least, most: data.draw(st.integers(least, most))
+    kernel, stride, dilation = (draw(1, 4), draw(1, 4)), data.draw(st.sampled_from(((1, 1), (2, 2)))), (draw(1, 2),) * 2
+    padding = ((draw(0, 4), draw(0, 4)), (draw(0, 4), draw(0, 4)))
+    size = [draw(d * (k - 1) + 1, 20) for d, k in zip(dilation, kernel, strict=True)]
+    rng = np.random.default_rng(draw(0, 2**32))
+    n, c, o = draw(1, 9), draw(1, 60), draw(1, 40)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *kernel), (o,)))
+    check("batch", x, w, b, **PLAIN | dict(stride=stride, padding=padding, dilation=dilation))
+
+
+def test_packed_columns_of_filters_of_one_row(rng):
+    """Turned, they are a view that runs backwards."""
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((2, 16, 3, 30), (3, 16, 1, 16), (3,)))
+    check("batch", x, w, b, **PLAIN)
+    check("batch", x, w[:1], b[:1], **PLAIN)
+
+
+@pytest.mark.parametrize("many", [0, 1000])
+def test_packed_columns_some_at_a_time(many, rng, threads, monkeypatch):
+    """Few sums near and few terms at a time, filters or columns shared: the same bits for each number of threads."""
+    for name, value in dict(_NEAR_BYTES=1, _DEEP=20, _MANY=many).items():
+        monkeypatch.setattr(packed, name, value)
+    geometry = PLAIN | dict(stride=(2, 2), padding=((1, 1), (0, 1)))
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((7, 10, 15, 14), (21, 10, 3, 3), (21,)))
+    check("batch", x, w, b, **geometry)
+    seen = set()
+    for count in (1, 2, 3):
+        threads(count)
+        seen.add(cpu.conv2d(x, w, b, **geometry, algorithm="batch").tobytes())
+    assert len(seen) == 1
+
+
+def test_packed_columns_keep_a_nan_where_it_is(rng):
+    x, w = rng.normal(size=(4, 16, 14, 14)).astype("f4"), rng.normal(size=(32, 16, 3, 3)).astype("f4")
+    x[1, 3, 6, 8] = np.nan
+    geometry = PLAIN | dict(stride=(2, 2), padding=((1, 1), (1, 1)), algorithm="batch")
+    places = np.isnan(cpu.conv2d(x, w, None, **geometry))
+    expected = np.zeros_like(places)
+    expected[1, :, 3, 4] = True
+    np.testing.assert_array_equal(places, expected)
+    np.testing.assert_array_equal(cpu.conv2d(x[::2], w, None, **geometry), cpu.conv2d(x, w, None, **geometry)[::2])
 
 
 @settings(max_examples=15)
@@ -292,13 +339,24 @@ def test_the_registry_knows_them_all(rng):
         ((8, 64, 28, 28), (64, 64, 11, 11), 5, "fft"),
         ((8, 64, 28, 28), (64, 64, 7, 7), 3, "fft"),
         ((16, 64, 56, 56), (128, 64, 1, 1), 0, "pointwise"),
-        ((2, 300, 20, 20), (300, 300, 2, 2), 0, "columns"),
-        ((8, 64, 27, 27), (192, 64, 5, 5), 2, "direct"),
+        ((2, 300, 20, 20), (300, 300, 2, 2), 0, "batch batch columns"),
+        ((2, 1300, 20, 20), (20, 1300, 2, 2), 0, "columns"),
+        ((8, 64, 27, 27), (192, 64, 5, 5), 2, "batch batch direct"),
+        ((8, 832, 7, 7), (384, 832, 1, 1), 0, "batch"),
+        ((64, 6, 14, 14), (16, 6, 5, 5), 0, "direct"),
     ],
 )
 def test_which_is_taken(x, w, padding, expected):
-    plan = columns.plan_of(x, w, (1, 1), ((padding,) * 2,) * 2, (1, 1), 1, 4)
-    assert {convolution.fastest(op, plan) for op in ("conv2d", "conv2d_input", "conv2d_weight")} == {expected}
+    assert taken_for(x, w, 1, padding) == of_three(expected)
+
+
+def taken_for(x, w, stride, padding):
+    plan = columns.plan_of(x, w, (stride,) * 2, ((padding,) * 2,) * 2, (1, 1), 1, 4)
+    return [convolution.fastest(op, plan) for op in ("conv2d", "conv2d_input", "conv2d_weight")]
+
+
+def of_three(names):
+    return names.split() if " " in names else [names] * 3
 
 
 @pytest.mark.parametrize(
@@ -308,9 +366,11 @@ def test_which_is_taken(x, w, padding, expected):
         ((8, 3, 224, 224), (64, 3, 11, 11), 4, 2, "direct"),
         ((16, 64, 56, 56), (128, 64, 3, 3), 2, 1, "direct"),
         ((32, 64, 32, 32), (128, 64, 1, 1), 2, 0, "direct"),
-        ((32, 256, 8, 8), (512, 256, 3, 3), 2, 1, "pixels"),
+        ((32, 256, 8, 8), (512, 256, 3, 3), 2, 1, "batch pixels pixels"),
+        ((16, 256, 14, 14), (512, 256, 3, 3), 2, 1, "batch"),
+        ((16, 128, 28, 28), (256, 128, 3, 3), 2, 1, "batch direct direct"),
+        ((8, 64, 4, 4), (64, 64, 3, 3), 2, 1, "batch"),
     ],
 )
 def test_which_is_taken_at_a_stride(x, w, stride, padding, expected):
-    plan = columns.plan_of(x, w, (stride,) * 2, ((padding,) * 2,) * 2, (1, 1), 1, 4)
-    assert {convolution.fastest(op, plan) for op in ("conv2d", "conv2d_input", "conv2d_weight")} == {expected}
+    assert taken_for(x, w, stride, padding) == of_three(expected)
