@@ -207,10 +207,10 @@ class Replay:
                 kept.append(weakref.ref(value, self.gone.append))
             except TypeError:  # of a number or a list
                 kept.append(value)
+        owner = None
         if isinstance(read, MethodType):
-            of, owner = read.__func__, weakref.ref(read.__self__, self.gone.append)
-            read = lambda: of(owner())
-        return read, list(map(id, values)), kept
+            read, owner = read.__func__, weakref.ref(read.__self__, self.gone.append)
+        return read, owner, list(map(id, values)), kept
 
     def arrays(self, tensors) -> list | None:
         """What the program takes from outside; None if it no longer fits: a tensor has gone, or is of another kind."""
@@ -226,8 +226,11 @@ class Replay:
                 return None
         if self.gone:
             return None
-        for read, ids, _ in self.held:
-            if list(map(id, read())) != ids:
+        for read, ref, ids, _ in self.held:
+            owner = None if ref is None else ref()
+            if owner is None and ref is not None:
+                return None
+            if list(map(id, read() if ref is None else read(owner))) != ids:
                 return None
         found = []
         for argument, places, kind in self.sources:

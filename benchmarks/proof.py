@@ -36,4 +36,4 @@ def _shares(ours, theirs):
 
 def _flat(results):
     """The arrays of lists in lists."""
-    return [array for r in results for array in _flat(r)] if isinstance(results, list | tuple) else [results]
+    return [array for r in results for array in _flat(r)] if isinstance(results, (list, tuple)) else [results]

@@ -64,8 +64,8 @@ _ARITHMETIC: dict[Any, Any] = {
     np.multiply: lambda o, x, y, *_: o.builder.fmul(x, y),
     np.divide: lambda o, x, y, *_: o.builder.fdiv(x, y),
 }
-#: NumPy's function, or two of which the second takes what the first gives -> the vectors' instruction; comparisons give
-#: 1 and 0, as which NumPy would count them
+#: NumPy's function, or two, the first giving the second's left operand -> the vectors' instruction; comparisons give 1
+#: and 0, as which NumPy would count them
 _EMITTED: dict[Any, Any] = {
     **_ARITHMETIC,
     np.negative: lambda o, x, *_: o.builder.fneg(x),
@@ -79,7 +79,6 @@ _EMITTED: dict[Any, Any] = {
 }
 _CODES = {function: code for code, function in enumerate(_EMITTED, 3)}
 _LOAD, _SPREAD, _STORE = range(3)
-_EITHER_WAY = (np.add, np.multiply)
 
 
 # ---- which calls -----------------------------------------------------------------------------------------------------
@@ -239,15 +238,18 @@ def _instructions(run, values, places, out):
 
 
 def _paired(run, out):
-    """A run as (function or two, operands, result): what only the next call needs stays in the vectors' registers."""
+    """A run as (function or two, operands, result): what only the next call needs stays in the vectors' registers.
+
+    Not as a right operand, although a sum has no sides: of two NaNs the left one is kept.
+    """
     last = {x: at for at, call in enumerate(run) for x in call.args if type(x) is Ref}
     made: list[tuple] = []
     for at, call in enumerate(run):
         function, args, before = call.function, call.args, made[-1] if made else (None, (), None)
         uses = [i for i, x in enumerate(args) if type(x) is Ref and x == before[2]]
-        fits = uses == [0] or (uses == [1] and function in _EITHER_WAY)
-        if fits and (before[0], function) in _CODES and last[before[2]] == at and before[2] not in out:
-            function, args = (before[0], function), (*before[1], args[1 - uses[0]])
+        pair = before[0], function
+        if uses == [0] and pair in _CODES and last[before[2]] == at and before[2] not in out:
+            function, args = pair, (*before[1], args[1])
             made.pop()
         made.append((function, args, call.out))
     return made

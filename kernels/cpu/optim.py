@@ -112,8 +112,9 @@ def clip_(grads, norm, most):
 
 def _in_place(loop, states, grads, numbers):
     """loop(*states, grad, *numbers) over the flat arrays: written whatever their layout and dtype."""
-    rows = [*states, grads]
-    dtype = grads[0].dtype if grads else None
+    if not grads:
+        return
+    rows, dtype = [*states, grads], grads[0].dtype
     if dtype in _LOOPED and all([x.dtype is dtype and x.flags.carray for row in rows for x in row]):
         loop(rows, _typed(dtype, numbers))
         return

@@ -28,7 +28,8 @@ def max_pool2d(x, *, kernel_size, stride, padding, dilation, ceil_mode):
         x.shape[2:], kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
     before = padding[0][0], padding[1][0]
-    return _max_windows(x, windows, tuple(zip(kernel_size, stride, before, dilation, strict=True)))
+    steps = [s if len(axis.starts) > 1 else 1 for s, axis in zip(stride, windows, strict=True)]
+    return _max_windows(x, windows, tuple(zip(kernel_size, steps, before, dilation, strict=True)))
 
 
 @half_by_single

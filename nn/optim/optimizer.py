@@ -160,7 +160,13 @@ class Optimizer:
     def _held(self) -> list:
         """The options but for learning rates, which replays read anew, and the states."""
         options = [value for group in self.param_groups for name, value in group.items() if name != "lr"]
-        return [*self.param_groups, *options, *self.state.values()]
+        return [*self.param_groups, *options, *self.state.values(), *self._as_often()]
+
+    def _as_often(self) -> list:
+        """For each state that counts steps, the first that has counted as many: by these a replay's jobs are made."""
+        first: dict[float, dict] = {}
+        counting = [state for state in self.state.values() if "step" in state] if self._counts_steps else []
+        return [first.setdefault(float(state["step"].array), state) for state in counting]
 
     def _check_parameter(self, p: Any, where: str, known: set[int]) -> None:
         if not isinstance(p, Tensor):
@@ -194,22 +200,23 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        jobs: dict[tuple, Job] = {}
         hold(self._held)
+        moving: list[tuple[int, Tensor]] = []
         for i, group in enumerate(self.param_groups):
             self._check_group(group)
-            slots = self._slots(group)
             for at, p in enumerate(group["params"]):
-                gradient = p.grad
-                if gradient is None:
-                    continue
-                state, first = self._checked(i, group, slots, at, p, gradient)
-                kernels = kernels_of(p)
-                alike = i, kernels, first, kernels.aside(state["step"].item) if self._counts_steps else 0
-                job = jobs.get(alike)
-                if job is None:
-                    job = jobs[alike] = Job(kernels, group, first)
-                job.add(p, gradient, state)
+                if p.grad is not None:
+                    self._check_arrays(i, group, at, p)
+                    moving.append((i, p))
+        jobs: dict[tuple, Job] = {}
+        for i, p in moving:  # all of them are sound: from here on things change
+            group, kernels = self.param_groups[i], kernels_of(p)
+            state, first = self._state_of(p, group)
+            alike = i, kernels, first, kernels.aside(state["step"].item) if self._counts_steps else 0
+            job = jobs.get(alike)
+            if job is None:
+                job = jobs[alike] = Job(kernels, group, first)
+            job.add(p, p.grad, state)
         for job in jobs.values():
             if self._counts_steps:
                 job.kernels.each_time(job.count)
@@ -218,9 +225,8 @@ class Optimizer:
         self.stepped = True
         return loss
 
-    def _checked(self, index: int, group: dict, slots: tuple, at: int, p: Tensor, gradient: Tensor) -> tuple:
-        """(its state, whether that is new), made if it is missing; no parameter has been written to yet."""
-        array = p.array
+    def _check_arrays(self, index: int, group: dict, at: int, p: Tensor) -> None:
+        array, gradient = p.array, p.grad
         if not _alike(gradient.array, array):
             name = group["param_names"][at] if "param_names" in group else f"{at} of group {index}"
             raise ValueError(
@@ -228,15 +234,18 @@ class Optimizer:
                 f"gradient of shape {tuple(gradient.shape)}, {gradient.dtype}, on {gradient.device}; they must agree. "
                 "No parameter was changed. Assign to .grad a tensor like the parameter, or let backward() fill it."
             )
-        state, first = self.state[p], False
-        for name, held in state.items():
+        for name, held in self.state[p].items():
             if name != "step" and not _alike(held.array, array):
                 raise ValueError(
                     f"{self._name} holds state for a parameter that is now {p.dtype} of shape {tuple(p.shape)} on "
                     f"{p.device}; they must agree. No parameter was changed. After model.to(…), call "
                     "optimizer.load_state_dict(optimizer.state_dict()) to convert the state too."
                 )
-        for name in slots:
+
+    def _state_of(self, p: Tensor, group: dict) -> tuple[dict[str, Tensor], bool]:
+        """A parameter's state, made where it is missing, and whether it is new."""
+        state, first = self.state[p], False
+        for name in self._slots(group):
             if name not in state:
                 state[name], first = zeros_like(p.detach()), True
         if self._counts_steps and "step" not in state:

@@ -1,6 +1,7 @@
 """Steps captured on the CPU: replays do what eager steps do, bit for bit, or the step runs as it is and says why."""
 
 import gc
+import math
 import operator
 import pickle
 import threading
@@ -1032,16 +1033,81 @@ def test_two_operations_in_one_instruction(rng, size, dtype):
 
 
 def test_a_number_is_not_the_result_of_that_number():
-    """x + 7.0 takes nothing from the tape's seventh value, which x * y gave just before and nobody uses."""
+    """7.0 + x takes nothing from the tape's seventh value, which x * y gave just before and nobody uses."""
     from chainrule.kernels.cpu.machine import _paired
     from chainrule.kernels.cpu.recording import Call, Ref
 
     x, y, seventh, last = map(Ref, (0, 1, 7, 8))
     product = Call(np.multiply, (x, y), {}, seventh)
-    alone = [(np.multiply, (x, y), seventh), (np.add, (x, 7.0), last)]
-    assert _paired([product, Call(np.add, (x, 7.0), {}, last)], [last]) == alone
+    alone = [(np.multiply, (x, y), seventh), (np.add, (7.0, x), last)]
+    assert _paired([product, Call(np.add, (7.0, x), {}, last)], [last]) == alone
     two = [((np.multiply, np.add), (x, y, x), last)]
-    assert _paired([product, Call(np.add, (x, seventh), {}, last)], [last]) == two
+    assert _paired([product, Call(np.add, (seventh, x), {}, last)], [last]) == two
+
+
+def test_of_two_nans_the_left_one_is_kept():
+    """As NumPy keeps it, sign and all, also where the right one was made just before."""
+    x, y, z = cr.tensor([math.nan]), cr.ones(1), cr.tensor([-math.nan])
+
+    def step(x, y, z):
+        r = z + x * y
+        for _ in range(12):
+            r = r * y
+        return r
+
+    captured = cr.capture(step)
+    assert [np.signbit(f(x, y, z).numpy()).item() for f in (step, captured, captured, captured)] == [True] * 4
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_parameter_that_sits_out_some_steps(name, frozen):
+    """From then on it has counted fewer steps, and what moved together no longer does."""
+
+    def trained(capture):
+        p, q = (cr.ones(2, requires_grad=True) for _ in range(2))
+        optimizer = OPTIMISERS[name]([p, q])
+
+        def step(x, aux):
+            optimizer.zero_grad()
+            loss = (q * x * x).sum()
+            if aux or frozen:
+                loss = loss + (p * x).sum()
+            loss.backward()
+            optimizer.step()
+
+        step = cr.capture(step) if capture else step
+        for i in range(12):
+            p.requires_grad_(not frozen or i != 3)
+            step(cr.ones(2) * (i + 1), i % 4 != 3)
+        return p.tolist(), q.tolist()
+
+    assert trained(True) == trained(False)
+
+
+def test_an_owner_that_dies_between_two_reads():
+    """What a replay asks for its options may be gone by the time that it is asked."""
+
+    class Holder:
+        net = nn.Linear(4, 4)
+
+    holder, spare = Holder(), nn.Linear(4, 4)
+
+    def read():
+        gc.collect()
+        return [holder]
+
+    def step(x):
+        cr.autograd.hold(read)
+        return (spare if holder.net is None else holder.net)(x) * 2
+
+    captured = cr.capture(step)
+    with cr.no_grad():
+        for _ in range(3):
+            captured(cr.ones(2, 4))
+        holder.net.me = [holder.net]  # a cycle, which only the collector ends
+        Holder.net = None
+        assert captured(cr.ones(2, 4)).tolist() == step(cr.ones(2, 4)).tolist()
 
 
 def test_an_array_whose_memory_moves(rng):

@@ -1,9 +1,9 @@
 """An operation that finds no memory says which it was, what it received, what is held, and what helps."""
 
-import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.autograd import primitive
 from chainrule.kernels import cpu
 from chainrule.kernels.cpu import memory
 
@@ -13,6 +13,21 @@ FIX = r"Take a smaller batch, run what needs no gradient under cr.no_grad\(\), o
 
 def hungry(*args, **kwargs):
     raise MemoryError
+
+
+@primitive
+def greedy(k, x):
+    return hungry()
+
+
+@greedy.vjp("x")
+def greedy_dx(g):
+    return g
+
+
+@primitive(differentiable=False)
+def telling(k, x):
+    return greedy(x)
 
 
 @pytest.mark.skipif(not memory.Path("/proc/meminfo").exists(), reason="only Linux says what is free")
@@ -27,9 +42,8 @@ def test_of_two_inputs():
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_of_one_input_and_of_the_general_path(monkeypatch, requires_grad):
     x = cr.ones(2, 3, requires_grad=requires_grad)
-    monkeypatch.setitem(cr.exp._implementations, np.ndarray, hungry)
-    with pytest.raises(MemoryError, match=r"^exp: received shape \(2, 3\) of float32; out of memory: no more is given"):
-        cr.exp(x)
+    with pytest.raises(MemoryError, match=r"^greedy: received shape \(2, 3\) of float32; out of memory: no more"):
+        greedy(x)
     monkeypatch.setattr(cpu, "matmul", hungry)
     with pytest.raises(
         MemoryError, match=r"^matmul: received shape \(2, 3\) of float32, shape \(3, 1\) of float32; out"
@@ -45,16 +59,9 @@ def test_in_backward(monkeypatch):
         y.backward()
 
 
-def test_is_told_once(monkeypatch):
-    x = cr.ones(3)
-
-    def told(*args, **kwargs):
-        return cr.exp.short(x)
-
-    monkeypatch.setitem(cr.exp._implementations, np.ndarray, hungry)
-    monkeypatch.setitem(cr.sin._implementations, np.ndarray, told)
-    with pytest.raises(MemoryError, match="^exp: received"):
-        cr.sin(x)
+def test_is_told_once():
+    with pytest.raises(MemoryError, match="^greedy: received"):
+        telling(cr.ones(3))
 
 
 def test_where_the_system_does_not_say(monkeypatch):

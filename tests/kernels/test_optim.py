@@ -198,3 +198,9 @@ def test_norm_of_all_gradients_and_clipping(rng, dtypes, kind):
         np.testing.assert_allclose(g, b / 4, rtol=2e-3 if g.dtype == "f2" else 1e-6)
     cpu.clip_(grads, np.float32(np.nan), 1.0)
     assert all(np.isnan(g).all() for g in grads)
+
+
+def test_no_parameters_are_no_work(path):
+    cpu.sgd_(
+        [], [], None, lr=0.1, momentum=0, dampening=0, weight_decay=0, nesterov=False, maximize=False, first=True
+    )

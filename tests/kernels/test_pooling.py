@@ -265,3 +265,14 @@ def test_the_whole_plane_on_any_number_of_threads(count, rng, threads, monkeypat
     np.testing.assert_allclose(out[..., 0, 0], x.mean((2, 3), np.float64), rtol=1e-6)
     gx = cpu.adaptive_avg_pool2d_backward(g, input_size=(7, 11))
     np.testing.assert_allclose(gx, np.broadcast_to(g / 77, x.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [5, 100_000, 1 << 40])
+def test_a_stride_past_the_image_costs_nothing(stride):
+    """One window is one window; no room is made for the columns that its stride leaps over."""
+    x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    how = dict(kernel_size=(3, 3), padding=((0, 0), (0, 0)), dilation=(1, 1), ceil_mode=False)
+    out, places = cpu.max_pool2d(x, stride=(stride, stride), **how)
+    assert out.tolist() == [[[[10.0]]]] and places.tolist() == [[[[10]]]]
+    out, places = cpu.max_pool2d(x, stride=(1, stride), **how)
+    assert out.tolist() == [[[[10.0], [14.0]]]] and places.tolist() == [[[[10], [14]]]]

@@ -262,6 +262,20 @@ def test_a_state_of_another_dtype_changes_nothing_and_can_be_converted():
     assert b.item() == pytest.approx(0.8)
 
 
+def test_a_step_that_fails_in_a_late_group_leaves_the_next_one_as_it_was():
+    """Momentum that it had begun would make the first gradient of the next step a second one."""
+    p, q = cr.tensor([1.0, 2.0], requires_grad=True), cr.ones(3, requires_grad=True)
+    optimizer = optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1, momentum=0.9, dampening=0.5)
+    p.grad, q.grad = cr.ones(2), cr.ones(3)
+    optimizer.param_groups[1]["momentum"] = "x"
+    with pytest.raises(TypeError, match="momentum='x'"):
+        optimizer.step()
+    assert p.tolist() == [1.0, 2.0] and optimizer.state_dict()["state"] == {}
+    optimizer.param_groups[1]["momentum"] = 0.9
+    optimizer.step()
+    assert np.allclose(p.tolist(), [0.9, 1.9])
+
+
 def test_a_bad_rate_in_a_later_group_changes_nothing():
     a, b = start(), start()
     optimizer = optim.SGD([{"params": [a]}, {"params": [b]}], lr=0.1)
