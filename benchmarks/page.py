@@ -17,7 +17,8 @@ KERNELS = ROOT / "docs" / "kernels.md"
 TEXT = """# Speed beside PyTorch and others
 
 The same work in alternating turns on the same machine, each side in a process of its own with {threads} threads;
-medians of the best of several starts. A ratio above 1 means that chainrule is faster, one in bold that the other is.
+medians of the best of several starts; a side thrice as slow as chainrule has one turn a start instead of four. A ratio
+above 1 means that chainrule is faster, one in bold that the other is.
 A side is timed where its results are those of chainrule: the loss of a third step, all gradients of an operation.
 
 Captured: the same step by `cr.capture`, recorded once and replayed. JAX compiles a whole step, its update included,
