@@ -201,22 +201,23 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         hold(self._held)
-        moving: list[tuple[int, Tensor]] = []
+        moving: list[tuple[int, Tensor, Tensor]] = []
         for i, group in enumerate(self.param_groups):
             self._check_group(group)
             for at, p in enumerate(group["params"]):
-                if p.grad is not None:
-                    self._check_arrays(i, group, at, p)
-                    moving.append((i, p))
+                gradient = p.grad
+                if gradient is not None:
+                    self._check_arrays(i, group, at, p, gradient)
+                    moving.append((i, p, gradient))
         jobs: dict[tuple, Job] = {}
-        for i, p in moving:  # all of them are sound: from here on things change
+        for i, p, gradient in moving:  # all of them are sound: from here on things change
             group, kernels = self.param_groups[i], kernels_of(p)
             state, first = self._state_of(p, group)
             alike = i, kernels, first, kernels.aside(state["step"].item) if self._counts_steps else 0
             job = jobs.get(alike)
             if job is None:
                 job = jobs[alike] = Job(kernels, group, first)
-            job.add(p, p.grad, state)
+            job.add(p, gradient, state)
         for job in jobs.values():
             if self._counts_steps:
                 job.kernels.each_time(job.count)
@@ -225,8 +226,8 @@ class Optimizer:
         self.stepped = True
         return loss
 
-    def _check_arrays(self, index: int, group: dict, at: int, p: Tensor) -> None:
-        array, gradient = p.array, p.grad
+    def _check_arrays(self, index: int, group: dict, at: int, p: Tensor, gradient: Tensor) -> None:
+        array = p.array
         if not _alike(gradient.array, array):
             name = group["param_names"][at] if "param_names" in group else f"{at} of group {index}"
             raise ValueError(
