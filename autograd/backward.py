@@ -226,7 +226,7 @@ def _walk_plainly(table, ours, keep) -> None:
         elif steps is None or hooked or node.params:
             g = _take(table, node)
             if g is not None:
-                _pass_on(node, _hooked(node, g, False) if hooked else g, table, ours, waiting)
+                _visit(node, _hooked(node, g, False) if hooked else g, table, ours, waiting)
                 if not keep:
                     node.saved = None
             continue
@@ -274,33 +274,6 @@ def _wait(waiting, edge) -> None:
         heappush(waiting, (-edge[0].seq, edge[0]))
 
 
-def _pass_on(node, g, table, ours, waiting) -> None:
-    """Apply the node's rules to `g`; the nodes at its inputs that had no gradient before now wait."""
-    if node.saved is None or node.seq < writes.last:
-        _check_usable(node)
-    plan, params = node.plan, node.params or {}
-    edges, kept = (node.source, node.saved) if plan.whole else (node.edges, node.kept)
-    for rule in plan.raw:
-        wrt, function, wants, _, adding = rule
-        if adding is not None and edges[wrt[0]] in table:
-            into = _own(table, ours, edges[wrt[0]])
-            adding.function(g, into, *_values(plan, kept, adding.wants), **params)
-            continue
-        got = function(g, *_values(plan, kept, wants), **params)
-        for i, gradient in _by_input(node, rule, got):
-            edge = edges[i]
-            if edge is None or gradient is None:
-                continue
-            if gradient.shape != (edge.shape if type(edge) is Node else _shape_at(edge)):
-                gradient = _fitted(node, i, edge, gradient)
-            if edge in table:
-                _deposit(table, ours, edge, gradient, False)
-            else:
-                table[edge] = gradient
-                if not isinstance(edge, Tensor):
-                    _wait(waiting, edge)
-
-
 def _values(plan, kept, wants):
     if not plan.keep[-1]:  # no shapes
         return map(kept.__getitem__, wants)
@@ -341,17 +314,21 @@ def _walk_carefully(table, ours, keep, wanted, create_graph, watches) -> dict:
         for edge in reached:
             captured[edge] = g[edge[1]] if type(edge) is tuple else g
         if needed is None or node in needed:
-            _visit(node, g, table, ours, needed, targets, create_graph, watches)
+            _visit(node, g, table, ours, None, needed, targets, create_graph, watches)
             if not keep:
                 node.saved = None
     return captured
 
 
-def _visit(node, g, table, ours, needed, targets, create_graph, watches) -> None:
-    """Apply the node's rules to `g` and deposit what they return at those of its inputs that are needed."""
+def _visit(node, g, table, ours, waiting, needed=None, targets=(), create_graph=False, watches=()) -> None:
+    """Apply the node's rules to `g` and deposit what they return at those of its inputs that are needed (None: all).
+
+    The nodes there that had no gradient before now wait, unless `waiting` is None.
+    """
     if node.saved is None or node.seq < writes.last:
         _check_usable(node)
-    plan, edges, kept, params = node.plan, node.edges, node.kept, node.params or {}
+    plan, params = node.plan, node.params or {}
+    edges, kept = (node.source, node.saved) if plan.whole else (node.edges, node.kept)
     for rule in plan.rules if create_graph else plan.raw:
         if needed is not None and not _useful(plan, rule, edges, needed, targets):
             continue
@@ -370,7 +347,12 @@ def _visit(node, g, table, ours, needed, targets, create_graph, watches) -> None
                 gradient = _fitted(node, i, edge, gradient)
             for watch in watches:
                 watch.gave(node, i, raw, gradient)
-            _deposit(table, ours, edge, gradient, create_graph)
+            if edge in table:
+                _deposit(table, ours, edge, gradient, create_graph)
+            else:
+                table[edge] = gradient
+                if waiting is not None:
+                    _wait(waiting, edge)
 
 
 def _check_usable(node) -> None:
