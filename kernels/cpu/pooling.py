@@ -7,15 +7,16 @@ import numpy as np
 
 from ..geometry import adaptive_windows, pool_windows
 from . import workers
+from .halves import lanes, largest, spread
 from .jit import inline
 from .layout import compact, floats, half_by_single
+from .vector import address
 
 _FEW = 64  # elements of a window that may be summed in their own precision
 _GRAIN = 10_000  # elements that outlast a slice of compiled code
 _ROOM = 4096  # elements of planes, or of lines of one, whose windows are compared at once: they stay in the first cache
 _LEAST_LINES = 8  # of windows, though they need more: what lies between two groups is read twice
 _LARGEST_PLACE = 1 << 31  # from a window's corner
-_BLOCK = 16  # windows in a loop that the compiler writes out; in one that ends where a line does, half were left over
 
 
 @half_by_single
@@ -74,10 +75,15 @@ def adaptive_avg_pool2d_backward(g, *, input_size):
 def scatter_planes(g, indices, *, plane, windows=None):
     """g (N, C, oh, ow) summed into zeros (N, C, *plane) at the flat indices of each plane.
 
-    windows: those that chose the indices, if known; a GPU needs them, the CPU does not.
+    windows: those that chose the indices, if known; a GPU needs them, and the CPU is faster by those of 2 x 2.
     """
     (g,), indices = floats(g), compact(indices, np.int64)
     out, wrong = np.empty((*g.shape[:2], *plane), g.dtype), np.zeros(1, bool)
+    if windows and _halved(windows, plane):
+        into, size = out.reshape(-1, *plane), g.shape[2:]
+        given = g.reshape(-1, *size), indices.reshape(-1, *size), lanes(g.dtype), into
+        _scatter_halves(len(into), *given, grain=_grain(into))
+        return out
     flat, values, places = _planes(out), _planes(g), _planes(indices)
     _scatter(len(flat), values, places, flat, wrong, grain=_grain(flat))
     if wrong[0]:
@@ -126,7 +132,7 @@ def _max_windows(x, windows, axes=None):
     into, places, x = out.reshape(planes, *size), indices.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
     rows, columns = _bounds(windows)
     if all(map(_halves, windows)):
-        _max_halves(planes, x, into, places, grain=_grain(x))
+        _max_halves(planes, x, lanes(x.dtype), into, places, grain=_grain(x))
     elif axes and out.size and (x.shape[1] + axes[0][2]) * (x.shape[2] + axes[1][2]) < _LARGEST_PLACE:
         _max_alike(planes, x, rows, columns, *axes, _ROOM, into, places, grain=_grain(x))
     else:
@@ -138,8 +144,13 @@ def _max_windows(x, windows, axes=None):
 def _halves(axis):
     """Whether the windows are 0..2, 2..4, 4..6, … and none is clipped."""
     halves = range(0, 2 * len(axis.starts), 2)
-    alike = len(set(axis.covered)) <= 1  # not where one covers padding beside its two elements
+    alike = len(set(axis.covered)) == 1  # not where one covers padding beside its two elements
     return alike and axis.step == 1 and axis.starts == tuple(halves) and axis.stops == tuple(i + 2 for i in halves)
+
+
+def _halved(windows, plane):
+    """Whether such windows cover the plane."""
+    return all(_halves(axis) and 2 * len(axis.starts) == size for axis, size in zip(windows, plane, strict=True))
 
 
 def _whole(windows, plane):
@@ -187,7 +198,7 @@ def _spread(g, input_size, windows, scale):
         _fill_planes(g.size, g.reshape(-1), scale[0, 0], into, grain=_grain(into))
         return out
     into, g, scale = out.reshape(-1, *input_size), g.reshape(-1, *g.shape[2:]), scale.astype(g.dtype)
-    if all(map(_halves, windows)) and all(2 * n == size for n, size in zip(g.shape[1:], input_size, strict=True)):
+    if _halved(windows, input_size):
         _share_halves(len(into), g, scale, into, grain=_grain(into))
     else:
         _share(len(into), g, *_bounds(windows), scale, into, grain=_grain(into))
@@ -210,7 +221,7 @@ def _scale(windows, count_include_pad, divisor_override):
     return 1 / np.multiply.outer(*counts)
 
 
-def _max_halves_numpy(x, out, indices, first, last):
+def _max_halves_numpy(x, many, out, indices, first, last):
     bounds = [np.array((range(0, 2 * size, 2), range(2, 2 * size + 2, 2)), np.int64) for size in out.shape[1:]]
     _max_numpy(x, *bounds, 1, 1, out, indices, first, last)
 
@@ -256,42 +267,17 @@ def _scatter_numpy(g, indices, out, wrong, first, last):
         np.add.at(out, (np.arange(len(out))[:, None], indices), g[first:last])
 
 
-@inline
-def _largest_of_four(x, p, below):
-    """The largest of two elements at p and the two `below`, and how far from p it stands."""
-    one, row = np.uint64(1), np.int64(below)
-    a, b, c, d = x[p], x[p + one], x[p + below], x[p + below + one]
-    better = (b > a) | (b != b)
-    top, right = (b, np.int64(1)) if better else (a, np.int64(0))
-    better = (d > c) | (d != d)
-    low, low_right = (d, row + 1) if better else (c, row)
-    better = (low > top) | (low != low)
-    return (low, low_right) if better else (top, right)
-
-
 @workers.shared(_max_halves_numpy)
-def _max_halves(x, out, indices, first, last):
-    """Windows of 2 x 2 side by side; the last block of a line begins early enough to be whole."""
-    height, width = out.shape[1:]
-    row = x.shape[2]
-    source, into, places = x.reshape(-1), out.reshape(-1), indices.reshape(-1)
-    below, block = np.uint64(row), np.uint64(_BLOCK)  # unsigned and one comparison each: vectorised
-    few = np.uint64(width if width < _BLOCK else 0)
+def _max_halves(x, many, out, indices, first, last):
+    """Windows of 2 x 2 side by side, in vectors of `many`."""
+    (height, width), (tall, row) = out.shape[1:], x.shape[1:]
+    one, size = x.dtype.type(0), x.itemsize
+    source, into, places = address(x), address(out), address(indices)
     for n in range(first, last):
         for i in range(height):
-            start, corner = np.uint64((n * x.shape[1] + 2 * i) * row), 2 * i * row
-            at = np.uint64((n * height + i) * width)
-            for j in range(few):
-                value, place = _largest_of_four(source, start + j + j, below)
-                into[at + j] = value
-                places[at + j] = corner + 2 * np.int64(j) + place
-            for begin in range(0, 0 if few else width, _BLOCK):
-                begin = np.uint64(min(begin, width - _BLOCK))
-                for lane in range(block):
-                    j = begin + lane
-                    value, place = _largest_of_four(source, start + j + j, below)
-                    into[at + j] = value
-                    places[at + j] = corner + 2 * np.int64(j) + place
+            at, corner = (n * height + i) * width, 2 * i * row
+            lines = source + (n * tall * row + corner) * size
+            largest(one, many, (width, lines, row, corner, into + at * size, places + at * 8))
 
 
 @inline
@@ -522,6 +508,24 @@ def _share_halves(g, scale, out, first, last):
                 into[p + one] = share
                 into[p + below] = share
                 into[p + below + one] = share
+
+
+def _scatter_halves_numpy(g, indices, many, out, first, last):
+    planes = [x[first:last].reshape(last - first, -1) for x in (g, indices, out)]
+    _scatter_numpy(*planes, None, 0, last - first)
+
+
+@workers.shared(_scatter_halves_numpy)
+def _scatter_halves(g, indices, many, out, first, last):
+    """From windows of 2 x 2 that cover the plane: every element is written once."""
+    (height, width), (tall, row) = g.shape[1:], out.shape[1:]
+    one, size = out.dtype.type(0), out.itemsize
+    values, places, into = address(g), address(indices), address(out)
+    for n in range(first, last):
+        for i in range(height):
+            at, corner = (n * height + i) * width, 2 * i * row
+            lines = into + (n * tall * row + corner) * size
+            spread(one, many, (width, values + at * size, places + at * 8, row, corner, lines))
 
 
 @workers.shared(_scatter_numpy)

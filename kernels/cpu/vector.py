@@ -219,8 +219,9 @@ class Writer:
         return Writer(*self.made, count)
 
     def whole(self, n):
-        """An index."""
-        return self.ir.Constant(self.index, n)
+        """An index, or a vector of them."""
+        kind = self.index if isinstance(n, int) else self.ir.VectorType(self.index, self.count)
+        return self.ir.Constant(kind, n if isinstance(n, int) else list(n))
 
     def at(self, base, *offsets):
         """base + the offsets, for an address as an integer."""
@@ -233,9 +234,9 @@ class Writer:
         return self.builder.inttoptr(address, kind.as_pointer())
 
     def splat(self, value):
-        """A vector of one number."""
+        """A vector of one number or index."""
         ir = self.ir
-        none = ir.Constant(self.vector, ir.Undefined)
+        none = ir.Constant(ir.VectorType(value.type, self.count), ir.Undefined)
         one = self.builder.insert_element(none, value, ir.Constant(ir.IntType(32), 0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.count), None)
         return self.builder.shuffle_vector(one, none, zeros)
@@ -268,11 +269,7 @@ class Writer:
 
     def first(self, n):
         """The mask of the first n places of a vector."""
-        ir, kind = self.ir, self.ir.VectorType(self.index, self.count)
-        none, zeros = ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), self.count), None)
-        spread = self.builder.insert_element(none, n, ir.Constant(ir.IntType(32), 0))
-        spread = self.builder.shuffle_vector(spread, none, zeros)
-        return self.builder.icmp_signed("<", ir.Constant(kind, list(range(self.count))), spread)
+        return self.builder.icmp_signed("<", self.whole(range(self.count)), self.splat(n))
 
     def load(self, address, mask):
         """The vector at `address`, 0 where the mask is off."""
@@ -290,13 +287,13 @@ class Writer:
         store, align = self.function("masked.store", ir.VoidType(), kinds), ir.Constant(ir.IntType(32), self.bits // 8)
         self.builder.call(store, [value, self.pointer(address, self.vector), align, mask])
 
-    def get(self, address):
-        """The vector at `address`."""
-        return self.builder.load(self.pointer(address, self.vector), align=self.bits // 8)
+    def get(self, address, kind=None):
+        """The vector at `address`, of numbers or of a `kind`."""
+        return self.builder.load(self.pointer(address, kind or self.vector), align=self.bits // 8)
 
     def put(self, value, address):
-        """Write the whole vector."""
-        self.builder.store(value, self.pointer(address, self.vector), align=self.bits // 8)
+        """Write the whole vector, of numbers or indices."""
+        self.builder.store(value, self.pointer(address, value.type), align=self.bits // 8)
 
     def past(self, value, address):
         """Write the whole vector to an aligned address past the caches, without reading what lay there."""

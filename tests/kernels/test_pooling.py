@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings, strategies as st
 
 from chainrule.kernels import cpu
 from chainrule.kernels.cpu import pooling
-from chainrule.kernels.geometry import pool_windows
+from chainrule.kernels.geometry import adaptive_windows, pool_windows
 
 PLAIN = dict(kernel_size=(2, 2), stride=(2, 2), padding=((0, 0), (0, 0)), ceil_mode=False)
 WINDOWS = {
@@ -104,11 +104,31 @@ def test_windows_alike_against_the_plain_loop(dtype, room, rng, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 31, 32, 33, 50])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 15, 16, 17, 31, 32, 33, 50])
 def test_halves_of_any_width_against_the_plain_loop(width, dtype, rng, monkeypatch):
     for more in 0, 1:
         x = with_ties(rng, (2, 3, 7, 2 * width + more), dtype)
         assert_max_is_plain(x, PLAIN | dict(dilation=(1, 1)), monkeypatch)
+
+
+def test_no_halves_at_all(path):
+    for size, wanted in (((4, 6), (2, 0)), ((4, 4), (0, 2))):
+        out, places = cpu.adaptive_max_pool2d(np.ones((1, 2, *size)), output_size=wanted)
+        windows = adaptive_windows(size, output_size=wanted)
+        assert out.shape == places.shape == (1, 2, *wanted)
+        assert not cpu.scatter_planes(out, places, plane=size, windows=windows).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8, 15, 16, 17, 33])
+def test_adjoint_of_the_halves_against_the_scatter(width, dtype, rng, path):
+    for tall, more in (4, 0), (6, 0), (4, 1), (5, 0):  # the last two leave a rest, which gets zeros
+        window, plane = PLAIN | dict(dilation=(1, 1)), (tall, 2 * width + more)
+        _, places = cpu.max_pool2d(with_ties(rng, (2, 3, *plane), dtype), **window)
+        g = with_ties(rng, places.shape, dtype)
+        out = cpu.scatter_planes(g, places, plane=plane, windows=pool_windows(plane, **window))
+        np.testing.assert_array_equal(out, cpu.scatter_planes(g, places, plane=plane))
+        assert out.dtype == dtype
 
 
 @pytest.mark.parametrize("kernel", [2, 3])
