@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kernels import for_device
 from .backward import reachable
-from .graph import next_seq, place, recomputes, writes
+from .graph import place, recomputes, sequence, writes
 from .random import default_generator
 from .state import state
 from .tensor import Tensor
@@ -25,7 +25,7 @@ def checkpoint(function, *args, **kwargs):
     tensor([ 3., 12.])
     """
     random = _Random()
-    start = next_seq()
+    start = next(sequence)
     out = function(*args, **kwargs)
     nodes = _recorded(out, start)
     if nodes:
@@ -91,7 +91,7 @@ class _Again:
                     f"could run the function again. Recorded at: {place(self.code, self.lasti)}. Changed at: "
                     f"{changed}. Call backward first, or change a clone()"
                 )
-        start, previous, random = next_seq(), state.get(), _Random()
+        start, previous, random = next(sequence), state.get(), _Random()
         state.set(self.state)
         self.random.restore()
         try:

@@ -15,7 +15,7 @@ from typing import Any
 from .display import mimebundle
 from .state import scope_path
 
-next_seq = itertools.count(1).__next__
+sequence = itertools.count(1)  # the order of making
 
 
 class Node:
@@ -193,7 +193,7 @@ class Writes:
     def note(self, *arrays, recorded: bool) -> None:
         """`recorded`: the write itself became part of a graph."""
         frame = user_frame(sys._getframe(1))
-        where, log, seq = (frame.f_code, frame.f_lasti), self._log, next_seq()
+        where, log, seq = (frame.f_code, frame.f_lasti), self._log, next(sequence)
         if self.told is not None:
             self.told(arrays)
         if seq > self.last:  # another thread may have noted a newer write meanwhile

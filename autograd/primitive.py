@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels import device_of, for_array, for_device, is_array, to_device
-from .graph import Node, foreign, next_seq, root, user_frame
+from .graph import Node, foreign, root, sequence, user_frame
 from .state import state
 from .tensor import (
     Tensor,
@@ -287,7 +287,7 @@ class Primitive:
             frame = user_frame(getframe(1))
             node.code = frame.f_code
             node.lasti = frame.f_lasti
-            node.seq = next_seq()
+            node.seq = next(sequence)
         for one in watch:
             one.made(self, node, arrays, out)
         if single:
@@ -470,19 +470,23 @@ def _short_one(self):
         if type(x) is not Tensor and not isinstance(x, Tensor):
             return self._raw((x,), params) if type(x) is ndarray else Primitive.__call__(self, x, **params)
         a = x.array
-        kind = type(a)
+        form = x._form if alike else None
         now = state_get()
         if not now.plain or (kinds and a.dtype.kind not in kinds):
             return Primitive.__call__(self, x, **params)
         try:
-            if params:
-                out = forward(for_array(a), a, **params)
+            if form is not None and form.solid and not params:
+                out = on_cpu(a)
             else:
-                out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a)
+                kind = type(a)
+                if params:
+                    out = forward(for_array(a), a, **params)
+                else:
+                    out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a)
+                if type(out) is not kind:
+                    out = as_ndarray(out)
         except (ValueError, TypeError, IndexError, MemoryError) as error:
             _complain(self.name, self.elementwise, error, (a,))
-        if type(out) is not kind:
-            out = as_ndarray(out)
         tensor = new(Tensor)
         tensor.array = out
         tensor._grad = None
@@ -492,21 +496,18 @@ def _short_one(self):
             tensor._live = True
             node.plan = plan
             node.source = x._edge or x
-            saved = plan.nothing
-            if saved is None:
-                keep = plan.keep
-                if plan.only_kept is None:
-                    saved = (
-                        a if keep[0] else None,
-                        out if keep[1] else None,
-                        weakref.ref(root(out)) if view else None,
-                        (a.shape,) if keep[3] else None,
-                    )
-                else:
-                    saved = out if keep[1] else a if keep[0] else weakref.ref(root(out)) if view else (a.shape,)
-            node.saved = saved
+            only = plan.only_kept
+            if only is None:
+                node.saved = plan.nothing or (
+                    a if plan.keep[0] else None,
+                    out if plan.keep[1] else None,
+                    weakref.ref(root(out)) if view else None,
+                    (a.shape,) if plan.keep[3] else None,
+                )
+            else:
+                node.saved = out if only == 1 else a if only == 0 else weakref.ref(root(out)) if view else (a.shape,)
             node.params = params or None
-            tensor._form = form = x._form if alike else None
+            tensor._form = form
             shape = out.shape if form is None else form.shape
             if shape == common:
                 shape = common  # one tuple for a run of equal shapes
@@ -524,7 +525,7 @@ def _short_one(self):
                     code = frame.f_code
             node.code = code
             node.lasti = frame.f_lasti
-            node.seq = next_seq()
+            node.seq = next(sequence)
         else:
             tensor._form = tensor._edge = None
             tensor._live = False
@@ -546,34 +547,37 @@ def _short_two(self):
         if type(x) is not Tensor and not isinstance(x, Tensor):
             return self._raw((x, y), {}) if type(x) is type(y) is ndarray else general(x, y)
         a = x.array
+        form = x._form if alike else None
         now = state_get()
         if not now.plain or (floating and a.dtype.kind != "f"):
             return general(x, y)
-        kind = type(a)
-        form, live = x._form if alike else None, False
         try:
-            if type(y) is Tensor or isinstance(y, Tensor):
-                b = y.array
-                if form is None or y._form is not form:
-                    if b.dtype is not a.dtype:
-                        return general(x, y)
-                    form = None
-                live = y._live
-                out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
-            elif elementwise and (type(y) is float or type(y) is int):
-                b = y
-                out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
-                if out.dtype is not a.dtype and out.dtype.kind != "b":
-                    return general(x, y)
+            if form is not None and form.solid and type(y) is Tensor and y._form is form:
+                b, live = y.array, y._live
+                out = on_cpu(a, b)
             else:
-                return general(x, y)
+                kind = type(a)
+                if type(y) is Tensor or isinstance(y, Tensor):
+                    b, live = y.array, y._live
+                    if form is None or y._form is not form:
+                        if b.dtype is not a.dtype:
+                            return general(x, y)
+                        form = None
+                    out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
+                elif elementwise and (type(y) is float or type(y) is int):
+                    b, live = y, False
+                    out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
+                    if out.dtype is not a.dtype and out.dtype.kind != "b":
+                        return general(x, y)
+                else:
+                    return general(x, y)
+                if type(out) is not kind:
+                    out = np.asarray(out)
         except (ValueError, TypeError, OverflowError, MemoryError) as error:
             other = y.array if isinstance(y, Tensor) else y
-            if is_array(other) and type(other) is not kind:
+            if is_array(other) and type(other) is not type(a):
                 return general(x, y)
             _complain(self.name, elementwise, error, (a, other))
-        if type(out) is not kind:
-            out = np.asarray(out)
         tensor = new(Tensor)
         tensor.array = out
         tensor._grad = None
@@ -582,7 +586,7 @@ def _short_two(self):
             tensor._live = True
             if form is None:  # one form for a run of results that are alike
                 form, shape = common, out.shape
-                if form.shape != shape or form.dtype is not out.dtype or form.kind is not kind:
+                if form.shape != shape or form.dtype is not out.dtype or form.kind is not type(out):
                     form = common = form_of(out)
             tensor._form = form
             if not live:
@@ -595,18 +599,17 @@ def _short_two(self):
                 plan = plans[2] or self._quick_plan(2)
                 node.source = y._edge or y
             node.plan = plan
-            keep = plan.keep
-            if plan.only_kept is None:
-                saved = plan.nothing or (
-                    a if keep[0] else None,
-                    b if keep[1] else None,
-                    out if keep[2] else None,
+            only = plan.only_kept
+            if only is None:
+                node.saved = plan.nothing or (
+                    a if plan.keep[0] else None,
+                    b if plan.keep[1] else None,
+                    out if plan.keep[2] else None,
                     None,
-                    (a.shape, np.shape(b)) if keep[4] else None,
+                    (a.shape, np.shape(b)) if plan.keep[4] else None,
                 )
             else:
-                saved = b if keep[1] else a if keep[0] else out if keep[2] else (a.shape, np.shape(b))
-            node.saved = saved
+                node.saved = b if only == 1 else a if only == 0 else out if only == 2 else (a.shape, np.shape(b))
             node.params = None
             node.shape = form.shape
             node.scope = now.scope
@@ -620,7 +623,7 @@ def _short_two(self):
                     code = frame.f_code
             node.code = code
             node.lasti = frame.f_lasti
-            node.seq = next_seq()
+            node.seq = next(sequence)
         else:
             tensor._form = tensor._edge = None
             tensor._live = False

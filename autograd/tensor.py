@@ -195,12 +195,16 @@ def _short(value, limit: int = 60) -> str:
 
 
 class Form:
-    """The type, dtype and shape of an array: one object for all arrays that are alike, so that `is` compares them."""
+    """The type, dtype and shape of an array: one object for all arrays that are alike, so that `is` compares them.
 
-    __slots__ = ("kind", "dtype", "shape")
+    `solid`: NumPy's and not 0-d, so NumPy's kernels make arrays of it, never scalars.
+    """
+
+    __slots__ = ("kind", "dtype", "shape", "solid")
 
     def __init__(self, kind: type, dtype: np.dtype, shape: tuple[int, ...]):
         self.kind, self.dtype, self.shape = kind, dtype, shape
+        self.solid = kind is np.ndarray and shape != ()
 
 
 _form: Any = lru_cache(4096)(Form)  # (kind, dtype, shape) to its form

@@ -1,6 +1,7 @@
-"""Write docs/performance.md and docs/kernels.md from the newest of benchmarks/results/: `python benchmarks/page.py`.
+"""Write docs/performance.md and docs/kernels.md from benchmarks/results/: `python benchmarks/page.py`.
 
-The first comes from a file *-cpu*.json of benchmarks/run.py, the second from one *-bench*.json of `chainrule bench`.
+The newest results of each machine: of DATE-cpu-MACHINE.json, by benchmarks/run.py, and of DATE-bench-MACHINE.json, by
+`chainrule bench`.
 """
 
 import json
@@ -16,7 +17,7 @@ KERNELS = ROOT / "docs" / "kernels.md"
 
 TEXT = """# Speed beside PyTorch and others
 
-The same work in alternating turns on the same machine, each side in a process of its own with {threads} threads;
+The same work in alternating turns on the same machine, each side in a process of its own with as many threads;
 medians of the best of several starts; a side thrice as slow as chainrule has one turn a start instead of four. A ratio
 above 1 means that chainrule is faster, one in bold that the other is.
 A side is timed where its results are those of chainrule: the loss of a third step, all gradients of an operation.
@@ -28,8 +29,13 @@ nodes of a tree, memory given back to the next step. HIPS autograd runs the same
 an older NumPy, its own links and functions in an interpreter of its own (`make chainer`). What takes either of them
 more than a second is left out. tinygrad, which needs clang on the CPU, is not measured.
 
-Measured on {date}: {cpu}, Python {python},
-{versions}.
+{results}
+Absolute times drift on shared machines; compare ratios. `make bench` measures on yours.
+"""
+
+RESULTS = """## {cpu}
+
+Measured on {date} with {threads} threads: Python {python}, {versions}.
 
 {table}
 
@@ -37,17 +43,23 @@ Made by
 
     python benchmarks/run.py --json benchmarks/results/{name}
     python benchmarks/page.py
-
-Absolute times drift on shared machines; compare ratios. `make bench` measures on yours.
 """
+
+
+def newest(kind: str) -> list[Path]:
+    """The newest results of that kind from each machine."""
+    files = sorted((ROOT / "benchmarks" / "results").glob(f"*-{kind}-*.json"))
+    return list({file.name.partition(f"-{kind}-")[2]: file for file in files}.values())
 
 
 def page() -> str:
     """The text of the page."""
-    newest = sorted((ROOT / "benchmarks" / "results").glob("*-cpu*.json"))[-1]
-    result = json.loads(newest.read_text())
-    facts = {key: result[key] for key in ("threads", "date", "cpu", "python")}
-    return TEXT.format(**facts, versions=versions(result), table=report(result), name=newest.name)
+    parts = []
+    for file in newest("cpu"):
+        result = json.loads(file.read_text())
+        facts = {key: result[key] for key in ("date", "threads", "cpu", "python")}
+        parts.append(RESULTS.format(**facts, versions=versions(result), table=report(result), name=file.name))
+    return TEXT.format(results="\n".join(parts))
 
 
 KERNELS_TEXT = """# Kernels, one by one
@@ -55,6 +67,10 @@ KERNELS_TEXT = """# Kernels, one by one
 What `chainrule bench` measured ([how](benchmarks.md)): medians on warm buffers, the fastest of a shape in bold, ~ where
 the noise stayed above the bound. % of roof: chainrule's share of what the machine allows for the multiplications of the
 definition; Winograd's and Fourier's algorithms need fewer, and pass 100.
+
+{results}"""
+
+KERNELS_RESULTS = """## {machine}
 
 {report}
 Made by
@@ -65,9 +81,13 @@ Made by
 
 
 def kernels_page() -> str:
-    """The text of the page of kernels, from the newest report of `chainrule bench`."""
-    newest = sorted((ROOT / "benchmarks" / "results").glob("*-bench*.json"))[-1]
-    return KERNELS_TEXT.format(report=bench.page(bench.Report.load(newest), newest.name), name=newest.name)
+    """The text of the page of kernels, from reports of `chainrule bench`."""
+    parts = []
+    for file in newest("bench"):
+        found = bench.Report.load(file)
+        text = bench.page(found, file.name).replace("\n## ", "\n### ")
+        parts.append(KERNELS_RESULTS.format(machine=found.facts["machine"], report=text, name=file.name))
+    return KERNELS_TEXT.format(results="\n".join(parts))
 
 
 if __name__ == "__main__":

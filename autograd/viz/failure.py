@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from .. import backward
 from ..anomaly import AnomalyError
-from ..graph import next_seq, user_frame
+from ..graph import sequence, user_frame
 from ..primitive import REGISTRY, Primitive
 from ..state import state
 from ..tensor import Tensor
@@ -96,7 +96,7 @@ def _failing(tape, error) -> Step | None:
 
 def _unfinished(tape, primitive, given, scope, place, params=None) -> Step:
     """The step that would have been, of tensors and arrays, with a result of which nothing is known."""
-    step = Step(next_seq(), primitive, params, tuple(tape.value(x) for x in given), scope, place)
+    step = Step(next(sequence), primitive, params, tuple(tape.value(x) for x in given), scope, place)
     step.results = (Value(maker=step),)
     return step
 

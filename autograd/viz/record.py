@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ..backward import reachable
-from ..graph import next_seq, user_frame, writes
+from ..graph import sequence, user_frame, writes
 from ..primitive import as_ndarray
 from ..state import state
 from ..tensor import Tensor
@@ -51,7 +51,7 @@ class Recorder(Watch):
         edges = node.edges if node is not None else [_edge(x, a) for x, a in zip(inputs, arrays, strict=False)]
         given = tuple(self._value(*three) for three in zip(arrays, edges, inputs, strict=False))
         scope = state.get().scope if node is None else node.scope
-        step = Step(next_seq() if node is None else node.seq, primitive, params, given, scope, place, node)
+        step = Step(next(sequence) if node is None else node.seq, primitive, params, given, scope, place, node)
         outs = out if isinstance(out, tuple) else (out,)
         step.results = tuple(self._result(step, i, as_ndarray(o)) for i, o in enumerate(outs))
         self.steps.append(step)
