@@ -6,7 +6,7 @@ from . import memory, workers
 from .activations import relu_backward, sigmoid_backward, tanh_backward
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward
-from .indexing import add_at, index_add, scatter_add
+from .indexing import add_at, index_add, scatter_add, take
 from .matmul import add_product, affine, affine_act, affine_act_backward, affine_backward, matmul
 from .memory import memory_held
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward

@@ -1,4 +1,4 @@
-"""Sums into chosen places, the adjoints of selecting them; equal indices add up in their order."""
+"""Rows chosen by index, and sums into chosen places, the adjoint of that; equal indices add up in their order."""
 
 from math import prod
 
@@ -6,8 +6,20 @@ import numpy as np
 
 from . import workers
 from .layout import compact, half_by_single
+from .tiles import beyond_caches, clear
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
+
+
+def take(x, index, axis=None):
+    """`numpy.take`; many rows of a matrix are copied by all threads."""
+    rows = axis == 0 and x.ndim == 2 and index.ndim == 1 and x.dtype.name in ("float32", "float64")
+    if rows and index.size * x.shape[1] >= 2 * _GRAIN:
+        out, wrong = np.empty((len(index), x.shape[1]), x.dtype), np.zeros(1, bool)
+        _copy_rows(len(index), compact(x), compact(index, np.int64), out, wrong, grain=-(-_GRAIN // x.shape[1]))
+        if not wrong[0]:
+            return out
+    return np.take(x, index, axis)
 
 
 @half_by_single
@@ -20,7 +32,8 @@ def index_add(shape, axis, index, src):
     out = np.empty(shape, src.dtype)
     rows, into = src.reshape(before, len(index), after), out.reshape(before, size, after)
 
-    _add_rows(size, rows, index, into, grain=-(-_GRAIN * size // max(1, src.size + out.size)))
+    through, grain = beyond_caches(out), -(-_GRAIN * size // max(1, src.size + out.size))
+    _add_rows(size, rows, index, into, through, grain=grain)
     return out
 
 
@@ -36,7 +49,8 @@ def scatter_add(shape, axis, index, src):
         along = np.arange(index.shape[at]).reshape(-1, *(1,) * (len(shape) - at - 1))
         places = places * size + (index if at == axis else along)
     places = compact(np.broadcast_to(places, index.shape), np.int64).reshape(-1)
-    _add_rows(out.size, compact(src).reshape(1, -1, 1), places, out.reshape(1, -1, 1), grain=out.size)
+    into, through = out.reshape(1, -1, 1), beyond_caches(out)
+    _add_rows(out.size, compact(src).reshape(1, -1, 1), places, into, through, grain=out.size)
     return out
 
 
@@ -52,34 +66,41 @@ def _check(index, shape, axis):
         raise IndexError(f"index {wrong} is outside axis {axis} of shape {tuple(shape)}: it must lie in 0..{size - 1}")
 
 
-def _add_rows_numpy(src, index, out, first, last):
+def _copy_rows_numpy(x, index, out, wrong, first, last):
+    part = index[first:last]
+    if ((part < 0) | (part >= len(x))).any():
+        wrong[0] = True
+    else:
+        np.take(x, part, 0, out=out[first:last], mode="clip")
+
+
+@workers.shared(_copy_rows_numpy)
+def _copy_rows(x, index, out, wrong, first, last):
+    for i in range(first, last):
+        if not 0 <= index[i] < len(x):
+            wrong[0] = True
+            return
+        row, into = x[index[i]], out[i]
+        for j in range(len(row)):
+            into[j] = row[j]
+
+
+def _add_rows_numpy(src, index, out, through, first, last):
     out[:, first:last], here = 0, (first <= index) & (index < last)
     np.add.at(out.swapaxes(0, 1), index[here], src[:, here].swapaxes(0, 1))
 
 
 @workers.shared(_add_rows_numpy)
-def _add_rows(src, index, out, first, last):
-    """Each thread has some places, and writes each of them once: it looks through the index and links equal ones.
-
-    From the last to the first, so that a place's list begins with the first of them.
-    """
-    heads, links = np.full(last - first, -1), np.empty_like(index)
-    for i in range(len(index) - 1, -1, -1):
-        place = index[i] - first
-        if 0 <= place < len(heads):
-            links[i], heads[place] = heads[place], i
+def _add_rows(src, index, out, through, first, last):
+    """Each thread has some places: it clears them, and finds what is added to them in the index."""
+    mine, count = np.empty_like(index), 0
+    for i in range(len(index)):
+        if first <= index[i] < last:
+            mine[count] = i
+            count += 1
     for a in range(len(src)):
-        for place in range(len(heads)):
-            into, i = out[a, first + place], heads[place]
-            if i < 0:
-                for j in range(len(into)):
-                    into[j] = 0
-                continue
-            row = src[a, i]
+        clear(out[a, first:last].reshape(-1), through)
+        for i in mine[:count]:
+            row, into = src[a, i], out[a, index[i]]
             for j in range(len(row)):
-                into[j] = row[j]
-            while links[i] >= 0:
-                i = links[i]
-                row = src[a, i]
-                for j in range(len(row)):
-                    into[j] += row[j]
+                into[j] += row[j]

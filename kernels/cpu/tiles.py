@@ -7,11 +7,12 @@ number takes as long as all the rest. Vectors hold the same number of tiles side
 
 from . import vector
 from .jit import inline
-from .vector import ROWS, Vector
+from .vector import ROWS, Vector, address
 
 SIDE = 4  # numbers between tiles, and of a tile of results
 _PAST = 16  # bytes that go past the caches at once: as NumPy aligns arrays
 _LARGE = 8 << 20  # bytes
+_LINE = 64  # bytes of the cache's
 
 
 def down(formula, reads):
@@ -162,3 +163,30 @@ def put(one, n, source, more, into, through):
 def past(out, n):
     """Whether results of rows of n numbers go past the caches, being larger than what those would keep of them."""
     return out.size * out.itemsize >= _LARGE and n * out.itemsize % _PAST == 0
+
+
+def beyond_caches(out):
+    """Whether an array is larger than what the caches would keep of it."""
+    return out.nbytes >= _LARGE
+
+
+_zeros = vector.instruction(lambda o, n, into: _write_zeros(o.of(_LINE * 8 // o.bits), n, into))
+
+
+def _write_zeros(o, n, into):
+    b, _, end = o.loop(n, o.count, [])
+    o.past(o.ir.Constant(o.vector, None), o.at(into, b))
+    end()
+
+
+@inline
+def clear(row, through):
+    """Zeros in a flat array, whole lines of the cache past it if `through` says so."""
+    start = min(len(row), -address(row) % _LINE // row.itemsize) if through else len(row)
+    stop = start + (len(row) - start) * row.itemsize // _LINE * _LINE // row.itemsize
+    for j in range(start):
+        row[j] = 0
+    if start < stop:
+        _zeros(row.dtype.type(0), (stop - start, address(row) + start * row.itemsize))
+    for j in range(stop, len(row)):
+        row[j] = 0

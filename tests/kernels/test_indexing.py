@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from chainrule.kernels import cpu
-from chainrule.kernels.cpu import indexing
+from chainrule.kernels.cpu import indexing, tiles
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64"])
@@ -67,3 +67,29 @@ def test_equal_indices_add_in_their_order_on_any_number_of_threads(count, rng, t
     for i, place in enumerate(index):
         expected[:, place] += src[:, i]
     np.testing.assert_array_equal(cpu.index_add((2, 10, 5), 1, index, src), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int8"])
+@pytest.mark.parametrize("size", [1, 3, 17, 40])
+def test_what_is_cleared_past_the_caches(size, dtype, rng, path, monkeypatch):
+    monkeypatch.setattr(tiles, "_LARGE", 0)
+    monkeypatch.setattr(indexing, "_GRAIN", 1)
+    for after in (1, 3, 5, 16, 33, 100):
+        src, index = rng.integers(-5, 5, (2, 7, after)).astype(dtype), rng.integers(0, size, 7)
+        expected = np.zeros((2, size, after), dtype)
+        for i, place in enumerate(index):
+            expected[:, place] += src[:, i]
+        np.testing.assert_array_equal(cpu.index_add((2, size, after), 1, index, src), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+def test_rows_taken_by_all_threads(dtype, rng, path, threads, monkeypatch):
+    monkeypatch.setattr(indexing, "_GRAIN", 1)
+    threads(2)
+    x = rng.integers(-9, 9, (11, 6)).astype(dtype)
+    for table in (x, x[::-1], x.T.copy().T):
+        for index in (rng.integers(-11, 11, 50), rng.integers(0, 11, 50), rng.integers(0, 11, 50).astype("int32")):
+            np.testing.assert_array_equal(cpu.take(table, index, axis=0), table[index])
+    np.testing.assert_array_equal(cpu.take(x, np.array([[0, 3]]), axis=1), x[:, [[0, 3]]])
+    with pytest.raises(IndexError, match="index 11 is out of bounds for axis 0 with size 11"):
+        cpu.take(x, np.array([0, 11]), axis=0)
