@@ -87,18 +87,21 @@ class capture:
         except TypeError as error:
             self.reason = str(error)
             return self.step(*args, **kwargs)
-        on_cpu = [t.device == "cpu" for t in tensors]
-        if all(on_cpu):
-            self.reason, run = _unfit(tensors, now), self._on_cpu
-            form = form, _layout(tensors)
-        else:
-            self.reason, run = _FIXED if any(on_cpu) else "", self._on_gpu
         known = self._known.get(form)
-        if known is None and len(self._known) == _MOST:
-            self.reason = f"its arguments have come in {_MOST} forms already; pad or bucket them to fewer"
-        elif isinstance(known, str):
-            self.reason = known
-        return self.step(*args, **kwargs) if self.reason else run(known, form, args, kwargs, tensors)
+        self.reason = self._unfit(tensors, now) if known is None else known if type(known) is str else ""
+        if self.reason:
+            return self.step(*args, **kwargs)
+        on_cpu = type(known) is list or (known is None and all([t.device == "cpu" for t in tensors]))
+        return (self._on_cpu if on_cpu else self._on_gpu)(known, form, args, kwargs, tensors)
+
+    def _unfit(self, tensors, now):
+        """Why a step with such arguments, which have not come before, is not recorded."""
+        if len(self._known) == _MOST:
+            return f"its arguments have come in {_MOST} forms already; pad or bucket them to fewer"
+        devices = {t.device for t in tensors}
+        if "cuda" in devices:
+            return _FIXED if "cpu" in devices else ""
+        return _unfit_on_cpu(tensors, now)
 
     # ---- on the CPU --------------------------------------------------------------------------------------------------
 
@@ -109,13 +112,13 @@ class capture:
             self._known[form] = []
             return each_tensor(self.step(*args, **kwargs), _without_history)
         for replay in known:
-            arrays = replay.arrays(tensors)
-            if arrays is None:
+            taken = replay.taken(tensors)
+            if taken is None:
                 continue
             if not replay.lock.acquire(False):  # another thread is using its buffers
                 return self.step(*args, **kwargs)
             try:
-                return replay(arrays)
+                return replay(*taken)
             finally:
                 replay.lock.release()
         return self._recorded(known, form, args, kwargs, tensors)
@@ -200,7 +203,7 @@ def _copy(t):
     return made.requires_grad_() if t.requires_grad else made
 
 
-def _unfit(tensors, now):
+def _unfit_on_cpu(tensors, now):
     """Why a step with these arguments cannot be recorded on the CPU now."""
     if now.watch:
         return "someone watches each operation (a recording, an anomaly check), which a replay would not tell"
@@ -212,26 +215,22 @@ def _unfit(tensors, now):
     return ""
 
 
-def _layout(tensors):
-    """What else tells recordings on the CPU apart: how arrays lie, and which are one."""
-    if not tensors:
-        return ()
-    numbers = {id(t): i for i, t in enumerate(tensors)}
-    return tuple([(t.array.strides, numbers[id(t)]) for t in tensors])
-
-
 def _form(args, kwargs, now, tensors):
-    """What tells one captured graph from another; the tensors met are collected."""
+    """What tells one recording from another; the tensors met are collected."""
     modes = () if now.plain else (now.watch, now.inference, *(now.low or {}).items())
-    given = tuple([_shape_of(v, tensors) for v in args])
-    return given, _shape_of(kwargs, tensors) if kwargs else (), now.record, modes
+    given = [_shape_of(v, tensors) for v in args] if args else ()
+    named = _shape_of(kwargs, tensors) if kwargs else ()
+    if len(tensors) > 1:  # some may be one
+        numbers = {id(t): i for i, t in enumerate(tensors)}
+        return tuple(given), named, now.record, modes, tuple([numbers[id(t)] for t in tensors])
+    return tuple(given), named, now.record, modes, len(tensors) or get_default_device()
 
 
 def _shape_of(value, tensors):
     if isinstance(value, Tensor):
         tensors.append(value)
         array = value.array
-        return array.shape, array.dtype, type(array), value._live
+        return array.shape, array.strides, array.dtype, type(array), value._live, value._live and value._edge is None
     if isinstance(value, (list, tuple)):
         return type(value), *[_shape_of(v, tensors) for v in value]
     if isinstance(value, dict):

@@ -178,25 +178,24 @@ class Replay:
         self.run, inputs = world.kernels.assemble(world.tape, outside, outputs, written)
         self.ndarray, self.written = world.kernels.ndarray, [inputs.index(n) for n in written]
         self.template, self.results = template, len(results)
-        self.left = [weakref.ref(t) for t, number in left if number is not None]
         self.cleared = [weakref.ref(t) for t, number in left if number is None]
         self.leaves = [(i, weakref.ref(t)) for i, t in enumerate(world.tensors) if t._live]
         self.lock = threading.Lock()
         leaf_of = {id(one.slope): one.tensor for one in world.before if one.slope is not None}
-        checked = {id(t) for t, number in left if number is not None}
-        self.sources: list = []  # (number of an argument or None, [(weak reference, whether to its gradient)], kind)
+        known: dict[int, int] = {}  # numbers of the tensors that are used, by their ids
+        numbered = lambda t: known.setdefault(id(t), len(known))
+        self.left = [numbered(t) for t, number in left if number is not None]
+        self.sources: list = []  # (number of an argument or None, [(of a tensor, whether its gradient)], dtype, …)
         for n in inputs:
-            holders = [(leaf_of.get(id(t), t), id(t) in leaf_of) for t in world.holders.get(n, ())]
-            checked.update(id(t) for t, _ in holders)
-            places = [(weakref.ref(t), of_slope) for t, of_slope in holders]
-            self.sources.append((world.arguments.get(n), places, world.tape.values[n]))
+            kind, holders = world.tape.values[n], world.holders.get(n, ())
+            places = [(numbered(leaf_of.get(id(t), t)), id(t) in leaf_of) for t in holders]
+            self.sources.append((world.arguments.get(n), places, kind.dtype, kind.shape, kind.strides))
         self.gone: list = []  # dead references to what is held
         reads = [read() for read in world.tape.held]  # None of what the step made itself
         self.held = [self._held(read) for read in reads if read is not None]
-        self.checks = [
-            (weakref.ref(one.tensor), one.live, one.slope is not None, leaf_hooks.get(one.tensor))
-            for one in world.before
-            if id(one.tensor) in checked
+        used = sorted((one for one in world.before if id(one.tensor) in known), key=lambda one: numbered(one.tensor))
+        self.tensors = [
+            (weakref.ref(one.tensor), one.live, one.slope is not None, leaf_hooks.get(one.tensor)) for one in used
         ]
 
     def _held(self, read):
@@ -212,47 +211,55 @@ class Replay:
             read, owner = read.__func__, weakref.ref(read.__self__, self.gone.append)
         return read, owner, list(map(id, values)), kept
 
-    def arrays(self, tensors) -> list | None:
-        """What the program takes from outside; None if it no longer fits: a tensor has gone, or is of another kind."""
+    def taken(self, given) -> tuple[list, list] | None:
+        """What the program takes from outside, and the tensors that it knows.
+
+        None if it no longer fits: a tensor has gone, or is of another kind.
+        """
         for i, ref in self.leaves:  # the step may know them from elsewhere too
-            if tensors[i] is not ref():
+            if given[i] is not ref():
                 return None
-        hooked = bool(leaf_hooks)
-        for ref, live, had, hooks in self.checks:
+        tensors, hooked = [], bool(leaf_hooks)
+        for ref, live, had, hooks in self.tensors:
             t = ref()
             if t is None or t._live is not live or (live and (t._grad is None) is had):
                 return None
             if (leaf_hooks.get(t) if hooked else ()) != hooks:
                 return None
-        if self.gone:
+            tensors.append(t)
+        if self.gone or (self.held and not self._holds()):
             return None
-        for read, ref, ids, _ in self.held:
-            owner = None if ref is None else ref()
-            if owner is None and ref is not None:
-                return None
-            if list(map(id, read() if ref is None else read(owner))) != ids:
-                return None
-        found = []
-        for argument, places, kind in self.sources:
-            array: Any = None if argument is None else tensors[argument].array
-            for ref, of_slope in places:
-                holder = ref()._grad if of_slope else ref()
+        found, ndarray = [], self.ndarray
+        for argument, places, dtype, shape, strides in self.sources:
+            array: Any = None if argument is None else given[argument].array
+            for at, of_slope in places:
+                holder = tensors[at]._grad if of_slope else tensors[at]
                 if holder is None or (array is not None and holder.array is not array):
                     return None
                 array = holder.array
-            if type(array) is not self.ndarray or array.dtype is not kind.dtype:
+            if type(array) is not ndarray or array.dtype is not dtype:
                 return None
-            if array.shape != kind.shape or array.strides != kind.strides:
+            if array.shape != shape or array.strides != strides:
                 return None
             found.append(array)
-        return found
+        return found, tensors
 
-    def __call__(self, arrays):
+    def _holds(self):
+        """Whether what is held is still what it was."""
+        for read, ref, ids, _ in self.held:
+            owner = None if ref is None else ref()
+            if owner is None and ref is not None:
+                return False
+            if list(map(id, read() if ref is None else read(owner))) != ids:
+                return False
+        return True
+
+    def __call__(self, arrays, tensors):
         if self.written:
             writes.note(*[arrays[i] for i in self.written], recorded=False)
         made = self.run(arrays)
-        for i, ref in enumerate(self.left, self.results):
-            ref()._grad = result(made[i])
+        for i, at in enumerate(self.left, self.results):
+            tensors[at]._grad = result(made[i])
         for ref in self.cleared:
             tensor = ref()
             if tensor is not None:

@@ -5,14 +5,14 @@ once, on its first use on this machine, that reads the operations as it goes. It
 stay in the nearest cache. Only what IEEE 754 rounds in one way is an instruction, so that the bits are NumPy's.
 """
 
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from . import vector, workers
-from .jit import compiles
+from .jit import compiles, jit
 from .panels import at_line
 from .recording import Call, Ref, is_pure, refs
 from .vector import address
@@ -22,6 +22,7 @@ _WIDEST, _LEAST = 2048, 128  # elements of a register
 _OPERATIONS = 12  # of a run on few elements: NumPy's calls take 0.3 us each, the loop's begins after 3
 _FEW, _LARGE = 3, 1 << 16  # operations that do, if they times the elements are so many
 _GRAIN = 1 << 17  # elements times operations that outlast handing them to a worker
+_SMALL = 16  # elements up to which a register is one vector
 _HELD = 1 << 16  # bytes of a result that the machine keeps from call to call
 _HEAD = object.__basicsize__  # bytes of a NumPy array's object before the address of its elements
 
@@ -78,6 +79,7 @@ _EMITTED: dict[Any, Any] = {
     **{(f, g): _after(_ARITHMETIC[f], _ARITHMETIC[g]) for f in _ARITHMETIC for g in _ARITHMETIC},
 }
 _CODES = {function: code for code, function in enumerate(_EMITTED, 3)}
+_BY_CODE = dict(zip(_CODES.values(), _EMITTED.values(), strict=True))
 _LOAD, _SPREAD, _STORE = range(3)
 
 
@@ -264,49 +266,66 @@ class Fused:
         self.held = [np.empty(shape, dtype) if hold else None for hold in held]
         # Which objects the arrays are: asked for the address of their elements, each would take a microsecond.
         self.slots = np.array([*map(id, self.numbers), *[0] * inputs, *map(id, self.held)], np.intp)
-        self.like, self.first = np.zeros(0, dtype), len(numbers)
-        lanes = vector.lanes(dtype)
-        wide = min(_WIDEST, max(_LEAST, _NEAR // (registers * dtype.itemsize)), -(-size // lanes) * lanes)
+        self.given = memoryview(self.slots)[len(numbers) :]
+        self.code = code
+        self.work = (self._small if size <= _SMALL else self._large)(size, registers)
+
+    def _small(self, size, registers):
+        """The work on elements that are one vector, with registers that stay from call to call."""
+        row = self._in_bytes(_SMALL)
+        self.room = np.empty((registers + 1) * row, np.uint8)
+        start = self.room.ctypes.data + -self.room.ctypes.data % row  # a vector across two of the cache's lines is slow
+        places = self.code.ctypes.data, len(self.code), self.slots.ctypes.data, start, size
+        return partial(_small_machine(self.dtype), self.dtype.type(0), *places)
+
+    def _large(self, size, registers):
+        """The work in blocks, which the threads share."""
+        lanes, operations = vector.lanes(self.dtype), len(self.code)
+        operations += np.count_nonzero(self.code[:, 0] >= _CODES[np.add, np.add])  # pairs are two
+        wide = min(_WIDEST, max(_LEAST, _NEAR // (registers * self.dtype.itemsize)), -(-size // lanes) * lanes)
         width = max(lanes, wide // lanes * lanes)
-        row = width * dtype.itemsize
-        self.code = code * np.where(code[:, :1] > _STORE, (1, row, row, row, row), (1, row, 1, 1, 1)).astype(code.dtype)
-        self.sizes, self.blocks = (size, registers, width, lanes), -(-size // width)
-        operations = len(code) + np.count_nonzero(code[:, 0] >= _CODES[np.add, np.add])  # pairs are two
-        self.grain = max(1, int(_GRAIN // (operations * width)))
-        self.machine = _machine()
+        self._in_bytes(width)
+        sizes, grain = (size, registers, width, lanes), max(1, int(_GRAIN // (operations * width)))
+        run = partial(_machine(), -(-size // width), self.code, self.slots, np.zeros(0, self.dtype), *sizes)
+        return partial(run, grain=grain)
+
+    def _in_bytes(self, width):
+        """Count registers of so many elements in bytes, and say how many one has."""
+        row, code = width * self.dtype.itemsize, self.code
+        code *= np.where(code[:, :1] > _STORE, (1, row, row, row, row), (1, row, 1, 1, 1)).astype(code.dtype)
+        return row
 
     def __call__(self, *inputs):
-        slots, at = self.slots, self.first
-        for array in inputs:
-            slots[at] = id(array)
-            at += 1
-        made = []
-        for one in self.held:
-            if one is None:
-                one = np.empty(self.shape, self.dtype)
-                slots[at] = id(one)
-            made.append(one)
-            at += 1
-        self.machine(self.blocks, self.code, slots, self.like, *self.sizes, grain=self.grain)
+        made = [np.empty(self.shape, self.dtype) if one is None else one for one in self.held]
+        given = self.given
+        for at, array in enumerate((*inputs, *made)):
+            given[at] = id(array)
+        self.work()
         return made
 
 
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
-def _applied(o, what, n, into, x, y, z):
-    """The operation on n elements of registers, n being whole vectors."""
+def _cases(o, what, kinds):
+    """For each of the kinds, by their numbers: what is written then is done where `what` is that number."""
     after = o.builder.append_basic_block("done")
     chosen = o.builder.switch(what, after)
-    for code, emitted in zip(_CODES.values(), _EMITTED.values(), strict=True):
-        block = o.builder.append_basic_block("operation")
-        chosen.add_case(what.type(code), block)
+    for number, kind in kinds.items():
+        block = o.builder.append_basic_block("kind")
+        chosen.add_case(what.type(number), block)
         o.builder.position_at_end(block)
+        yield kind
+        o.builder.branch(after)
+    o.builder.position_at_end(after)
+
+
+def _applied(o, what, n, into, x, y, z):
+    """The operation on n elements of registers, n being whole vectors."""
+    for emitted in _cases(o, what, _BY_CODE):
         i, _, end = o.loop(n, o.count, [])
         o.put(emitted(o, *[o.get(o.at(source, i)) for source in (x, y, z)]), o.at(into, i))
         end()
-        o.builder.branch(after)
-    o.builder.position_at_end(after)
 
 
 def _elements(o, array):
@@ -345,13 +364,72 @@ def _spread():
     return vector.instruction(emit)
 
 
+def _on_vectors(o, code, rows, slots, room, size):
+    """The instruction (code, rows, slots, room, size): a whole run, whose registers are vectors.
+
+    What the instruction before gave is taken from the processor: loaded, it would wait for its store.
+    """
+    from numba.core import cgutils
+
+    o = o.of(_SMALL)
+    builder, mask = o.builder, o.first(size)
+    place, value, operand = (cgutils.alloca_once(builder, kind) for kind in (o.index, o.vector, o.vector))
+
+    def number(base, i, kind):
+        return builder.load(o.pointer(builder.add(base, builder.mul(i, o.whole(kind.width // 8))), kind))
+
+    def register(at):
+        builder.store(builder.load(value), operand)
+        with builder.if_then(builder.icmp_signed("!=", at, builder.load(place))):
+            builder.store(o.get(builder.add(room, at)), operand)
+        return builder.load(operand)
+
+    def done(emitted):
+        """The vector that it gives."""
+        if emitted == _STORE:
+            stored = register(into)
+            o.store(stored, elements(), mask)
+            return stored
+        if emitted == _LOAD:
+            return o.load(elements(), mask)
+        if emitted == _SPREAD:
+            return o.splat(builder.load(o.pointer(elements(), o.scalar)))
+        return emitted(o, register(x), register(y), register(z))
+
+    builder.store(o.whole(-1), place)
+    with builder.if_then(builder.icmp_signed(">", rows, o.whole(0))):
+        k, _, end = o.loop(rows, 1, [])
+        fields = [builder.add(builder.mul(k, o.whole(5)), o.whole(i)) for i in range(5)]
+        what, into, x, y, z = [builder.sext(number(code, at, o.ir.IntType(32)), o.index) for at in fields]
+        elements = lambda: _elements(o, number(slots, x, o.index))
+        for kind in _cases(o, what, {_LOAD: _LOAD, _SPREAD: _SPREAD, _STORE: _STORE, **_BY_CODE}):
+            made = done(kind)
+            o.put(made, builder.add(room, into))
+            builder.store(made, value)
+        builder.store(into, place)
+        end()
+
+
 fetch_block, write_block, spread_block = _copied(True), _copied(False), _spread()
-apply_block = vector.instruction(_applied)
+apply_block, run_on_vectors = vector.instruction(_applied), vector.instruction(_on_vectors)
 
 
 @cache
 def _machine():
     return workers.shared(None)(_work)
+
+
+@cache
+def _small_machine(dtype):
+    """The loop `run_small` compiled for a dtype."""
+    run_small(dtype.type(0), 0, 0, 0, 0, 0)
+    return run_small.compiled
+
+
+@jit(None)
+def run_small(one, code, rows, slots, room, size):
+    """A run on `size` elements, of the type of `one`, by the addresses of its parts."""
+    run_on_vectors(one, (code, rows, slots, room, size))
 
 
 def _work(code, slots, like, size, registers, width, lanes, first, last):

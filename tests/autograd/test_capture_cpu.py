@@ -1032,6 +1032,38 @@ def test_two_operations_in_one_instruction(rng, size, dtype):
     assert not compiles() or codes.issuperset(code for pair, code in _CODES.items() if type(pair) is tuple)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 10, 16, 17])
+def test_what_an_instruction_gave_is_any_operand_of_the_next(rng, size, dtype):
+    """Up to 16 elements it is not loaded again; results that leave and numbers come in between."""
+    from chainrule.kernels.cpu.jit import compiles
+
+    a, b = (cr.tensor(rng.standard_normal(size).astype(dtype)) for _ in range(2))
+
+    def step(x, leave):
+        y, out = x * a, []
+        for _ in range(3):
+            y = a - y
+            y = y * y
+            y = cr.where(y > b, y, x)
+            y = cr.where(b < x, x, y)
+            out += [y] if leave else []
+            y = b / (y + 0.5)
+            y = cr.sqrt(abs(y)) - y
+            z = 1.0 / y
+            y = y.square() + z
+            y = cr.where(x == a, y, -y)
+        return [*out, y]
+
+    for leave in (True, False):
+        captured = cr.capture(step)
+        for _ in range(4):
+            x = cr.tensor(rng.standard_normal(size).astype(dtype))
+            for one, other in zip(step(x, leave), captured(x, leave), strict=True):
+                assert one.numpy().tobytes() == other.numpy().tobytes()
+        assert captured.reason == "" and len(machines(captured)) == int(compiles())
+
+
 def test_a_number_is_not_the_result_of_that_number():
     """7.0 + x takes nothing from the tape's seventh value, which x * y gave just before and nobody uses."""
     from chainrule.kernels.cpu.machine import _paired
