@@ -7,6 +7,7 @@ ending in `_composed` are the definitions, in differentiable terms; derivatives 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -57,15 +58,15 @@ def rnn_tree(k, leaves, weight, bias, children, *, sizes):
     (3, 2)
     """
     _check_binary(k, leaves, weight, bias, children, sizes)
-    first, turned = sizes[0], k.transpose(weight)
+    turned, pair, used = k.transpose(weight), weight.shape[1], children.reshape(-1)
     states = k.empty((sum(sizes), leaves.shape[1]), leaves.dtype)
-    states[:first] = leaves
-    for parents in _slices(sizes)[1:]:
-        known = states[children[parents.start - first : parents.stop - first]]
-        z = k.matmul(known.reshape(-1, weight.shape[1]), turned)
+    states[: sizes[0]] = leaves
+    for start, stop in pairwise(accumulate(sizes)):
+        known = states.take(used[2 * (start - sizes[0]) : 2 * (stop - sizes[0])], 0)  # half the time of states[used]
+        z = k.matmul(known.reshape(-1, pair), turned)
         if bias is not None:
             z += bias
-        k.tanh(z, out=states[parents])
+        k.tanh(z, out=states[start:stop])
     return states
 
 
@@ -76,15 +77,18 @@ def rnn_tree_rule(g, leaves, weight, bias, children, *, sizes):
 
 @rnn_tree.fused_vjp("leaves", "weight", "bias")
 def rnn_tree_fused(k, g, weight, bias, children, out, *, sizes):
-    first = sizes[0]
-    g, inner = k.array(g, copy=True), out[first:]
+    first, used, inner = sizes[0], children.reshape(-1), out[sizes[0] :]
     slope, dz = 1 - inner * inner, k.empty(inner.shape, g.dtype)
-    for parents in reversed(_slices(sizes)[1:]):
-        own = slice(parents.start - first, parents.stop - first)
-        at = k.multiply(g[parents], slope[own], out=dz[own])
-        g[children[own].reshape(-1)] += k.matmul(at, weight).reshape(-1, weight.shape[0])
-    known = k.take(out, children, axis=0).reshape(len(children), weight.shape[1])
-    return g[:first], k.matmul(k.transpose(dz), known), None if bias is None else k.sum(dz, 0)
+    # What flows to the children, and 0 to the roots; whose child a node is says where it takes its part from.
+    back, place = k.zeros((len(used) + 1, g.shape[1]), g.dtype), k.full(len(out), len(used))
+    place[used] = k.arange(len(used))
+    for start, stop in reversed(list(pairwise(accumulate(sizes)))):
+        at = k.add(g[start:stop], back.take(place[start:stop], 0), out=dz[start - first : stop - first])
+        at *= slope[start - first : stop - first]
+        back[2 * (start - first) : 2 * (stop - first)] = k.matmul(at, weight).reshape(-1, g.shape[1])
+    known = out.take(used, 0).reshape(len(children), weight.shape[1])
+    dleaves = g[:first] + back.take(place[:first], 0)
+    return dleaves, k.matmul(k.transpose(dz), known), None if bias is None else k.sum(dz, 0)
 
 
 def _check_binary(k, leaves, weight, bias, children, sizes):
@@ -104,11 +108,17 @@ def _check_binary(k, leaves, weight, bias, children, sizes):
 
 def _check_below(who, k, sources, sizes, edges):
     """Every edge comes from below the level that it leads to."""
-    lowest = k.asarray(np.repeat([0, *accumulate(sizes)][1:-1], edges))
+    lowest = k.asarray(_starts(tuple(sizes), tuple(edges)))
     if sources.size and (int(sources.min()) < 0 or bool((sources >= lowest).any())):
         raise ValueError(
             f"{who}: a predecessor's row lies at or above the level that it feeds, or below 0; order the cells by level"
         )
+
+
+@lru_cache(64)
+def _starts(sizes, edges):
+    """Of each edge, where the level begins that it leads to."""
+    return np.repeat([0, *accumulate(sizes)][1:-1], edges)
 
 
 # ---- LSTMs over trees and grids --------------------------------------------------------------------------------------
