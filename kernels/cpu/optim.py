@@ -15,6 +15,7 @@ from .layout import compact
 from .vector import Emitted, address
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
+_LINE = 64  # bytes of the cache's
 _LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -163,13 +164,20 @@ update = arrays_at = None  # of each loop its own
 
 
 def _over_all(table, count, numbers, first, last):
-    """The update of elements first … last of `count` parameters; the table ends with where each begins among them."""
+    """The update of elements first … last of `count` parameters; the table ends with where each begins among them.
+
+    The few before a line of the cache begins have a turn of their own, lest every vector lie across two lines.
+    """
     begins = table[len(table) - count - 1 :]
     for k in range(count):
         begin, end = begins[k], begins[k + 1]
         if first < end and last > begin:
             arrays = arrays_at(numbers[0], address(table) + 8 * k, 8 * count, end - begin)
-            update(*(arrays + numbers + (max(first, begin) - begin, min(last, end) - begin)))
+            start, stop = max(first, begin) - begin, min(last, end) - begin
+            size = arrays[0].itemsize
+            line = min(stop, start + -(address(arrays[0]) + start * size) % _LINE // size)
+            for part in ((start, line), (line, stop)):
+                update(*(arrays + numbers + part))
 
 
 _HEADER = object.__basicsize__  # bytes of an array, by NumPy's C interface, before the address of its elements
