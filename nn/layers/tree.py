@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd import Tensor, broadcast_to, cat, empty, index_select, linear, lstm_graph, rnn_tree, zeros
+from ...autograd import Tensor, broadcast_to, cat, empty, index_select, linear, lstm_graph, rnn_tree, tensor, zeros
 from .. import init
 from ..module import Module
 from ..parameter import Parameter
@@ -284,7 +284,8 @@ class RecursiveNet(_TreeNet):
         forest = trees if isinstance(trees, Forest) else Forest(trees)
         self._arity(forest, 2, 2)
         self._check(input, self.weight, forest, {"leaves": len(forest.leaves)}, "hidden_size")
-        states = rnn_tree(input, self.weight, self.bias, forest.children.reshape(-1, 2), sizes=forest.widths)
+        children = tensor(forest.children.reshape(-1, 2), device=input.device)  # beside tensors, an array takes longer
+        states = rnn_tree(input, self.weight, self.bias, children, sizes=forest.widths)
         return index_select(states, 0, forest.rank), _roots(states, forest)
 
     def extra_repr(self) -> str:
