@@ -15,6 +15,7 @@ from .jit import compiles, inline, jit, variant
 from .layout import compact, floats, half_by_single
 
 _GRAIN = 2_000  # elements that outlast handing a slice to a worker
+_SHORT = 64  # classes of rows that fill few vectors
 _AT_ONCE = 2 * _GRAIN  # elements of a loss that one thread computes in one call
 _ONE = np.ones(1)
 
@@ -193,7 +194,27 @@ def _top_single(row):
     return np.int32(best ^ ((best >> np.int32(31)) & np.int32((1 << 31) - 1))).view(np.float32)
 
 
-_number = np.float64
+@inline
+def _exponentials(x, out, tops):
+    """exp(x - top) of short rows, in one loop over all, as one row would fill no vector; and their tops, if asked for.
+
+    A NaN need not be the top of its row: it stays in the row.
+    """
+    for i in range(len(x)):
+        row, into, top = x[i], out[i], -_number(np.inf)
+        for j in range(len(row)):
+            top = row[j] if row[j] > top else top
+        for j in range(len(row)):
+            into[j] = row[j] - top
+        if len(tops):
+            tops[i] = top
+    flat = out.reshape(-1)
+    for j in range(len(flat)):
+        flat[j] = exp(flat[j])
+
+
+_number, _single = np.float64, {"exp": exp_single, "_top": _top_single, "_number": np.float32}
+_single["_exponentials"] = inline(variant(_exponentials, "_exponentials_single", **_single))
 
 
 def in_both(twin):
@@ -207,8 +228,7 @@ def in_both(twin):
 
 def _both(function):
     """{bytes of an element: a function on rows, with formulas of that precision}"""
-    names = {"exp": exp_single, "_top": _top_single, "_number": np.float32}
-    return {4: variant(function, f"{function.__name__}_single", **names), 8: function}
+    return {4: variant(function, f"{function.__name__}_single", **_single), 8: function}
 
 
 def _tops(x):
@@ -335,7 +355,12 @@ def _cross_entropy_rows(x, target, weight, slopes, losses, gradient, share, igno
     every, whole = smoothing / max(len(weight), 1), 0.0
     for j in range(len(weight)):
         whole += every * weight[j]
+    short = len(gradient) > 0 and 0 < len(weight) < _SHORT
+    together = _SHORT * _SHORT // max(1, len(weight))  # short rows, which stay in the first cache
     for i in range(first, last):
+        if short and (i - first) % together == 0:
+            below = min(last, i + together)
+            _exponentials(x[i:below], gradient[i:below], losses[i:below])
         row, t, total, everywhere = x[i], target[i], 0.0, 0.0
         if t == ignore_index:
             if len(losses):
@@ -343,13 +368,14 @@ def _cross_entropy_rows(x, target, weight, slopes, losses, gradient, share, igno
             if len(gradient):
                 gradient[i, :] = 0
             continue
-        top = _top(row)
+        top = losses[i] if short and len(losses) else _top(row)
         if len(gradient):
             into = gradient[i]
+            if not short:
+                for j in range(len(row)):
+                    into[j] = exp(row[j] - top)
             for j in range(len(row)):
-                e = exp(row[j] - top)
-                into[j] = e
-                total += e
+                total += into[j]
         else:
             for j in range(len(row)):
                 total += exp(row[j] - top)

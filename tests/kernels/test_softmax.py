@@ -9,6 +9,7 @@ from scipy import special
 
 from chainrule.kernels import cpu
 from chainrule.kernels.cpu.exponential import exp, exp_single
+from chainrule.kernels.cpu.jit import Loop
 
 softmax = import_module("chainrule.kernels.cpu.softmax")  # the package's attribute is the function
 
@@ -107,6 +108,24 @@ def test_cross_entropy(extra, weighted, smoothing, dtype, rng, path):
         np.testing.assert_allclose(out, 3 * expected, **tolerance)
         assert reduced.dtype == gradient.dtype == out.dtype == logits.dtype and reduced.shape == ()
         assert cpu.cross_entropy(logits, *arguments, reduction)[1] is None
+
+
+@pytest.mark.skipif(not softmax.compiles(), reason="NumPy has one path")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("classes", [1, 2, 10, 16, 63, 64])
+def test_rows_of_few_classes_against_numpy(classes, dtype, rng, monkeypatch):
+    for n in 3, 60, 1300:  # the last is more than are shifted together
+        x, target = rng.normal(size=(n, classes)).astype(dtype), rng.integers(-1, classes, n)
+        x[rng.random(x.shape) < 0.05] = -np.inf
+        x[n // 2, -1] = np.nan
+        weight, g = rng.uniform(0.5, 2, classes).astype(dtype), rng.normal(size=n).astype(dtype)
+        found = []
+        for compiled in True, False:
+            monkeypatch.setattr(Loop, "use_numba", compiled)
+            loss, gradient = cpu.cross_entropy(x, target, weight, -1, 0.1, "none", True)
+            found.append((loss, gradient, cpu.cross_entropy_backward(g, x, target, weight, -1, 0.1)))
+        for ours, numpys in zip(*found, strict=True):
+            np.testing.assert_allclose(ours, numpys, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf])
