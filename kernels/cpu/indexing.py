@@ -9,12 +9,13 @@ from .layout import compact, half_by_single
 from .tiles import beyond_caches, clear
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
+_MANY = 200_000  # elements that NumPy takes longer to copy than several threads
 
 
 def take(x, index, axis=None):
     """`numpy.take`; many rows of a matrix are copied by all threads."""
-    rows = axis == 0 and x.ndim == 2 and index.ndim == 1 and x.dtype.name in ("float32", "float64")
-    if rows and index.size * x.shape[1] >= 2 * _GRAIN:
+    many = axis == 0 and x.ndim == 2 and index.ndim == 1 and index.size * x.shape[1] >= _MANY
+    if many and x.dtype.kind == "f" and x.itemsize in (4, 8):
         out, wrong = np.empty((len(index), x.shape[1]), x.dtype), np.zeros(1, bool)
         _copy_rows(len(index), compact(x), compact(index, np.int64), out, wrong, grain=-(-_GRAIN // x.shape[1]))
         if not wrong[0]:

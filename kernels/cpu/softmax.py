@@ -117,8 +117,8 @@ def _cross_entropy_at_once(logits, target, weight, ignore_index, label_smoothing
     """Of so few numbers that the calls would take longer than the work: all of it in one."""
     rows = _rows(logits, 1)
     gradient = np.empty(rows.shape if with_gradient else (0, 0), rows.dtype)
-    arrays = rows, target.reshape(-1), weight, _ONE, gradient
-    wrong, loss = _at_once_in_both[rows.itemsize](*arrays, ignore_index, float(label_smoothing), mean)
+    arrays, loop = (rows, target.reshape(-1), weight, _ONE, gradient), _at_once_in_both[rows.shape[1] < _SHORT]
+    wrong, loss = loop[rows.itemsize](*arrays, ignore_index, float(label_smoothing), mean)
     _check_class(wrong, target, logits.shape[1], ignore_index)
     return np.asarray(loss, rows.dtype), _unrows(gradient, logits.shape, 1) if with_gradient else None
 
@@ -133,7 +133,7 @@ def _over_rows(logits, target, weight, slopes, share, losses, ignore_index, labe
     rows = _rows(logits, 1)
     gradient = np.empty(rows.shape if with_gradient else (0, 0), rows.dtype)
     arrays = rows, target.reshape(-1), weight, slopes, losses.reshape(-1), gradient
-    numbers, loop = (share, ignore_index, float(label_smoothing)), _cross_entropy[rows.itemsize]
+    numbers, loop = (share, ignore_index, float(label_smoothing)), _cross_entropy[rows.shape[1] < _SHORT][rows.itemsize]
     loop(len(rows), *arrays, *numbers, grain=_grain(rows))
     return _unrows(gradient, logits.shape, 1) if with_gradient else None
 
@@ -351,14 +351,17 @@ def _counted_weight(target, weight, ignore_index):
 _count = jit(_count_numpy)(_counted_weight)
 
 
+short = False  # whether the rows are: of each loop its own
+
+
 def _cross_entropy_rows(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
     every, whole = smoothing / max(len(weight), 1), 0.0
     for j in range(len(weight)):
         whole += every * weight[j]
-    short = len(gradient) > 0 and 0 < len(weight) < _SHORT
+    shifted = short and len(gradient) > 0
     together = _SHORT * _SHORT // max(1, len(weight))  # short rows, which stay in the first cache
     for i in range(first, last):
-        if short and (i - first) % together == 0:
+        if shifted and (i - first) % together == 0:
             below = min(last, i + together)
             _exponentials(x[i:below], gradient[i:below], losses[i:below])
         row, t, total, everywhere = x[i], target[i], 0.0, 0.0
@@ -368,14 +371,17 @@ def _cross_entropy_rows(x, target, weight, slopes, losses, gradient, share, igno
             if len(gradient):
                 gradient[i, :] = 0
             continue
-        top = losses[i] if short and len(losses) else _top(row)
-        if len(gradient):
+        top = losses[i] if shifted and len(losses) else _top(row)
+        if shifted:
             into = gradient[i]
-            if not short:
-                for j in range(len(row)):
-                    into[j] = exp(row[j] - top)
             for j in range(len(row)):
                 total += into[j]
+        elif len(gradient):
+            into = gradient[i]
+            for j in range(len(row)):
+                e = exp(row[j] - top)
+                into[j] = e
+                total += e
         else:
             for j in range(len(row)):
                 total += exp(row[j] - top)
@@ -399,7 +405,8 @@ def _cross_entropy_rows(x, target, weight, slopes, losses, gradient, share, igno
             into[t] -= on_target
 
 
-_cross_entropy = in_both(_cross_entropy_numpy)(_cross_entropy_rows)
+_by_length = {False: _cross_entropy_rows, True: variant(_cross_entropy_rows, "_cross_entropy_short", short=True)}
+_cross_entropy = {length: in_both(_cross_entropy_numpy)(loop) for length, loop in _by_length.items()}
 count = over_rows = None  # of `_at_once` in each precision
 
 
@@ -416,8 +423,11 @@ def _at_once(x, target, weight, slopes, gradient, ignore_index, smoothing, mean)
 
 
 def _at_once_by(size, loop):
+    """`_at_once` over rows by a loop in one precision."""
     own = dict(count=inline(_counted_weight), over_rows=inline(loop, reassociate=True))
-    return jit(lambda *_: None)(variant(_at_once, f"_at_once_{size}", **own))
+    return jit(lambda *_: None)(variant(_at_once, f"_at_once{loop.__name__}_{size}", **own))
 
 
-_at_once_in_both = {size: _at_once_by(size, loop) for size, loop in _both(_cross_entropy_rows).items()}
+_at_once_in_both = {
+    length: {size: _at_once_by(size, one) for size, one in _both(loop).items()} for length, loop in _by_length.items()
+}

@@ -85,6 +85,7 @@ def test_what_is_cleared_past_the_caches(size, dtype, rng, path, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
 def test_rows_taken_by_all_threads(dtype, rng, path, threads, monkeypatch):
     monkeypatch.setattr(indexing, "_GRAIN", 1)
+    monkeypatch.setattr(indexing, "_MANY", 1)
     threads(2)
     x = rng.integers(-9, 9, (11, 6)).astype(dtype)
     for table in (x, x[::-1], x.T.copy().T):
