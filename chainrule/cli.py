@@ -463,7 +463,9 @@ _BENCH_OPTIONS = (
     click.option("--shapes", help="A network (lenet, alexnet, vgg, resnet, inception, lecture, deepbench) or a file."),
     click.option("--impl", help="Implementations of those names alone, with commas."),
     _dtype,
-    click.option("--compare", default="", help="Peers: torch, jax, autograd (HIPS), numpy, with commas."),
+    click.option(
+        "--compare", default="", help="Peers: torch, jax, tinygrad, chainer, autograd (HIPS), numpy, with commas."
+    ),
     _threads,
     click.option(
         "--seconds",

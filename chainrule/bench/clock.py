@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 NOISE = 0.03  # to stop at: half the width of a median's 95% interval, as a share of the median
@@ -67,6 +68,20 @@ def stopwatch(call: Callable[[], object], clock: Callable[[], float] = time.perf
         return clock() - start
 
     return sample
+
+
+def walking(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
+    """What makes the next of these calls each time.
+
+    >>> from chainrule.bench.clock import walking
+    >>> call = walking([lambda: "a", lambda: "b"])
+    >>> call(), call(), call()
+    ('a', 'b', 'a')
+    """
+    if len(calls) == 1:
+        return calls[0]
+    ring = cycle(calls)
+    return lambda: next(ring)()
 
 
 def take_turns(

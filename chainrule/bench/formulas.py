@@ -1,11 +1,15 @@
 """What is computed, in NumPy's words: the truth in float64, and what peers that speak NumPy differentiate.
 
-`xp` is numpy, autograd.numpy or jax.numpy, so nothing is written in place. x (N, C, H, W), w (O, C, k, k), b (O,).
+`xp` has NumPy's names for the arrays of any library, so nothing is written in place. x (N, C, H, W), w (O, C, k, k),
+b (O,). It imports the standard library alone.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial, reduce
+from typing import NamedTuple
 
 
 def conv(xp, x, w, b, *, stride=1, pad=0):
@@ -135,12 +139,24 @@ def chain(xp, x, a, b, *, length):
     return x
 
 
-def mlp(xp, w1, b1, w2, b2, x, y):
+def relu(xp, x):
+    """x where it is positive, else 0."""
+    return xp.maximum(x, 0)
+
+
+def embedding(xp, e, x):
+    """The rows of e that x names."""
+    return e[x]
+
+
+def mlp(xp, w1, b1, w2, b2, x, y, *, relu=relu, cross_entropy=cross_entropy):
     """The loss of a network with one hidden layer of ReLUs."""
-    return cross_entropy(xp, xp.maximum(x @ w1.T + b1, 0) @ w2.T + b2, y)
+    return cross_entropy(xp, relu(xp, x @ w1.T + b1) @ w2.T + b2, y)
 
 
-def lenet(xp, k1, c1, k2, c2, w1, b1, w2, b2, w3, b3, x, y, *, conv=conv, avg_pool=avg_pool):
+def lenet(
+    xp, k1, c1, k2, c2, w1, b1, w2, b2, w3, b3, x, y, *, conv=conv, avg_pool=avg_pool, cross_entropy=cross_entropy
+):
     """The loss of LeNet-5 with tanh and average pooling."""
     x = avg_pool(xp, xp.tanh(conv(xp, x, k1, c1, stride=1, pad=0)), k=2, stride=2, pad=0)
     x = avg_pool(xp, xp.tanh(conv(xp, x, k2, c2, stride=1, pad=0)), k=2, stride=2, pad=0)
@@ -148,13 +164,13 @@ def lenet(xp, k1, c1, k2, c2, w1, b1, w2, b2, w3, b3, x, y, *, conv=conv, avg_po
     return cross_entropy(xp, xp.tanh(x @ w2.T + b2) @ w3.T + b3, y)
 
 
-def characters(layer, xp, e, w, u, b, c, v, d, x, y, **options):
+def characters(
+    layer, xp, e, w, u, b, c, v, d, x, y, *, embedding=embedding, over_time=over_time, cross_entropy=cross_entropy
+):
     """The loss of a language model: embeddings e of characters x (T, N), a recurrent layer, a linear one, y (T N)."""
-    h = layer(xp, e[x], w, u, b, c, **options)
+    h = layer(xp, embedding(xp, e, x), w, u, b, c, over_time=over_time)
     return cross_entropy(xp, xp.reshape(h, (len(y), -1)) @ v.T + d, y)
 
-
-char_lstm, char_gru = partial(characters, lstm), partial(characters, gru)
 
 
 ADAM = dict(lr=0.1, betas=(0.9, 0.999), eps=1e-8)
@@ -179,3 +195,51 @@ def sgd(xp, p, g):
         velocity = SGD["momentum"] * velocity + times * g
         p = p - SGD["lr"] * velocity
     return p
+
+
+class Formula(NamedTuple):
+    """What peers get of an operation of the suite.
+
+    gradients: so many first arrays are differentiated. seeded: whether backward starts from a given gradient of the
+    result, the last array, rather than from a loss. options: the axes that the function takes.
+    """
+
+    function: Callable
+    gradients: int
+    seeded: bool = True
+    options: tuple[str, ...] = ()
+
+    def value(self, xp, axes, own: Mapping[str, Callable] | None = None):
+        """As a function of the arrays, where `own` names what a library has of its own: the whole, or parts of it."""
+        own, name = own or {}, getattr(self.function, "__name__", "")
+        parts = {part: own[part] for part in inspect.signature(self.function).parameters if part in own}
+        function = own[name] if name in own else partial(self.function, **parts)
+        return partial(function, xp, **{name: axes[name] for name in self.options})
+
+    def loss(self, xp, axes, own: Mapping[str, Callable] | None = None):
+        """The number whose gradients are measured, as a function of the arrays."""
+        value = self.value(xp, axes, own)
+        return (lambda *arrays: xp.sum(value(*arrays[:-1]) * arrays[-1])) if self.seeded else value
+
+
+#: operation -> its formula
+FORMULAS = {
+    "conv": Formula(conv, 3, options=("stride", "pad")),
+    "LSTM": Formula(lstm, 5),
+    "GRU": Formula(gru, 5),
+    "RNN": Formula(rnn, 5),
+    "product": Formula(matmul, 2),
+    "softmax": Formula(softmax, 1),
+    "softmax cross entropy": Formula(cross_entropy, 1, seeded=False),
+    "max pool": Formula(max_pool, 1, options=("k", "stride", "pad")),
+    "average pool": Formula(avg_pool, 1, options=("k", "stride", "pad")),
+    "batch norm": Formula(batch_norm, 3),
+    "layer norm": Formula(layer_norm, 3),
+    "Adam step": Formula(adam, 0),
+    "SGD step": Formula(sgd, 0),
+    "chain": Formula(chain, 1, options=("length",)),
+    "MLP 784-256-10 step": Formula(mlp, 4, seeded=False),
+    "LeNet-5 step": Formula(lenet, 10, seeded=False),
+    "character LSTM step": Formula(partial(characters, lstm), 7, seeded=False),
+    "character GRU step": Formula(partial(characters, gru), 7, seeded=False),
+}

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..kernels import device_of, is_array, to_device
 from . import shapes
+from .sides import Ready
 
 Number = int | float
 OfAxes = Number | Callable[..., Number]
 _DIRECTION_STEP = 1e-6  # of a central difference in float64
-
-
-class Ready(NamedTuple):
-    """An implementation at its place: `call()` does the work once, `read(result)` gives its arrays as NumPy's."""
-
-    call: Callable[[], Any]
-    read: Callable[[Any], Sequence[np.ndarray]]
 
 
 #: (arrays, axes, device) -> Ready
@@ -65,7 +59,7 @@ class Kernel:
         self.least = flops if least is None else least
         self.gradients, self.tolerance, self.cold = gradients, tolerance, cold
         self.implementations: dict[str, Maker] = {}
-        self.peers: dict[str, Maker] = {}  # who computes it in a process of its own
+        self.peers: dict[str, dict] = {}  # who computes it in a process of its own, and what that is asked for
         self.registered: Callable[[Mapping, str], Mapping[str, Maker]] = lambda axes, device: {}
         self.takes: Callable[[Mapping, str], str] = lambda axes, dtype: ""  # the algorithm that chainrule chooses
         self.function: Callable | None = None

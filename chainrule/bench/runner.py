@@ -6,20 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import cycle
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ..kernels import for_device
 from ..kernels.cpu import workers
 from . import machine
-from .clock import NOISE, SAMPLE, SECONDS, Sample, Times, stopwatch, take_turns
+from .clock import NOISE, SAMPLE, SECONDS, Sample, Times, stopwatch, take_turns, walking
 from .kernel import Kernel, Maker, as_dtype
 from .peaks import Peaks, computed_in, matrix_rate, measure
+from .remote import Remote, installed
 from .report import Live, Report, Row, duration
-from .sides import OURS, installed
-from .worker import Worker
+from .sides import OURS
 
 _MOST_SETS, _MOST_BYTES = 64, 1 << 29  # of the buffers that a cold measurement walks through
 _SLACK = 1.05  # by which a time may be under its floor: peaks have noise too
@@ -52,7 +52,11 @@ class Field:
     def prove(self, name: str) -> tuple[float, str]:
         """(the error of its first results, "" or what is wrong with them)."""
         ready = self.made(name)
-        error, complaint = self.expected.complaint(ready.read(ready.call()))
+        return self.judge(ready.read(ready.call()))
+
+    def judge(self, results: Sequence[np.ndarray]) -> tuple[float, str]:
+        """As `prove`, of results that are there."""
+        error, complaint = self.expected.complaint(results)
         return float(error), complaint
 
     def sample(self, name: str, cold: bool, count: int) -> float:
@@ -63,16 +67,11 @@ class Field:
         return self.samples[name, cold](count)
 
     def _timer(self, calls: Sequence[Callable]) -> Sample:
-        if self.device == "cuda":
-            from .cuda import captured, on_events
+        if self.device != "cuda":
+            return stopwatch(walking(calls), self.clock)
+        from .cuda import captured, on_events
 
-            calls = [captured(call) for call in calls]
-        if len(calls) == 1:
-            call = calls[0]
-        else:
-            ring = cycle(calls)
-            call = lambda: next(ring)()
-        return on_events(call) if self.device == "cuda" else stopwatch(call, self.clock)
+        return on_events(walking([captured(call) for call in calls]))
 
     def launch(self, name: str) -> float | None:
         """Seconds that the host needs to launch it, on a GPU."""
@@ -81,39 +80,6 @@ class Field:
         from .cuda import launch_seconds
 
         return launch_seconds(self.made(name).call)
-
-
-class Remote:
-    """A peer in a process of its own."""
-
-    def __init__(self, name: str, threads: int):
-        self.name = name
-        self.worker = Worker([sys.executable, "-P", "-m", "chainrule.bench.peer", name, str(threads)], threads)
-        self.version = self.ask(do="hello")["version"]
-
-    def ask(self, **message) -> dict:
-        """RuntimeError says what failed there."""
-        answer = self.worker.ask(message)
-        if "failed" in answer:
-            raise RuntimeError(answer["failed"])
-        return answer
-
-    def open(self, kernel: Kernel, shape: str, axes: Mapping, dtype: str) -> None:
-        """Take up a kernel of the suite at a shape."""
-        self.ask(do="open", group=kernel.group, kernel=kernel.name, shape=shape, axes=axes, dtype=dtype)
-
-    def prove(self, name: str) -> tuple[float, str]:
-        """As `Field.prove`."""
-        answer = self.ask(do="prove")
-        return answer["error"], answer["complaint"]
-
-    def sample(self, name: str, cold: bool, count: int) -> float:
-        """As `Field.sample`."""
-        return self.ask(do="sample", cold=cold, count=count)["seconds"]
-
-    def launch(self, name: str) -> None:
-        """Peers run on the CPU."""
-        return None
 
 
 def run(
@@ -181,7 +147,7 @@ def run(
             facts["stopped"] = f"stopped before the end: {done} of {len(todo)} shapes were measured"
         finally:
             for remote in remotes.values():
-                remote.worker.stop()
+                remote.stop()
         if peaks is None and device == "cpu":
             report.peaks.after = matrix_rate(computed_in(dtype))
         for row in report.rows:
@@ -206,10 +172,9 @@ def _wanted(impl, todo, device, peers) -> set[str]:
 def _announced(todo, facts, dtype, wanted, peers, seconds, device) -> str:
     quiet = most = 5.0
     for kernel, _, axes in todo:
-        processes = 1 + len(set(peers) & set(kernel.peers) & wanted)
-        contestants = processes - 1 + len(wanted & set(kernel.makers(axes, device)))
+        contestants = len(wanted & {*peers} & {*kernel.peers}) + len(wanted & {*kernel.makers(axes, device)})
         flops, samples = kernel.given(kernel.flops, axes, dtype), contestants * (1 + kernel.cold)
-        proof = processes * (1 + 2 * kernel.gradients) * flops / _PROVEN + samples * _PREPARED
+        proof = (1 + 2 * kernel.gradients) * flops / _PROVEN + samples * _PREPARED
         quiet += proof + samples * min(seconds, _SAMPLES * max(SAMPLE, flops / _COMPUTED))
         most += proof + samples * seconds
     cores = ", ".join(map(str, facts["pinned to cores"]))
@@ -248,7 +213,7 @@ class _Race:
         row.takes = field.kernel.takes(field.axes, field.dtype) if name == OURS and field.device == "cpu" else ""
         try:
             if isinstance(side, Remote):
-                side.open(field.kernel, self.shape, field.axes, field.dtype)
+                side.open(field)
             row.error, row.note = side.prove(name)
             row.status = "wrong" if row.note else "timed"
         except Exception as error:

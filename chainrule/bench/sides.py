@@ -1,23 +1,30 @@
 """Who computes: chainrule, and the peers that are installed, each from the same arrays.
 
-A side takes the work of `suite.Operation` and makes of it something that does it once. `Ours` and `Torch` offer the
-same names (.api, .F, .nn, .optim), so that work is written once for both; NumPy, HIPS autograd and JAX differentiate
-the formulas themselves.
+A side makes of an operation something that does it once. `Ours` and `Torch` offer the same names (.api, .F, .nn,
+.optim), so that work is written once for both, in `suite`; the others compute the formulas, by NumPy's names for their
+arrays, and with what they have of their own. It imports the standard library, NumPy and the formulas alone, so that an
+interpreter without chainrule can load it.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import formulas
-from .kernel import Ready
-from .machine import release
+
+
+class Ready(NamedTuple):
+    """An implementation at its place: `call()` does the work once, `read(result)` gives its arrays as NumPy's."""
+
+    call: Callable[[], Any]
+    read: Callable[[Any], Sequence[np.ndarray]]
 
 
 class Tensors:
@@ -41,11 +48,17 @@ class Tensors:
         """A tensor's numbers."""
         return tensor.detach().numpy()
 
+    def work(self, operation: str) -> Any:
+        """The operation of that name, as `ready` takes it."""
+        from .suite import OPERATIONS
+
+        return next(o for o in OPERATIONS if o.name == operation)
+
     def ready(self, work, arrays, axes, backward):
         """The work at its place: forward without recording, or forward and backward, with what follows it."""
         tensors = [self.tensor(array) for array in arrays]
-        seed = tensors.pop() if backward and work.seeded else None
-        for leaf in tensors[: work.gradients] if backward else ():
+        seed = tensors.pop() if backward and work.formula.seeded else None
+        for leaf in tensors[: work.formula.gradients] if backward else ():
             leaf.requires_grad_()
         done = work.prepare(self, tensors, axes)
         read = lambda results: [self.numpy(t) for t in results]
@@ -103,46 +116,54 @@ class Torch(Tensors):
 
 
 class Arrays:
-    """A library with NumPy's names, which differentiates a formula, or its `own` form of it, by itself where it can."""
+    """A library with NumPy's names, or given them, which computes formulas and differentiates them where it can.
 
-    def __init__(self, name: str, module: str, gradient: Callable | None, compile=None, wait=None, own=None):
-        self.name, self.xp, self.own = name, importlib.import_module(module), own or {}
+    gradient(formula, xp, axes, own): a function that gives the gradients. own: `Formula.value`. compile, wait: of such
+    a function, of its results. numpy: of one result.
+    """
+
+    def __init__(
+        self, name: str, xp: Any, gradient: Callable | None, compile=None, wait=None, own=None, numpy=np.asarray
+    ):
+        self.xp, self.own, self.version, self.numpy = xp, own or {}, version(name), numpy
         self.gradient, self.compile, self.wait = gradient, compile, wait
-        self.version = release(name)
         self.compiled: dict[tuple, Callable] = {}
 
     def threads(self, n: int) -> None:
         """Its threads are those of NumPy, or those that its process was started with."""
 
-    def ready(self, work, arrays, axes, backward):
+    def work(self, operation: str) -> formulas.Formula:
+        """The formula of that name, as `ready` takes it."""
+        return formulas.FORMULAS[operation]
+
+    def ready(self, formula, arrays, axes, backward):
         """The formula, or its gradient, compiled where the library compiles."""
-        key = work.name, backward, tuple(axes.items())
+        key = formula, backward, arrays[0].dtype.name, tuple(axes.items())
         function = self.compiled.get(key)
         if function is None:  # once for all the buffers that it will walk through
-            function = self.compiled[key] = self._function(work, axes, backward)
+            function = (self.gradient if backward else formulas.Formula.value)(formula, self.xp, axes, self.own)
+            function = self.compiled[key] = self.compile(function) if self.compile else function
         there = [self.xp.array(array) for array in arrays]
         wait = self.wait or (lambda results: results)
-        return Ready(lambda: wait(function(*there)), _arrays)
+        return Ready(lambda: wait(function(*there)), self._arrays)
 
-    def _function(self, work, axes, backward):
-        work = replace(work, formula=self.own.get(work.formula, work.formula))
-        loss = work.loss(self.xp, axes)
-        function = self.gradient(loss, tuple(range(work.gradients))) if backward else work.value(self.xp, axes)
-        return self.compile(function) if self.compile else function
+    def _arrays(self, results: Any) -> list[np.ndarray]:
+        return [self.numpy(r) for r in (results if isinstance(results, tuple | list) else (results,))]
 
 
-def _arrays(results: Any) -> list[np.ndarray]:
-    return [np.asarray(r) for r in (results if isinstance(results, tuple | list) else (results,))]
+def _of_loss(grad: Callable) -> Callable:
+    """What differentiates formulas, of what differentiates a function."""
+    return lambda formula, *given: grad(formula.loss(*given), tuple(range(formula.gradients)))
 
 
 def _numpy(device):
-    return Arrays("numpy", "numpy", None)
+    return Arrays("numpy", np, None)
 
 
 def _hips(device):
-    from autograd import grad
+    from autograd import grad, numpy
 
-    return Arrays("autograd", "autograd.numpy", grad)
+    return Arrays("autograd", numpy, _of_loss(grad))
 
 
 def _jax(device):
@@ -162,22 +183,139 @@ def _jax(device):
         u = u.T  # once, not in every step
         return jax.lax.scan(lambda state, x: cell(xp, state, x, u, c), state, x @ w.T + b, unroll=4)[1]
 
-    recurrent = formulas.lstm, formulas.gru, formulas.rnn, formulas.char_lstm, formulas.char_gru
-    own = {formula: partial(formula, over_time=over_time) for formula in recurrent} | {
-        formulas.conv: conv,
-        formulas.max_pool: lambda xp, x, **options: windows(x, -xp.inf, jax.lax.max, **options),
-        formulas.avg_pool: lambda xp, x, *, k, **options: windows(x, 0.0, jax.lax.add, k, **options) / k**2,
-    }
-    own[formulas.lenet] = partial(formulas.lenet, conv=conv, avg_pool=own[formulas.avg_pool])
-    return Arrays("jax", "jax.numpy", jax.grad, jax.jit, jax.block_until_ready, own)
+    own = dict(
+        conv=conv,
+        max_pool=lambda xp, x, **options: windows(x, -xp.inf, jax.lax.max, **options),
+        avg_pool=lambda xp, x, *, k, **options: windows(x, 0.0, jax.lax.add, k, **options) / k**2,
+        over_time=over_time,
+    )
+    return Arrays("jax", jax.numpy, _of_loss(jax.grad), jax.jit, jax.block_until_ready, own)
+
+
+def _over_time(xp, cell, count, x, w, u, b, c):
+    """A loop over time that multiplies the inputs once for all steps."""
+    steps, batch, size = x.shape
+    state, states, u = (xp.zeros((batch, u.shape[1]), x.dtype),) * count, [], u.T
+    for part in xp.split(xp.reshape(x, (-1, size)) @ w.T + b, steps, axis=0):
+        state, h = cell(xp, state, part, u, c)
+        states.append(h)
+    return xp.stack(states)
+
+
+def _tinygrad(device):
+    from tinygrad import Device, Tensor, TinyJit
+
+    reduced = lambda reduce: lambda x, axis=None, keepdims=False: reduce(x, axis, keepdims)
+    names = ("exp", "log", "sqrt", "tanh", "matmul", "maximum", "reshape")
+    xp = SimpleNamespace(
+        **{name: getattr(Tensor, name) for name in names},
+        array=lambda array: Tensor(array).realize(),
+        mean=reduced(Tensor.mean),
+        zeros=lambda shape, dtype: Tensor.zeros(*shape, dtype=dtype),
+        split=lambda x, count, axis: x.chunk(count, axis),
+        stack=lambda parts: Tensor.stack(*parts),
+    )
+
+    def over_time(xp, cell, *given):
+        def step(xp, *given):
+            state = tuple(part.contiguous() for part in cell(xp, *given)[0])  # else steps grow into one another
+            return state, state[0]
+
+        return _over_time(xp, step, *given)
+
+    own = dict(
+        conv=lambda xp, x, w, b, *, stride, pad: x.conv2d(w, b, stride=stride, padding=pad),
+        max_pool=lambda xp, x, *, k, stride, pad: x.max_pool2d((k, k), stride, padding=pad),
+        avg_pool=lambda xp, x, *, k, stride, pad: x.avg_pool2d((k, k), stride, padding=pad),
+        softmax=lambda xp, x: x.softmax(-1),
+        cross_entropy=lambda xp, x, y: x.sparse_categorical_crossentropy(y),
+        relu=lambda xp, x: x.relu(),
+        over_time=over_time,
+    )
+
+    def gradient(formula, *given):
+        value = formula.value(*given)
+
+        def run(*arrays):
+            *inputs, seed = arrays if formula.seeded else (*arrays, None)
+            return value(*inputs).gradient(*inputs[: formula.gradients], gradient=seed)
+
+        return run
+
+    def compile(function):
+        jit = TinyJit(function)
+
+        def call(*arrays):
+            while jit.captured is None:  # it captures in its second call, and what is proven is to be what is timed
+                jit(*arrays)
+            return jit(*arrays)
+
+        return call
+
+    def wait(results):
+        Device[Device.DEFAULT].synchronize()
+        return results
+
+    return Arrays("tinygrad", xp, gradient, compile, wait, own, Tensor.numpy)
+
+
+def _chainer(device):
+    import chainer
+    from chainer import Variable, functions as F
+
+    chainer.config.type_check = False  # as its users do for speed
+    fixed = lambda array: Variable(array, requires_grad=False) if array.dtype.kind == "f" else array
+    xp = SimpleNamespace(**vars(F) | dict(array=fixed, split=F.split_axis, zeros=np.zeros))
+
+    def gradient(formula, *given):
+        value = formula.value(*given)
+
+        def run(*arrays):
+            *inputs, seed = arrays if formula.seeded else (*arrays, None)
+            leaves = [Variable(array.array) for array in inputs[: formula.gradients]]
+            out = value(*leaves, *inputs[formula.gradients :])
+            out.grad = getattr(seed, "array", None)
+            out.backward()
+            return [leaf.grad for leaf in leaves]
+
+        return run
+
+    def lstm_cell(xp, state, x, u, c):
+        cell, h = F.lstm(state[1], x + state[0] @ u + c)
+        return (h, cell), h
+
+    def beside(p):
+        """`F.lstm` takes the gates g, i, f, o of one unit beside each other."""
+        i, f, g, o = F.split_axis(p, 4, 0)
+        return F.reshape(F.stack((g, i, f, o), axis=1), p.shape)
+
+    def over_time(xp, cell, count, x, *parameters):
+        if cell is formulas.lstm_cell:
+            cell, parameters = lstm_cell, map(beside, parameters)
+        return _over_time(xp, cell, count, x, *parameters)
+
+    own = dict(
+        conv=lambda xp, x, w, b, *, stride, pad: F.convolution_2d(x, w, b, stride, pad),
+        max_pool=lambda xp, x, *, k, stride, pad: F.max_pooling_2d(x, k, stride, pad, cover_all=False),
+        avg_pool=lambda xp, x, *, k, stride, pad: F.average_pooling_2d(x, k, stride, pad),
+        softmax=lambda xp, x: F.softmax(x),
+        cross_entropy=lambda xp, x, y: F.softmax_cross_entropy(x, y),
+        batch_norm=lambda xp, x, w, b: F.batch_normalization(x, w, b, eps=1e-5),
+        layer_norm=lambda xp, x, w, b: F.layer_normalization(x, w, b, eps=1e-5),
+        relu=lambda xp, x: F.relu(x),
+        embedding=lambda xp, e, x: F.embed_id(x, e),
+        over_time=over_time,
+    )
+    return Arrays("chainer", xp, gradient, own=own, numpy=lambda result: getattr(result, "array", result))
 
 
 OURS = "chainrule"
-#: name -> how to make it; the module that must be there
+#: name -> how to make it
 SIDES: dict[str, Callable[[str], Any]] = {
-    OURS: Ours, "torch": Torch, "numpy": _numpy, "autograd": _hips, "jax": _jax
+    OURS: Ours, "torch": Torch, "numpy": _numpy, "autograd": _hips, "jax": _jax, "tinygrad": _tinygrad,
+    "chainer": _chainer,
 }  # fmt: skip
-PEERS = ("torch", "jax", "autograd", "numpy")
+PEERS = ("torch", "jax", "tinygrad", "chainer", "autograd", "numpy")
 _made: dict[tuple[str, str], Any] = {}
 
 
@@ -190,19 +328,3 @@ def side(name: str, device: str = "cpu") -> Any:
     if (name, device) not in _made:
         _made[name, device] = SIDES[name](device)
     return _made[name, device]
-
-
-def installed(names: str | Sequence[str]) -> list[str]:
-    """The peers asked for, each of which must be there: ValueError and ImportError say which is not.
-
-    >>> cr.bench.sides.installed("numpy")
-    ['numpy']
-    """
-    asked = names.split(",") if isinstance(names, str) else list(names)
-    asked = [name.strip() for name in asked if name.strip()]
-    for name in asked:
-        if name not in PEERS:
-            raise ValueError(f"--compare {name}: that is no peer; compare with {', '.join(PEERS)}")
-        if not release(name):
-            raise ImportError(f"--compare {name}: it is not installed; pip install {name}, or leave it out")
-    return asked

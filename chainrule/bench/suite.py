@@ -14,8 +14,8 @@ from ..kernels import using
 from ..kernels.cpu import columns, convolution
 from ..kernels.registry import implementations
 from . import formulas, shapes
-from .kernel import Draw, Kernel, Ready, as_dtype, keywords, plain
-from .sides import OURS, PEERS, side
+from .kernel import Draw, Kernel, as_dtype, keywords, plain
+from .sides import OURS, PEERS, Ready, side
 
 
 class Done(NamedTuple):
@@ -30,45 +30,33 @@ class Done(NamedTuple):
 class Operation:
     """One thing to compute, in all the forms that a benchmark needs.
 
-    formula: of `formulas`. inputs(draw, **axes): arrays; those to differentiate first. prepare(side, tensors, axes):
-    the same on a library with PyTorch's names. flops(**axes): of the forward pass; least: the share of them that no
-    algorithm can avoid. raw(device, axes): implementations of arrays alone, by their names. algorithms(axes): what
-    chainrule can be asked to take for it on the CPU, as CHAINRULE_KERNELS names it; takes(backward, axes, dtype): what
-    it takes by itself. out(**axes): the shape of the
-    result, where it is no number. pieces: "forward", "forward + backward".
+    Its formula is that of its name in `formulas`. inputs(draw, **axes): arrays; those to differentiate first.
+    prepare(side, tensors, axes): the same on a library with PyTorch's names. flops(**axes): of the forward pass; least:
+    the share of them that no algorithm can avoid. raw(device, axes): implementations of arrays alone, by their names.
+    algorithms(axes): what chainrule can be asked to take for it on the CPU, as CHAINRULE_KERNELS names it;
+    takes(backward, axes, dtype): what it takes by itself. out(**axes): the shape of the result, where it is no number.
+    passes: "forward", "forward + backward".
     """
 
     name: str
     group: str
-    formula: Callable
     inputs: Callable
     prepare: Callable
     flops: Callable
-    gradients: int
     out: Callable | None = None
     least: Callable = lambda **_: 1.0
     raw: Callable = lambda device, axes: {}
     algorithms: Callable = lambda axes: {}
     takes: Callable = lambda backward, axes, dtype: ""
     passes: tuple[str, ...] = ("forward", "forward + backward")
-    options: tuple[str, ...] = ()
     backward_cost: float = 3.0
     cold: bool = True
     bytes: Callable | None = None
 
     @property
-    def seeded(self) -> bool:
-        """Whether backward starts from a given gradient of the result rather than from a loss."""
-        return self.out is not None
-
-    def value(self, xp, axes):
-        """The formula as a function of the arrays."""
-        return partial(self.formula, xp, **{name: axes[name] for name in self.options})
-
-    def loss(self, xp, axes):
-        """The number whose gradients are measured, as a function of the arrays."""
-        value = self.value(xp, axes)
-        return (lambda *arrays: xp.sum(value(*arrays[:-1]) * arrays[-1])) if self.seeded else value
+    def formula(self) -> formulas.Formula:
+        """What is computed."""
+        return formulas.FORMULAS[self.name]
 
     def kernel(self, which: str, rows: Mapping[str, Mapping]) -> Kernel:
         """Its forward pass, or both, as a kernel of these shapes."""
@@ -80,28 +68,28 @@ class Operation:
             return (*arrays, draw(*self.out(**axes))) if backward and self.out else arrays
 
         def reference(*arrays, **axes):
-            return (self.loss if backward else self.value)(np, axes)(*arrays)
+            return (self.formula.loss if backward else self.formula.value)(np, axes)(*arrays)
 
         made = Kernel(
             f"{self.name}, {which}" if len(self.passes) > 1 else self.name, rows, inputs, reference,
             flops=lambda **axes: times * self.flops(**axes),
             least=lambda **axes: times * self.flops(**axes) * self.least(**axes),
-            gradients=self.gradients if backward else 0, bytes=self.bytes, cold=self.cold, group=self.group,
+            gradients=self.formula.gradients if backward else 0, bytes=self.bytes, cold=self.cold, group=self.group,
         )  # fmt: skip
-        made.implementations[OURS] = partial(self._ready, OURS, backward)
+        made.implementations[OURS] = partial(self._ready, backward)
         able = PEERS if not backward else [name for name in PEERS if name != "numpy"]
-        made.peers = {name: partial(self._ready, name, backward) for name in able}
+        made.peers = dict.fromkeys(able, {"operation": self.name, "backward": backward})
         made.registered = partial(self._registered, backward)
         made.takes = partial(self.takes, backward)
         return made
 
-    def _ready(self, name, backward, arrays, axes, device) -> Ready:
-        return side(name, device).ready(self, arrays, axes, backward)
+    def _ready(self, backward, arrays, axes, device) -> Ready:
+        return side(OURS, device).ready(self, arrays, axes, backward)
 
     def _asked(self, backward, text, arrays, axes, device) -> Ready:
         """As chainrule computes it when it is asked for an algorithm."""
         with using(text):
-            ready = self._ready(OURS, backward, arrays, axes, device)
+            ready = self._ready(backward, arrays, axes, device)
 
         def call():
             with using(text):
@@ -198,7 +186,7 @@ def _conv_takes(backward, axes, dtype):
 # ---- recurrent layers ------------------------------------------------------------------------------------------------
 
 
-def _recurrent(kind: str, gates: int, formula: Callable) -> Operation:
+def _recurrent(kind: str, gates: int) -> Operation:
     def inputs(draw, t, n, i, h):
         size = 1 / math.sqrt(h)
         weights = draw(gates * h, i, scale=size), draw(gates * h, h, scale=size), draw(gates * h, scale=size)
@@ -213,7 +201,7 @@ def _recurrent(kind: str, gates: int, formula: Callable) -> Operation:
         return Done(lambda: layer(x)[0], [x, *(getattr(layer, name) for name in names)])
 
     return Operation(
-        kind, "lstm", formula, inputs, prepare, lambda t, n, i, h: 2 * t * n * gates * h * (i + h), 5,
+        kind, "lstm", inputs, prepare, lambda t, n, i, h: 2 * t * n * gates * h * (i + h),
         out=lambda t, n, i, h: (t, n, h),
     )  # fmt: skip
 
@@ -280,7 +268,7 @@ def _text(draw, n, vocabulary=64):
     return draw.integers(vocabulary, _STEPS, n), draw.integers(vocabulary, _STEPS * n)
 
 
-def _step(name, model, formula, sizes, data, flops) -> Operation:
+def _step(name, model, sizes, data, flops) -> Operation:
     """Forward, backward and an SGD step; the gradients are what is proven."""
 
     def inputs(draw, n):
@@ -297,22 +285,21 @@ def _step(name, model, formula, sizes, data, flops) -> Operation:
         return Done(lambda: side.F.cross_entropy(scores(x), y), parameters, optimizer.step)
 
     return Operation(
-        name, "steps", formula, inputs, prepare, lambda n: n * flops, len(sizes), passes=("forward + backward",),
-        cold=False,
-    )  # fmt: skip
+        name, "steps", inputs, prepare, lambda n: n * flops, passes=("forward + backward",), cold=False
+    )
 
 
-def _char_step(kind, gates, formula, vocabulary=64, embed=64, hidden=256) -> Operation:
+def _char_step(kind, gates, vocabulary=64, embed=64, hidden=256) -> Operation:
     layer = ((gates * hidden, embed), (gates * hidden, hidden), (gates * hidden,), (gates * hidden,))
     sizes = (vocabulary, embed), *layer, (vocabulary, hidden), (vocabulary,)
     flops = 2 * _STEPS * hidden * (gates * (embed + hidden) + vocabulary)
-    return _step(f"character {kind} step", characters(kind), formula, sizes, _text, flops)
+    return _step(f"character {kind} step", characters(kind), sizes, _text, flops)
 
 
 # ---- optimisers ------------------------------------------------------------------------------------------------------
 
 
-def _optimizer(name: str, formula: Callable, options: dict, flops: int, moved: int) -> Operation:
+def _optimizer(name: str, options: dict, flops: int, moved: int) -> Operation:
     """One step in place, the third, on parameters that begin at 0 so that the step is seen in all its digits."""
 
     def prepare(side, tensors, axes):
@@ -325,8 +312,8 @@ def _optimizer(name: str, formula: Callable, options: dict, flops: int, moved: i
         return Done(lambda: (optimizer.step(), p)[1], [])
 
     return Operation(
-        f"{name} step", "optim", formula, lambda draw, n: (np.zeros(n, draw.dtype), draw(n)), prepare,
-        lambda n: flops * n, 0, passes=("forward",), bytes=lambda n, itemsize: moved * n * itemsize,
+        f"{name} step", "optim", lambda draw, n: (np.zeros(n, draw.dtype), draw(n)), prepare,
+        lambda n: flops * n, passes=("forward",), bytes=lambda n, itemsize: moved * n * itemsize,
     )  # fmt: skip
 
 
@@ -339,67 +326,67 @@ def _apart(draw, n, c, h, w, **_):
     return ((draw.rng.permutation(n * c * h * w).reshape(n, c, h, w) * 2.0**-10).astype(draw.dtype),)
 
 
-def _pool(name, formula, call) -> Operation:
+def _pool(name, call) -> Operation:
     return Operation(
-        name, "pool", formula, _apart, _of(call), lambda k, **axes: math.prod(_planes(k=k, **axes)) * k * k, 1,
-        out=_planes, options=("k", "stride", "pad"), backward_cost=2.0,
+        name, "pool", _apart, _of(call), lambda k, **axes: math.prod(_planes(k=k, **axes)) * k * k, out=_planes,
+        backward_cost=2.0,
     )  # fmt: skip
 
 
 OPERATIONS = (
     Operation(
-        "conv", "conv", formulas.conv, _conv_inputs,
+        "conv", "conv", _conv_inputs,
         _of(lambda side, x, w, b, *, stride, pad: side.F.conv2d(x, w, b, stride=stride, padding=pad)),
-        lambda c, k, **axes: 2 * math.prod(_conv_out(c=c, k=k, **axes)) * c * k * k, 3,
+        lambda c, k, **axes: 2 * math.prod(_conv_out(c=c, k=k, **axes)) * c * k * k,
         out=_conv_out, least=_conv_least, raw=_registry("conv2d", _conv_geometry), algorithms=_conv_algorithms,
-        takes=_conv_takes, options=("stride", "pad"),
+        takes=_conv_takes,
     ),
-    _recurrent("LSTM", 4, formulas.lstm),
-    _recurrent("GRU", 3, formulas.gru),
-    _recurrent("RNN", 1, formulas.rnn),
+    _recurrent("LSTM", 4),
+    _recurrent("GRU", 3),
+    _recurrent("RNN", 1),
     Operation(
-        "product", "matmul", formulas.matmul, lambda draw, m, n, k: (draw(m, k), draw(k, n)),
-        _of(lambda side, x, w: side.api.matmul(x, w)), lambda m, n, k: 2 * m * n * k, 2,
+        "product", "matmul", lambda draw, m, n, k: (draw(m, k), draw(k, n)),
+        _of(lambda side, x, w: side.api.matmul(x, w)), lambda m, n, k: 2 * m * n * k,
         out=lambda m, n, k: (m, n), raw=_registry("matmul", lambda axes: {}),
     ),
     Operation(
-        "softmax", "softmax", formulas.softmax, lambda draw, n, classes: (draw(n, classes),),
-        _of(lambda side, x: side.F.softmax(x, -1)), lambda n, classes: 5 * n * classes, 1,
+        "softmax", "softmax", lambda draw, n, classes: (draw(n, classes),),
+        _of(lambda side, x: side.F.softmax(x, -1)), lambda n, classes: 5 * n * classes,
         out=lambda n, classes: (n, classes), raw=_registry("softmax", lambda axes: {"axis": 1}), backward_cost=2.0,
     ),
     Operation(
-        "softmax cross entropy", "softmax", formulas.cross_entropy,
+        "softmax cross entropy", "softmax",
         lambda draw, n, classes: (draw(n, classes), draw.integers(classes, n)),
         lambda side, tensors, axes: Done(lambda: side.F.cross_entropy(*tensors), tensors[:1]),
-        lambda n, classes: 5 * n * classes, 1, backward_cost=2.0,
+        lambda n, classes: 5 * n * classes, backward_cost=2.0,
     ),
-    _pool("max pool", formulas.max_pool, lambda side, x, *, k, stride, pad: side.F.max_pool2d(x, k, stride, pad)),
-    _pool("average pool", formulas.avg_pool, lambda side, x, *, k, stride, pad: side.F.avg_pool2d(x, k, stride, pad)),
+    _pool("max pool", lambda side, x, *, k, stride, pad: side.F.max_pool2d(x, k, stride, pad)),
+    _pool("average pool", lambda side, x, *, k, stride, pad: side.F.avg_pool2d(x, k, stride, pad)),
     Operation(
-        "batch norm", "norm", formulas.batch_norm, lambda draw, n, c, h, w: (draw(n, c, h, w), *_affine(draw, c)),
+        "batch norm", "norm", lambda draw, n, c, h, w: (draw(n, c, h, w), *_affine(draw, c)),
         _of(lambda side, x, w, b: side.F.batch_norm(x, None, None, w, b, training=True)),
-        lambda n, c, h, w: 7 * n * c * h * w, 3, out=lambda n, c, h, w: (n, c, h, w),
+        lambda n, c, h, w: 7 * n * c * h * w, out=lambda n, c, h, w: (n, c, h, w),
     ),
     Operation(
-        "layer norm", "norm", formulas.layer_norm, lambda draw, n, c, h, w: (draw(n * h * w, c), *_affine(draw, c)),
+        "layer norm", "norm", lambda draw, n, c, h, w: (draw(n * h * w, c), *_affine(draw, c)),
         _of(lambda side, x, w, b, *, c: side.F.layer_norm(x, (c,), w, b)),
-        lambda n, c, h, w: 7 * n * c * h * w, 3, out=lambda n, c, h, w: (n * h * w, c),
+        lambda n, c, h, w: 7 * n * c * h * w, out=lambda n, c, h, w: (n * h * w, c),
     ),
-    _optimizer("Adam", formulas.adam, formulas.ADAM, 12, 7),
-    _optimizer("SGD", formulas.sgd, formulas.SGD, 4, 5),
+    _optimizer("Adam", formulas.ADAM, 12, 7),
+    _optimizer("SGD", formulas.SGD, 4, 5),
     Operation(
-        "chain", "engine", formulas.chain,
+        "chain", "engine",
         lambda draw, length, n: (draw(n), 1 + draw(n, scale=0.01), draw(n)),
         lambda side, tensors, axes: Done(lambda: chain(side, *tensors, length=axes["length"]), tensors[:1]),
-        lambda length, n: length * n, 1, out=lambda length, n: (n,), options=("length",), cold=False, backward_cost=1.5,
+        lambda length, n: length * n, out=lambda length, n: (n,), cold=False, backward_cost=1.5,
     ),
-    _step("MLP 784-256-10 step", _classes(mlp), formulas.mlp, _MLP, _images(784), 2 * (784 * 256 + 256 * 10)),
+    _step("MLP 784-256-10 step", _classes(mlp), _MLP, _images(784), 2 * (784 * 256 + 256 * 10)),
     _step(
-        "LeNet-5 step", _classes(lenet), formulas.lenet, _LENET, _images(1, 32, 32),
+        "LeNet-5 step", _classes(lenet), _LENET, _images(1, 32, 32),
         2 * (117600 + 240000 + 48000 + 10080 + 840),
     ),
-    _char_step("LSTM", 4, formulas.char_lstm),
-    _char_step("GRU", 3, formulas.char_gru),
+    _char_step("LSTM", 4),
+    _char_step("GRU", 3),
 )  # fmt: skip
 
 GROUPS = tuple(shapes.AXES)

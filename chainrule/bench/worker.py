@@ -51,7 +51,7 @@ def environment(threads: int) -> dict[str, str]:
     >>> environment(2)["OMP_NUM_THREADS"]
     '2'
     """
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM_CPU_THREADS")  # the last: tinygrad
     return {**os.environ, **dict.fromkeys(names, str(threads))}
 
 

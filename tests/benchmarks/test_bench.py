@@ -4,9 +4,11 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from click.testing import CliRunner
 
 import chainrule as cr
 from chainrule import cli
-from chainrule.bench import charts, clock, machine, peaks, runner, shapes, sides, suite
+from chainrule.bench import charts, clock, machine, peaks, peer, remote, runner, shapes, sides, suite
 from chainrule.kernels.cpu import convolution
 
 FAST = cr.bench.Peaks("float32", 1, {1 << 16: 1e6}, {1 << 16: 1e6}, 1e9, 1e9)  # under which nothing is impossible
@@ -334,32 +336,111 @@ WORK = [
     pytest.param(operation, which, side, id=f"{operation.name}, {which}, {side}")
     for operation in suite.OPERATIONS
     for which in operation.passes
-    for side in ("chainrule", "torch", "jax", "autograd", *(["numpy"] if which == "forward" else []))
+    for side in (sides.OURS, *(name for name in sides.PEERS if which == "forward" or name != "numpy"))
 ]
+
+
+class Here:
+    """A worker in this process."""
+
+    def __init__(self, command, threads):
+        *_, name, _, folder = command
+        self.peer = peer.Peer(name, threads, folder)
+
+    def ask(self, message):
+        return json.loads(json.dumps(self.peer(json.loads(json.dumps(message)))))
+
+    def stop(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """Gives the field of a kernel at a shape, and the side of that name that has taken it up, made once."""
+    remotes = {}
+
+    def give(side, made, axes, dtype):
+        field = runner.Field(made, axes, dtype, "cpu", made.implementations)
+        if side == sides.OURS:
+            return field, field
+        if side not in remotes:
+            with pytest.MonkeyPatch.context() as patch:
+                if side in ("torch", "jax", "autograd", "numpy"):
+                    patch.setattr(remote, "Worker", Here)
+                remotes[side] = remote.Remote(side, cr.get_num_threads())
+        remotes[side].open(field)
+        return field, remotes[side]
+
+    yield give
+    for side in remotes.values():
+        side.stop()
+
+
+def skip_without(side):
+    try:
+        side == sides.OURS or remote.installed(side)
+    except ImportError as error:
+        pytest.skip(str(error))
+    if side == "tinygrad" and not shutil.which("clang"):
+        pytest.skip("tinygrad compiles with clang, which is not installed")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("side", ["chainrule", "torch"])
-def test_numbers_of_16_bits_are_proven_too(side, dtype):
-    if not machine.release(side):
-        pytest.skip(f"{side} is not installed")
+def test_numbers_of_16_bits_are_proven_too(opened, side, dtype):
+    skip_without(side)
     for made in cr.bench.kernels("matmul", "lenet"):
         ((_, axes),) = made.rows()
-        field = runner.Field(made, axes, dtype, "cpu", {**made.implementations, **made.peers})
-        error, complaint = field.prove(side)
+        error, complaint = opened(side, made, axes, dtype)[1].prove(side)
         assert complaint == "" and error > 1e-5
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("operation, which, side", WORK)
-def test_every_side_computes_what_the_formula_says(operation, which, side, dtype):
-    if not machine.release(side):
-        pytest.skip(f"{side} is not installed")
+def test_every_side_computes_what_the_formula_says(opened, operation, which, side, dtype):
+    skip_without(side)
+    if side == "tinygrad" and operation.name.startswith("character"):
+        pytest.skip("tinygrad compiles 64 steps for minutes")
     made = operation.kernel(which, {"tiny": TINY[operation.group]})
-    field = runner.Field(made, TINY[operation.group], dtype, "cpu", {**made.implementations, **made.peers})
-    assert field.prove(side)[1] == ""
+    field, asked = opened(side, made, TINY[operation.group], dtype)
+    assert asked.prove(side)[1] == ""
     moved, flops, least = made.work(TINY[operation.group], dtype, field.moved)
     assert moved > 0 and flops >= least > 0
+
+
+def test_what_a_peer_computes_wrongly_is_not_timed(monkeypatch):
+    monkeypatch.setattr(remote, "Worker", Here)
+    monkeypatch.setitem(sides.side("numpy").own, "matmul", lambda xp, x, w: 1.01 * (x @ w))
+    monkeypatch.setattr(sides.side("numpy"), "compiled", {})
+    rows = run(list(cr.bench.kernels("matmul", "lenet")), compare="numpy").rows
+    assert [row.status for row in rows if row.implementation == "numpy"] == ["wrong"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the system has no alarms")
+def test_a_peer_that_never_ends_has_failed(monkeypatch):
+    monkeypatch.setattr(remote, "Worker", Here)
+    monkeypatch.setattr(peer, "LIMIT", 1)
+    monkeypatch.setitem(sides.side("numpy").own, "matmul", lambda xp, x, w: time.sleep(60))
+    monkeypatch.setattr(sides.side("numpy"), "compiled", {})
+    rows = run(list(cr.bench.kernels("matmul", "lenet")), compare="numpy").rows
+    (row,) = (row for row in rows if row.implementation == "numpy")
+    assert (row.status, row.note) == (
+        "failed", "RuntimeError: TimeoutError: no results within 1 seconds, compilation included",
+    )  # fmt: skip
+
+
+def test_a_peer_runs_in_an_interpreter_that_has_no_chainrule(monkeypatch, tmp_path):
+    for name in ("numba", "tqdm", "ml_dtypes"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} here')")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setitem(remote.ELSEWHERE, "numpy", "CHAINRULE_NUMPY_PYTHON")
+    monkeypatch.setenv("CHAINRULE_NUMPY_PYTHON", str(python))
+    report = run(list(cr.bench.kernels("lstm", "lecture.hello")), compare="numpy")
+    rows = [row for row in report.rows if row.implementation == "numpy"]
+    assert [row.status for row in rows] == ["timed"] * 3 and all(0 < row.error < 1e-6 for row in rows)
+    assert report.facts["versions"]["numpy"] == np.__version__
 
 
 def test_a_fault_in_a_kernel_is_reported_and_the_kernel_is_not_timed(monkeypatch):
@@ -500,9 +581,24 @@ def test_errors_say_what_was_received_and_what_to_do(cause, kind, message):
 
 
 def test_a_peer_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(sides, "release", lambda name: "")
+    monkeypatch.setattr(remote, "release", lambda name: "")
+    monkeypatch.delenv("CHAINRULE_CHAINER_PYTHON", raising=False)
     with pytest.raises(ImportError, match="--compare jax: it is not installed; pip install jax, or leave it out"):
-        sides.installed("jax")
+        remote.installed("jax")
+    with pytest.raises(ImportError, match="--compare chainer: it is not installed; it needs an older NumPy") as raised:
+        remote.installed("chainer")
+    assert "CHAINRULE_CHAINER_PYTHON=.venv/chainer/bin/python (`make chainer` makes that one" in str(raised.value)
+
+
+def test_an_interpreter_that_is_none_or_lacks_the_peer_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("CHAINRULE_CHAINER_PYTHON", str(tmp_path / "python"))
+    with pytest.raises(ImportError, match="--compare chainer: CHAINRULE_CHAINER_PYTHON=.*python is no program; name a"):
+        remote.installed("chainer")
+    if machine.release("chainer"):
+        pytest.skip("chainer is installed here")
+    monkeypatch.setenv("CHAINRULE_CHAINER_PYTHON", sys.executable)
+    with pytest.raises(RuntimeError, match="--compare chainer: .* said ModuleNotFoundError: No module named 'chainer'"):
+        run([], compare="chainer")
 
 
 def test_peers_do_not_compete_on_a_gpu(monkeypatch):

@@ -13,7 +13,9 @@ import chainrule as cr
 # What each room may import from outside; the longest matching name counts.
 OUTSIDE = {
     "chainrule": {"numpy", "click"},
-    "chainrule.bench": {"numpy", "ml_dtypes", "tqdm", "matplotlib", "cupy", "torch", "jax", "autograd"},
+    "chainrule.bench": {
+        "numpy", "ml_dtypes", "tqdm", "matplotlib", "cupy", "torch", "jax", "autograd", "tinygrad", "chainer",
+    },
     "chainrule.kernels": {"numpy", "numba", "llvmlite", "cupy"},
     "chainrule.kernels.cpu": {"numpy", "numba", "llvmlite"},
     "chainrule.kernels.cuda": {"numpy", "numba", "llvmlite", "cupy", "cuda"},
@@ -23,7 +25,7 @@ OUTSIDE = {
     "chainrule.nn.data": {"numpy", "sklearn"},
     "chainrule.nn.examples": {"numpy", "matplotlib", "sklearn"},
     "chainrule.nn.viz": {"numpy", "tqdm", "matplotlib"},
-}
+}  # fmt: skip
 VIZ, EXAMPLES, NN_VIZ = "chainrule.autograd.viz", "chainrule.nn.examples", "chainrule.nn.viz"
 LEAVES = (VIZ, EXAMPLES, NN_VIZ, "chainrule.autograd.checks")
 DRAWING_DOOR = "chainrule.autograd.display"  # imports the pictures when one is asked for
