@@ -25,8 +25,10 @@ ELSEWHERE = {"chainer": "CHAINRULE_CHAINER_PYTHON"}
 class Remote:
     """A peer in a process of its own: RuntimeError says what fails there."""
 
+    field: Field  # the one that it has taken up
+
     def __init__(self, name: str, threads: int):
-        self.name, self.field = name, None
+        self.name = name
         self.kept = TemporaryDirectory(prefix="chainrule-bench-")
         self.folder = Path(self.kept.name)
         command = [*_interpreter(name), name, str(threads), self.kept.name]
