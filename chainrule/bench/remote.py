@@ -36,6 +36,7 @@ class Remote:
         try:
             self.version = self.ask(do="hello")["version"]
         except RuntimeError as error:
+            self.stop()
             raise RuntimeError(f"--compare {name}: {command[0]} said {error}") from None
 
     def ask(self, **message) -> dict:
