@@ -106,7 +106,7 @@ TOO_SLOW = {
     "chainer": ("ResNet-18 step, 32×32, batch 32",),
 }
 #: makers whose work is measured as a captured step too
-CAPTURED = ("chain", "mlp", "lenet", "resnet18", "vgg11", "characters", "sentences")
+CAPTURED = ("chain", "mlp", "lenet", "resnet18", "vgg11", "characters", "sentences", "entropy")
 
 #: of these the highest memory is measured too
 PEAKS = ("character LSTM step, 2 layers, hidden 512",)

@@ -172,7 +172,6 @@ def characters(
     return cross_entropy(xp, xp.reshape(h, (len(y), -1)) @ v.T + d, y)
 
 
-
 ADAM = dict(lr=0.1, betas=(0.9, 0.999), eps=1e-8)
 SGD = dict(lr=0.1, momentum=0.9)
 PAST = (2.0, -1.0)  # times the gradient, in the steps before the one that counts: with equal ones no mean would show
