@@ -52,8 +52,8 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         (GOOD + b"\0", "24 bytes, but holds more"),
         (GOOD[:4] + b"\xff" * 12 + GOOD[16:], "above the limit of 1,073,741,824.*larger max_bytes"),
         (GOOD[:4] + struct.pack(">3I", 1000, 1000, 1000) + GOOD[16:], "1,000,000,000 bytes, but holds only 24"),
-        (gzip.compress(GOOD)[:-9], "damaged gzip file"),
-        (gzip.compress(GOOD[:-1]), "holds only 23"),
+        (gzip.compress(GOOD, mtime=0)[:-9], "damaged gzip file"),
+        (gzip.compress(GOOD[:-1], mtime=0), "holds only 23"),
         (b"\x1f\x8b" + b"nonsense" * 4, "damaged gzip file"),
     ],
 )
@@ -140,7 +140,7 @@ def files(rng, train=7, test=3):
 def test_mnist_from_files(tmp_path, rng, packed):
     made = files(rng)
     for name, content in made.items():
-        written(tmp_path / (name + ".gz" * packed), gzip.compress(content) if packed else content)
+        written(tmp_path / (name + ".gz" * packed), gzip.compress(content, mtime=0) if packed else content)
     train, test = data.mnist(tmp_path)
     assert (len(train), len(test)) == (7, 3)
     image, label = train[2]
@@ -192,7 +192,7 @@ def server(tmp_path):
 @pytest.fixture
 def published(server, rng, monkeypatch):
     folder, address = server
-    packed = {name: gzip.compress(content) for name, content in files(rng).items()}
+    packed = {name: gzip.compress(content, mtime=0) for name, content in files(rng).items()}
     for name, content in packed.items():
         written(folder / f"{name}.gz", content)
     monkeypatch.setattr(digits_module, "MIRRORS", (f"{address}nothing/here/", address))
