@@ -5,37 +5,23 @@ where there are six products. Each matrix is a formula for whatever has arithmet
 rows.
 """
 
-from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
 
-class Form(NamedTuple):
-    """F(side × side, taps × taps), the same formulas in both dimensions."""
+class Form:
+    """F(side × side, taps × taps): the same formulas in both dimensions, as instructions, loops and matrices need them.
 
-    side: int
-    taps: int
-    of_numbers: Callable  # Bᵀ d
-    of_results: Callable  # A y, the adjoint of to_results
-    to_results: Callable  # Aᵀ m
-    of_taps: Callable  # G g
+    They give Bᵀ d of numbers d, A y of results y, Aᵀ m of products m, and G g of taps g.
+    reach: numbers of a tile's side. products: multiplications for a tile, each a matrix product over the channels.
+    groups: how many columns of a tile lie under the same column of other tiles.
+    """
 
-    @property
-    def reach(self):
-        """Numbers of a tile's side, and so the formulas' products."""
-        return self.side + self.taps - 1
-
-    @property
-    def products(self):
-        """Multiplications for a tile, each of which becomes a matrix product over the channels."""
-        return self.reach**2
-
-    @property
-    def groups(self):
-        """How many columns of a tile lie under the same ones of the next tiles."""
-        return -(-self.reach // self.side)
+    def __init__(self, side, taps, of_numbers, of_results, to_results, of_taps):
+        self.side, self.taps, self.reach = side, taps, side + taps - 1
+        self.products, self.groups = self.reach**2, -(-self.reach // side)
+        self.of_numbers, self.of_results, self.to_results, self.of_taps = of_numbers, of_results, to_results, of_taps
 
 
 @cache
