@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
 
-NAMES = ("cuda", "numba", "columns", "batch", "pointwise", "pixels", "direct", "winograd", "fft")
+NAMES = ("cuda", "numba", "columns", "batch", "pointwise", "pixels", "direct", "winograd", "winograd2", "fft")
 _DTYPES = {"f2": "float16", "bf16": "bfloat16", "f4": "float32", "f8": "float64", "i8": "int64"}
 
 
@@ -137,7 +137,7 @@ def asked(preferred, *ops) -> tuple[str, bool]:
 def using(text: str) -> Iterator[None]:
     """Within this context take the implementations that `text` names, as CHAINRULE_KERNELS names them.
 
-    On the CPU a convolution has the algorithms columns, batch, pointwise, pixels, direct, winograd and fft.
+    On the CPU a convolution has the algorithms columns, batch, pointwise, pixels, direct, winograd, winograd2 and fft.
     `conv2d=fft` takes one for every convolution and both adjoints, and ValueError says where it cannot be; `fft` takes
     it where it can; `conv2d_weight=columns` is for one adjoint alone. ValueError for a name that nothing has.
 

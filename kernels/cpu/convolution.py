@@ -14,6 +14,7 @@ from . import columns, direct, fourier, packed, pixels, pointwise, winograd
 from .columns import at_once
 from .epilogue import Epilogue, Plain
 from .layout import floats, half_by_single
+from .minimal import F23
 
 
 @half_by_single
@@ -74,8 +75,16 @@ class Algorithm(NamedTuple):
     weight: Callable
 
 
-def _whole(plan, x, w, b, results):
-    at_once(plan, results, lambda room: winograd.forward(x, w, b, room, plan.corner))
+def _minimal(lacks, form_of):
+    """Winograd's algorithm in the form that form_of(plan) gives."""
+
+    def forward(plan, x, w, b, results):
+        at_once(plan, results, lambda room: winograd.forward(form_of(plan), x, w, b, room, plan.corner))
+
+    def weight(plan, g, x):
+        return winograd.weight(form_of(plan), g, x, plan.corner)
+
+    return Algorithm(lacks, forward, partial(_by_turned, forward), weight)
 
 
 def _spectral(plan, x, w, b, results):
@@ -116,10 +125,16 @@ def _not_dense(plan):
     return _not_near(plan)
 
 
-def _not_three(plan):
-    three = plan.kernel == [3, 3] and tuple(plan.dilation) == (1, 1)
-    said = f"filters of {_by(plan.kernel)}, dilation {_by(plan.dilation)}: it transforms those of 3×3, undilated"
-    return _not_dense(plan) or ("" if three else said)
+def _not_of(*sides):
+    """What has other filters than undilated ones of these sizes."""
+
+    def lacks(plan):
+        able = plan.kernel in [[side, side] for side in sides] and tuple(plan.dilation) == (1, 1)
+        those = " and ".join(f"{side}×{side}" for side in sides)
+        said = f"filters of {_by(plan.kernel)}, dilation {_by(plan.dilation)}: it transforms those of {those}"
+        return _not_dense(plan) or ("" if able else f"{said}, undilated")
+
+    return lacks
 
 
 def _by(pair):
@@ -132,9 +147,8 @@ ALGORITHMS = {
     "pointwise": Algorithm(_not_pointwise, pointwise.forward, pointwise.input, pointwise.weight),
     "pixels": Algorithm(_not_whole, pixels.forward, pixels.input, pixels.weight),
     "direct": Algorithm(_not_near, direct.forward, direct.input, direct.weight),
-    "winograd": Algorithm(
-        _not_three, _whole, partial(_by_turned, _whole), lambda plan, g, x: winograd.weight(g, x, plan.corner)
-    ),
+    "winograd": _minimal(_not_of(3, 5), winograd.form_of),
+    "winograd2": _minimal(_not_of(3), lambda plan: F23),
     "fft": Algorithm(_not_dense, _spectral, partial(_by_turned, _spectral), fourier.weight),
 }
 
@@ -143,7 +157,8 @@ _ALL = (_FORWARD, _INPUT, _WEIGHT)
 #: (algorithm, the operations for which it is the fastest, if so for the plan): the first that holds is taken
 #: (docs/decisions/0015 and 0019 have the figures)
 _RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
-    ("winograd", _ALL, winograd.suits),
+    ("winograd", (_FORWARD, _INPUT), winograd.suits),
+    ("winograd", (_WEIGHT,), winograd.suits_weight),
     ("fft", _ALL, fourier.suits),
     ("batch", (_FORWARD,), packed.suits),
     ("batch", (_INPUT,), packed.suits_back),

@@ -1,15 +1,14 @@
-"""Vector code between rows of an image and tiles of 4×4 numbers of it, for `winograd`.
+"""Vector code between rows of an image and tiles of numbers of it, 2 or 4 apart, for `winograd`.
 
 A transform is a formula on the rows of a tile, then the same on its columns. The rows of an image are vectors as they
-lie; its columns, every fourth number, become vectors by shuffles in the registers: a loop that loads every fourth
-number takes as long as all the rest. Vectors hold the same number of tiles side by side.
+lie; its columns, every second or fourth number, become vectors by shuffles in the registers: a loop that loads every
+fourth number takes as long as all the rest. Vectors hold the same number of tiles side by side.
 """
 
 from . import vector
 from .jit import inline
 from .vector import ROWS, Vector, address
 
-SIDE = 4  # numbers between tiles, and of a tile of results
 _PAST = 16  # bytes that go past the caches at once: as NumPy aligns arrays
 _LARGE = 8 << 20  # bytes
 _LINE = 64  # bytes of the cache's
@@ -41,33 +40,31 @@ def down(formula, reads):
     return vector.instruction(write, formula)
 
 
-def across(formula, reads):
-    """The instruction `it(one, (n, near, far, into, apart))`: the formula on the columns of n tiles of a row.
+def across(formula, reads, side):
+    """The instruction `it(one, (n, source, further, into, apart))`: the formula on the columns of n tiles of a row.
 
-    Tile t's columns 0 to 3 are near[4 t …], its columns 4 and 5 far[4 t], far[4 t + 1]; the k-th number that the
-    formula gives is into[k apart + t]. It reads whole vectors.
+    Tile t's columns 0 to side - 1 are source[side t …], the next ones source[further + side t …], and so on; the k-th
+    number that the formula gives is into[k apart + t]. It reads whole vectors.
     """
 
-    def write(o, n, near, far, into, apart):
+    def write(o, n, source, further, into, apart):
         builder, count = o.builder, o.count
         b, _, end = o.loop(n, count, [])
         mask = o.first(builder.sub(n, b))
 
-        def four(base):
-            line = o.at(base, builder.mul(b, o.whole(SIDE)))
-            return [o.get(o.at(line, o.whole(v * count))) for v in range(SIDE)]
-
-        def columns(vectors, first):
-            """Columns first and first + 1 of the tiles under four vectors."""
-            half = range(0, 2 * count, SIDE)
-            places = [place + first for place in half] + [place + first + 1 for place in half]
-            left, right = (o.picked(*pair, places) for pair in (vectors[:2], vectors[2:]))
+        def columns(first):
+            """Columns first and first + 1 of the tiles."""
+            group, place = divmod(first, side)
+            line = o.at(source, builder.mul(further, o.whole(group)), builder.mul(b, o.whole(side)))
+            vectors = [o.get(o.at(line, o.whole(v * count))) for v in range(side)]
+            every = [[*range(place + k, 2 * count, side)] for k in range(2)]
+            if side == 2:
+                return [o.picked(*vectors, places) for places in every]
+            left, right = (o.picked(*pair, [*every[0], *every[1]]) for pair in (vectors[:2], vectors[2:]))
             low = [*range(count // 2), *range(count, count + count // 2)]
             return o.picked(left, right, low), o.picked(left, right, [place + count // 2 for place in low])
 
-        tile = [*columns(four(near), 0), *columns(four(near), 2)]
-        if reads > SIDE:
-            tile += columns(four(far), 0)
+        tile = [column for first in range(0, reads, 2) for column in columns(first)]
         for k, value in enumerate(formula(*(Vector(builder, x) for x in tile))):
             o.store(value.value, o.at(into, builder.mul(apart, o.whole(k)), b), mask)
         end()
@@ -75,11 +72,11 @@ def across(formula, reads):
     return vector.instruction(write, formula)
 
 
-def back(formula, reads):
+def back(formula, reads, side):
     """The instruction `it(one, (n, source, row, step, into, apart))`: the formula both ways, on n tiles.
 
-    The numbers at (i, j) of tile t are source[i row + j step + t]; result (a, q) is into[a apart + 4 t + q]. It reads
-    and writes whole vectors.
+    The numbers at (i, j) of tile t are source[i row + j step + t]; result (a, q) is into[a apart + side t + q]. It
+    reads and writes whole vectors.
     """
 
     def write(o, n, source, row, step, into, apart):
@@ -91,11 +88,16 @@ def back(formula, reads):
                 builder, o.get(o.at(source, builder.mul(row, o.whole(i)), builder.mul(step, o.whole(j)), b))
             )
 
+        def woven(columns):
+            """The numbers of the columns in turn."""
+            if len(columns) == 1:
+                return columns
+            return o.interleaved(woven(columns[::2]), woven(columns[1::2]), 1)
+
         lines = zip(*(formula(*(number(i, j) for i in range(reads))) for j in range(reads)), strict=True)
         for a, line in enumerate(lines):
-            p, q, r, s = ([x.value] for x in formula(*line))
-            at = o.at(into, builder.mul(apart, o.whole(a)), builder.mul(b, o.whole(SIDE)))
-            for v, value in enumerate(o.interleaved(o.interleaved(p, r, 1), o.interleaved(q, s, 1), 1)):
+            at = o.at(into, builder.mul(apart, o.whole(a)), builder.mul(b, o.whole(side)))
+            for v, value in enumerate(woven([x.value for x in formula(*line)])):
                 o.put(value, o.at(at, o.whole(v * o.count)))
         end()
 

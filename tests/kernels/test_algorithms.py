@@ -11,7 +11,7 @@ from chainrule.kernels.cpu import columns, convolution, direct, fourier, packed
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 #: of the largest result, or of √terms where that is more, in float32 and float64: of sums over the taps, and others
 SUMS = 2e-6, 4e-15
-BOUNDS = {"winograd": (2e-5, 1e-13)}
+BOUNDS = {"winograd": (4e-5, 1e-13), "winograd2": (2e-6, 1e-14)}
 
 
 def everything(x, w, b, g, algorithm, **geometry):
@@ -68,9 +68,11 @@ def test_drawn_shapes(algorithm, data):
 
 @settings(max_examples=15)
 @given(data=st.data())
-def test_drawn_shapes_of_three_by_three(data):
-    x, w, b, geometry = drawn(data, st.just((3, 3)), dilated=False)
+def test_drawn_shapes_of_three_by_three_and_five_by_five(data):
+    x, w, b, geometry = drawn(data, st.sampled_from(((3, 3), (5, 5))), dilated=False)
     check("winograd", x, w, b, **geometry)
+    if w.shape[2] == 3:
+        check("winograd2", x, w, b, **geometry)
 
 
 @settings(max_examples=15)
@@ -246,13 +248,14 @@ def convolve(kernel=3, **differs):
 @pytest.mark.parametrize(
     "given, message",
     [
-        (dict(kernel=5, algorithm="winograd"), "the algorithm 'winograd' received filters of 5×5, .* those of 3×3"),
+        (dict(kernel=7, algorithm="winograd"), "'winograd' received filters of 7×7, .* of 3×3 and 5×5, undilated"),
+        (dict(kernel=5, algorithm="winograd2"), "the algorithm 'winograd2' received filters of 5×5, .* those of 3×3"),
         (dict(dilation=(2, 2), algorithm="winograd"), "filters of 3×3, dilation 2×2: it transforms"),
         (dict(stride=(2, 1), algorithm="fft"), "'fft' received a stride of 2×1: it computes the results"),
         (dict(groups=2, algorithm="direct"), "'direct' received 2 groups: .* with one; take columns, batch,? or"),
         (dict(algorithm="pointwise"), "'pointwise' received filters of 3×3 at stride 1×1, which see more than a pixel"),
         (dict(padding=((3, 0), (0, 0)), algorithm="fft"), r"a padding of \(\(3, 0\), .* wider than its filters"),
-        (dict(algorithm="cudnn"), "there is no algorithm 'cudnn'; take columns, batch, .*direct, winograd, fft,"),
+        (dict(algorithm="cudnn"), "there is no algorithm 'cudnn'; take columns, batch, .*winograd, winograd2, fft,"),
     ],
 )  # fmt: skip
 def test_what_an_algorithm_cannot_do_is_said(given, message):
@@ -288,6 +291,7 @@ def taken(monkeypatch):
         ("conv2d=fft", "fft fft fft"),
         ("conv2d=fft,conv2d_weight=columns", "fft fft columns"),
         ("conv2d_input=direct", "winograd direct winograd"),
+        ("conv2d=winograd2", "winograd2 winograd2 winograd2"),
         ("batch", "batch batch batch"),
         ("pointwise", "winograd winograd winograd"),  # which cannot: by no means an error where all are asked
         ("numba", "winograd winograd winograd"),
@@ -319,7 +323,7 @@ def test_the_registry_knows_them_all(rng):
     found = {made.name: made for made in registry.implementations("conv2d", device="cpu")}
     assert list(found) == list(convolution.ALGORITHMS)
     expected = cpu.conv2d(x, w, None, **PLAIN)
-    for name in ("columns", "batch", "direct", "winograd", "fft"):
+    for name in ("columns", "batch", "direct", "winograd", "winograd2", "fft"):
         np.testing.assert_allclose(found[name].function(x, w, None, **PLAIN), expected, atol=1e-12)
         assert found[name].floor(x, w, None, **PLAIN) == (8 * (486 + 108 + 392), 2 * 392 * 27)
     for op, *arrays, options in (
@@ -341,7 +345,8 @@ def test_the_registry_knows_them_all(rng):
         ((16, 64, 56, 56), (128, 64, 1, 1), 0, "pointwise"),
         ((2, 300, 20, 20), (300, 300, 2, 2), 0, "batch batch columns"),
         ((2, 1300, 20, 20), (20, 1300, 2, 2), 0, "columns"),
-        ((8, 64, 27, 27), (192, 64, 5, 5), 2, "batch batch direct"),
+        ((8, 64, 27, 27), (192, 64, 5, 5), 2, "winograd"),
+        ((8, 24, 28, 28), (64, 24, 5, 5), 2, "winograd winograd direct"),
         ((8, 832, 7, 7), (384, 832, 1, 1), 0, "batch"),
         ((64, 6, 14, 14), (16, 6, 5, 5), 0, "direct"),
     ],

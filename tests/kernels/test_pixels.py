@@ -110,7 +110,8 @@ test_pixels.check("pixels", 17, 33, 70, (4, 4), (3, 3), padding=one, rng=rng)
 test_pixels.check("pointwise", 2, 33, 40, (25, 31), (1, 1), rng=rng)
 test_pixels.check("batch", 5, 33, 40, (9, 11), (3, 3), padding=one, stride=(2, 2), rng=rng)
 test_pixels.check("direct", 2, 33, 40, (19, 31), (3, 3), padding=one, stride=(2, 2), rng=rng)
-test_winograd.check(rng, 7, 16, 17, (14, 9), one)
+for form in test_winograd.F43, test_winograd.F25:
+    test_winograd.check(form, rng, 7, 16, 17, (14, 9), one)
 print("right")
 """
 
