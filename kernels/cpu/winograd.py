@@ -193,8 +193,8 @@ def _to_taps(form, total, out):
 @cache
 def _of_taps(form, dtype):
     """G ⊗ G: (36, 9)."""
-    one_way = matrix(form.of_taps, form.taps, dtype)
-    return np.kron(one_way, one_way)
+    one_way = matrix(form.of_taps, form.taps, np.dtype("f8"))
+    return np.kron(one_way, one_way).astype(dtype)
 
 
 def _rooms(form, c, o, most, dtype):
