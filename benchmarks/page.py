@@ -27,7 +27,7 @@ into one function, and a chain of operations into one loop, which no engine that
 second ratio is to the captured step. It is written as its users would: channels last, scans over time and over the
 nodes of a tree, memory given back to the next step. HIPS autograd runs the same formulas on NumPy; Chainer, which needs
 an older NumPy, its own links and functions in an interpreter of its own (`make chainer`). What takes either of them
-more than a second is left out. tinygrad, which needs clang on the CPU, is not measured.
+more than a second is left out. tinygrad is a peer of [`chainrule bench`](benchmarks.md) alone.
 
 {results}
 Absolute times drift on shared machines; compare ratios. `make bench` measures on yours.
