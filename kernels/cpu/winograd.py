@@ -186,13 +186,13 @@ def _weight_by_filters(form, g, x, corner, out, lanes, many, one):
 
 
 def _to_taps(form, total, out):
-    """Gᵀ total G of sums (36, O, C), to out (O, C, 9)."""
+    """Gᵀ total G of sums (products, O, C), to out (O, C, taps²)."""
     np.matmul(total.transpose(1, 2, 0), _of_taps(form, out.dtype), out=out)
 
 
 @cache
 def _of_taps(form, dtype):
-    """G ⊗ G: (36, 9)."""
+    """G ⊗ G: (products, taps²)."""
     one_way = matrix(form.of_taps, form.taps, np.dtype("f8"))
     return np.kron(one_way, one_way).astype(dtype)
 
@@ -510,7 +510,7 @@ def _columns(x, v, columns, room, broad, c0, c1, first, images, top, rows, acros
 
 
 def _sums(g, m, columns, lines, total, room, o0, o1, first, images, top, rows, across, few, many, one):
-    """The sums of some filters over all tiles: total (36, O and more, broad)."""
+    """The sums of some filters over all tiles: total (products, O and more, broad)."""
     count, each, broad, tiles = rows * across, g.itemsize, total.shape[2], -(-(o1 - o0) // ROWS)
     apart = -(-count // few) * few
     plane = _plane(o1 - o0, apart, few)
