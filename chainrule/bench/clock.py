@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import cycle
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 NOISE = 0.03  # to stop at: half the width of a median's 95% interval, as a share of the median
 SECONDS = 2.0  # for one contestant at most
 SAMPLE = 2e-3  # seconds: shorter calls are timed several at a time
-_LEAST, _MOST = 7, 400  # samples
+LEAST, _MOST = 7, 400  # samples
 
+Name = TypeVar("Name", bound=Hashable)
 Sample = Callable[[int], float]  # seconds that so many calls took
 
 
@@ -85,8 +86,8 @@ def walking(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
 
 
 def take_turns(
-    contestants: Mapping[str, Sample], *, noise: float = NOISE, seconds: float = SECONDS
-) -> dict[str, Times]:
+    contestants: Mapping[Name, Sample], *, noise: float = NOISE, seconds: float = SECONDS
+) -> dict[Name, Times]:
     """The times of all contestants: each gives a sample in each round, and every other round goes backwards.
 
     It ends when every noise is at most `noise`, or after `seconds` for each contestant. Two samples warm up, and say
@@ -100,7 +101,7 @@ def take_turns(
     for name, sample in contestants.items():
         sample(1)
         counts[name] = max(1, round(SAMPLE / max(sample(1), 1e-9)))
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    taken: dict[Name, list[float]] = {name: [] for name in contestants}
     spent, order = 0.0, list(contestants)
     for turn in range(_MOST):
         for name in order:
@@ -108,7 +109,7 @@ def take_turns(
             taken[name].append(took / counts[name])
             spent += took
         order.reverse()
-        if turn + 1 >= _LEAST:
+        if turn + 1 >= LEAST:
             quiet = all(noise_of(seconds) <= noise for seconds in taken.values())
             if quiet or spent > seconds * len(contestants):
                 break

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..kernels import for_device
 from ..kernels.cpu import workers
 from . import machine
-from .clock import NOISE, SAMPLE, SECONDS, Sample, Times, stopwatch, take_turns, walking
+from .clock import LEAST, NOISE, SAMPLE, SECONDS, Sample, Times, stopwatch, take_turns, walking
 from .kernel import Kernel, Maker, as_dtype
 from .peaks import Peaks, computed_in, matrix_rate, measure
 from .remote import Remote, installed
@@ -175,8 +175,11 @@ def _announced(todo, facts, dtype, wanted, peers, seconds, device) -> str:
         contestants = len(wanted & {*peers} & {*kernel.peers}) + len(wanted & {*kernel.makers(axes, device)})
         flops, samples = kernel.given(kernel.flops, axes, dtype), contestants * (1 + kernel.cold)
         proof = (1 + 2 * kernel.gradients) * flops / _PROVEN + samples * _PREPARED
-        quiet += proof + samples * min(seconds, _SAMPLES * max(SAMPLE, flops / _COMPUTED))
-        most += proof + samples * seconds
+        call = flops / _COMPUTED
+        sample = max(SAMPLE, call)
+        untimed = 1 + call / sample  # a call before each sample
+        quiet += proof + samples * untimed * min(seconds, _SAMPLES * sample)
+        most += proof + samples * untimed * max(seconds, LEAST * sample)
     cores = ", ".join(map(str, facts["pinned to cores"]))
     return (
         f"{len(todo)} shapes in {dtype} on {device}: {facts['machine']}, {facts['threads']} threads "
@@ -199,9 +202,8 @@ class _Race:
         """A row for each."""
         rows = {name: self._proven(name) for name in self.sides}
         right = [name for name, row in rows.items() if row.status == "timed"]
-        for cold in (False, True) if self.field.kernel.cold else (False,):
-            for name, times in self._times(right, cold, seconds, noise).items():
-                setattr(rows[name], "cold" if cold else "hot", times)
+        for (name, buffers), times in self._times(right, seconds, noise).items():
+            setattr(rows[name], buffers, times)
         for name in right:
             self._judge(rows[name])
             rows[name].launch = self.sides[name].launch(name)
@@ -220,9 +222,12 @@ class _Race:
             row.status, row.note = "failed", f"{type(error).__name__}: {error}"
         return row
 
-    def _times(self, names, cold, seconds, noise) -> dict[str, Times]:
-        sample = lambda name: lambda count: self.sides[name].sample(name, cold, count)
-        return take_turns({name: sample(name) for name in names}, seconds=seconds, noise=noise) if names else {}
+    def _times(self, names, seconds, noise) -> dict[tuple[str, str], Times]:
+        """The times on hot and on cold buffers, in one race: what slows the machine down slows both."""
+        sample = lambda name, buffers: lambda count: self.sides[name].sample(name, buffers == "cold", count)
+        kinds = ("hot", "cold") if self.field.kernel.cold else ("hot",)
+        contestants = {(name, buffers): sample(name, buffers) for name in names for buffers in kinds}
+        return take_turns(contestants, seconds=seconds, noise=noise) if names else {}
 
     def _judge(self, row: Row) -> None:
         """Fill in the work and the floors; a time under its floor is refused."""

@@ -282,6 +282,12 @@ def test_cold_calls_walk_through_buffers_of_their_own():
     assert len(set(seen)) == 1
 
 
+def test_hot_and_cold_calls_take_turns_so_that_a_slower_machine_slows_both():
+    slowing = (4e-3 * 1.01**call for call in itertools.count())
+    (row,) = timed(*itertools.islice(slowing, 400)).rows
+    assert row.cold.samples == row.hot.samples and row.cold.median == pytest.approx(row.hot.median, rel=0.02)
+
+
 # ---- the machine -----------------------------------------------------------------------------------------------------
 
 
