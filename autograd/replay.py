@@ -45,10 +45,10 @@ def record(step, tensors, kernels):
         world = _World(tape, tensors, kernels)
         try:
             world.enter()
-            writes.told = tape.note_writes
+            writes.told, Tensor.grad = tape.note_writes, world.slopes
             template, results = world.results(step(world.given))
         finally:
-            writes.told = None
+            writes.told, Tensor.grad = None, world.slopes.plain
             world.restore()
     return world.finish(template, results)
 
@@ -61,6 +61,26 @@ class _Before(NamedTuple):
     slope: Tensor | None
     live: bool
     form: Any
+
+
+class _Slopes:
+    """`Tensor.grad` while a step is recorded: `seen` are the ids of tensors whose gradient it read or set.
+
+    An optimiser does other work for a parameter that has none.
+    """
+
+    def __init__(self, ours):
+        self.ours, self.plain, self.seen = ours, vars(Tensor)["grad"], set()
+
+    def __get__(self, tensor, kind=None):
+        if tensor is not None and self.ours():
+            self.seen.add(id(tensor))
+        return self.plain.__get__(tensor, kind)
+
+    def __set__(self, tensor, value):
+        if self.ours():
+            self.seen.add(id(tensor))
+        self.plain.__set__(tensor, value)
 
 
 class _World:
@@ -77,6 +97,7 @@ class _World:
         self.numbers: dict[int, int] = {}  # of the arrays of tensors, by the tensors' ids
         self.first = 0  # number of what the step makes
         self.kept: list[weakref.ref] = []
+        self.slopes = _Slopes(lambda: kernels.current_tape() is tape)
 
     def enter(self):
         """Let all tensors look recorded. Nothing here keeps the recorded arrays: the engine counts who has them."""
@@ -193,7 +214,10 @@ class Replay:
         self.gone: list = []  # dead references to what is held
         reads = [read() for read in world.tape.held]  # None of what the step made itself
         self.held = [self._held(read) for read in reads if read is not None]
-        used = sorted((one for one in world.before if id(one.tensor) in known), key=lambda one: numbered(one.tensor))
+        seen = {id(one.tensor) for one in world.before if one.live} & world.slopes.seen
+        for key in seen.difference(known):
+            known[key] = len(known)
+        used = sorted((one for one in world.before if id(one.tensor) in known), key=lambda one: known[id(one.tensor)])
         self.tensors = [
             (weakref.ref(one.tensor), one.live, one.slope is not None, leaf_hooks.get(one.tensor)) for one in used
         ]

@@ -107,7 +107,7 @@ class Tape:
     def live(self, read):
         """The number `read()`, read anew by each replay."""
         value = self.aside(read)
-        self.values.append(Value((), None, None, None, False))
+        self.values.append(Value((), np.dtype(object), (), None, False))  # Python's own, no array
         made = Live(value)
         made.value, made.number = value, len(self.values) - 1
         self.calls.append(Call(read, (), {}, Ref(made.number)))

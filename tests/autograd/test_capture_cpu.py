@@ -13,6 +13,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.autograd import primitive
+from chainrule.autograd.tensor import result
 
 F = nn.functional
 pytestmark = pytest.mark.usefixtures("cpu_by_default")
@@ -522,6 +523,34 @@ def test_a_hook_on_a_leaf_is_noticed():
     assert captured.reason == ""
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_a_gradient_that_comes_from_elsewhere(clears):
+    """An optimiser moves what has a gradient, and clears it, though no recorded step has used that parameter."""
+
+    def trained(wrap):
+        p, q = (cr.ones(2, requires_grad=True) for _ in range(2))
+        optimizer, told = optim.SGD([p, q], lr=0.5), []
+
+        @wrap
+        def step(x):
+            if clears:
+                p.grad = q.grad = None
+            (p * x).sum().backward()
+            optimizer.step()
+
+        for i in range(10):
+            if i % 4 == 3:
+                q.grad = cr.ones(2)
+            step(cr.ones(2))
+            told.append((p.tolist(), q.tolist(), q.grad is None))
+            if not clears:
+                q.grad = None
+        return told, step
+
+    (expected, _), (got, step) = trained(lambda step: step), trained(cr.capture)
+    assert got == expected and step.reason == "" and step._times.popitem()[1] < 4
+
+
 def test_an_optimiser_whose_state_was_cleared_starts_anew(rng):
     told, data = [], list(batches(rng, 8))
     for wrap in (lambda step: step, cr.capture):
@@ -1007,6 +1036,23 @@ def test_the_sign_of_zero_in_a_run(rng):
         for a, b in zip(step(x), captured(x), strict=True):
             assert a.numpy().tobytes() == b.numpy().tobytes()
     assert machines(captured)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_number_that_changes_is_an_operand_like_others(dtype):
+    """It is Python's own, which the machine cannot look into."""
+    now, one = {"rate": 1.0}, cr.tensor(np.ones(6, dtype))
+
+    def step(x):
+        rate, y = cr.autograd.kernels_of(x).live(lambda: now["rate"]), x.array
+        for _ in range(20):
+            y = y * rate + one.array
+        return result(y)
+
+    captured = cr.capture(step)
+    for now["rate"] in (1.0, 0.5, -0.25, 2.0):
+        assert captured(one).tolist() == step(one).tolist()
+    assert captured.reason == ""
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
