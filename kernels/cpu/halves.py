@@ -5,7 +5,7 @@ that reads or writes every second number does so one by one, or by gathers, whic
 """
 
 from . import vector
-from .jit import inline
+from .jit import inline, variant
 from .vector import instruction
 
 FEW = 4  # windows of the shorter vectors
@@ -16,8 +16,20 @@ def lanes(dtype):
     return max(FEW, vector.lanes(dtype))
 
 
-def _over_windows(emit, *parts):
-    """The instruction `it(one, (width, …))`, emit(writer, j, …) for vectors of windows from j on: of many, FEW or one.
+over_many = over_few = over_one = None  # of each formula its own
+
+
+def _by_width(one, many, where):
+    if where[0] >= many:
+        over_many(one, where)
+    elif where[0] >= FEW:
+        over_few(one, where)
+    else:
+        over_one(one, where)
+
+
+def _over_windows(name, emit, *parts):
+    """The formula `it(one, lanes, (width, …))`: emit(writer, j, …) for vectors of windows from j on, as long as fit.
 
     The last of them begins early enough to be whole.
     """
@@ -30,7 +42,8 @@ def _over_windows(emit, *parts):
         end()
 
     of = lambda count: instruction(lambda o, *given: write(o.of(count), *given), emit, *parts)
-    return instruction(write, emit, *parts), of(FEW), of(1)
+    own = dict(over_many=instruction(write, emit, *parts), over_few=of(FEW), over_one=of(1))
+    return inline(variant(_by_width, name, **own))
 
 
 def _line(o, at):
@@ -53,6 +66,7 @@ def _corners(o, j, corner):
 
 
 def _largest(o, j, source, below, corner, into, places):
+    """The largest numbers and their places, from the lines at `source`."""
     builder, at, left = o.builder, o.at(source, j, j), _corners(o, j, corner)
     right = builder.add(left, o.splat(o.whole(1)))
     top, in_top = _larger(o, *_line(o, at))
@@ -64,7 +78,8 @@ def _largest(o, j, source, below, corner, into, places):
     o.put(builder.select(lower, under, above), builder.add(places, builder.mul(j, o.whole(8))))
 
 
-def _spread(o, j, g, places, below, corner, into):
+def _spread(o, j, into, below, corner, g, places):
+    """The adjoint: the numbers at `g` at the windows' places, zeros elsewhere in the lines at `into`."""
     builder, left, none = o.builder, _corners(o, j, corner), o.ir.Constant(o.vector, None)
     value, place = o.get(o.at(g, j)), o.get(builder.add(places, builder.mul(j, o.whole(8))), left.type)
     place = builder.sub(place, left)
@@ -75,33 +90,7 @@ def _spread(o, j, g, places, below, corner, into):
             o.put(share, o.at(into, j, j, line, o.whole(o.count * half)))
 
 
-_largest_many, _largest_few, _largest_one = _over_windows(_largest, _corners, _line, _larger)
-_spread_many, _spread_few, _spread_one = _over_windows(_spread, _corners)
-
-
-@inline
-def largest(one, many, where):
-    """The largest of windows and their places; where: (count, source, below, corner, into, places).
-
-    The windows' lines are `below` numbers apart, `corner` is the place of their first element.
-    """
-    if where[0] >= many:
-        _largest_many(one, where)
-    elif where[0] >= FEW:
-        _largest_few(one, where)
-    else:
-        _largest_one(one, where)
-
-
-@inline
-def spread(one, many, where):
-    """The adjoint: the numbers at `g` at the places of windows, zeros elsewhere in the two lines at `into`.
-
-    where: (count, g, places, below, corner, into)
-    """
-    if where[0] >= many:
-        _spread_many(one, where)
-    elif where[0] >= FEW:
-        _spread_few(one, where)
-    else:
-        _spread_one(one, where)
+# Called with (one, `lanes`, (windows, their lines, below, corner, their numbers, their places)): the two lines are
+# `below` numbers apart, `corner` is the place of their first element.
+largest = _over_windows("largest", _largest, _corners, _line, _larger)
+spread = _over_windows("spread", _spread, _corners)

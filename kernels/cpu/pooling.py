@@ -8,7 +8,7 @@ import numpy as np
 from ..geometry import adaptive_windows, pool_windows
 from . import workers
 from .halves import lanes, largest, spread
-from .jit import inline
+from .jit import inline, variant
 from .layout import compact, floats, half_by_single
 from .vector import address
 
@@ -81,7 +81,7 @@ def scatter_planes(g, indices, *, plane, windows=None):
     out, wrong = np.empty((*g.shape[:2], *plane), g.dtype), np.zeros(1, bool)
     if windows and _halved(windows, plane):
         into, size = out.reshape(-1, *plane), g.shape[2:]
-        given = g.reshape(-1, *size), indices.reshape(-1, *size), lanes(g.dtype), into
+        given = into, g.reshape(-1, *size), indices.reshape(-1, *size), lanes(g.dtype)
         _scatter_halves(len(into), *given, grain=_grain(into))
         return out
     flat, values, places = _planes(out), _planes(g), _planes(indices)
@@ -132,7 +132,7 @@ def _max_windows(x, windows, axes=None):
     into, places, x = out.reshape(planes, *size), indices.reshape(planes, *size), x.reshape(planes, *x.shape[2:])
     rows, columns = _bounds(windows)
     if all(map(_halves, windows)):
-        _max_halves(planes, x, lanes(x.dtype), into, places, grain=_grain(x))
+        _max_halves(planes, x, into, places, lanes(x.dtype), grain=_grain(x))
     elif axes and out.size and (x.shape[1] + axes[0][2]) * (x.shape[2] + axes[1][2]) < _LARGEST_PLACE:
         _max_alike(planes, x, rows, columns, *axes, _ROOM, into, places, grain=_grain(x))
     else:
@@ -221,7 +221,7 @@ def _scale(windows, count_include_pad, divisor_override):
     return 1 / np.multiply.outer(*counts)
 
 
-def _max_halves_numpy(x, many, out, indices, first, last):
+def _max_halves_numpy(x, out, indices, many, first, last):
     bounds = [np.array((range(0, 2 * size, 2), range(2, 2 * size + 2, 2)), np.int64) for size in out.shape[1:]]
     _max_numpy(x, *bounds, 1, 1, out, indices, first, last)
 
@@ -265,19 +265,6 @@ def _scatter_numpy(g, indices, out, wrong, first, last):
         wrong[0] = True
     else:
         np.add.at(out, (np.arange(len(out))[:, None], indices), g[first:last])
-
-
-@workers.shared(_max_halves_numpy)
-def _max_halves(x, many, out, indices, first, last):
-    """Windows of 2 x 2 side by side, in vectors of `many`."""
-    (height, width), (tall, row) = out.shape[1:], x.shape[1:]
-    one, size = x.dtype.type(0), x.itemsize
-    source, into, places = address(x), address(out), address(indices)
-    for n in range(first, last):
-        for i in range(height):
-            at, corner = (n * height + i) * width, 2 * i * row
-            lines = source + (n * tall * row + corner) * size
-            largest(one, many, (width, lines, row, corner, into + at * size, places + at * 8))
 
 
 @inline
@@ -510,22 +497,28 @@ def _share_halves(g, scale, out, first, last):
                 into[p + below + one] = share
 
 
-def _scatter_halves_numpy(g, indices, many, out, first, last):
+def _scatter_halves_numpy(out, g, indices, many, first, last):
     planes = [x[first:last].reshape(last - first, -1) for x in (g, indices, out)]
     _scatter_numpy(*planes, None, 0, last - first)
 
 
-@workers.shared(_scatter_halves_numpy)
-def _scatter_halves(g, indices, many, out, first, last):
-    """From windows of 2 x 2 that cover the plane: every element is written once."""
-    (height, width), (tall, row) = g.shape[1:], out.shape[1:]
-    one, size = out.dtype.type(0), out.itemsize
-    values, places, into = address(g), address(indices), address(out)
+between = None  # of each loop its own
+
+
+def _halves_of(planes, numbers, indices, many, first, last):
+    """Line by line between planes and their windows of 2 x 2 side by side, in vectors of `many`."""
+    (tall, row), (height, width) = planes.shape[1:], numbers.shape[1:]
+    one, size = planes.dtype.type(0), planes.itemsize
+    elements, values, places = address(planes), address(numbers), address(indices)
     for n in range(first, last):
         for i in range(height):
             at, corner = (n * height + i) * width, 2 * i * row
-            lines = into + (n * tall * row + corner) * size
-            spread(one, many, (width, values + at * size, places + at * 8, row, corner, lines))
+            lines = elements + (n * tall * row + corner) * size
+            between(one, many, (width, lines, row, corner, values + at * size, places + at * 8))
+
+
+_max_halves = workers.shared(_max_halves_numpy)(variant(_halves_of, "_max_halves", between=largest))
+_scatter_halves = workers.shared(_scatter_halves_numpy)(variant(_halves_of, "_scatter_halves", between=spread))
 
 
 @workers.shared(_scatter_numpy)
