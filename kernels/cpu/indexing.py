@@ -10,12 +10,13 @@ from .tiles import beyond_caches, clear
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
 _MANY = 200_000  # elements that NumPy takes longer to copy than several threads
+_LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def take(x, index, axis=None):
     """`numpy.take`; many rows of a matrix are copied by all threads."""
     many = axis == 0 and x.ndim == 2 and index.ndim == 1 and index.size * x.shape[1] >= _MANY
-    if many and x.dtype.kind == "f" and x.itemsize in (4, 8):
+    if many and x.dtype in _LOOPED and index.dtype.kind in "iu":
         out, wrong = np.empty((len(index), x.shape[1]), x.dtype), np.zeros(1, bool)
         _copy_rows(len(index), compact(x), compact(index, np.int64), out, wrong, grain=-(-_GRAIN // x.shape[1]))
         if not wrong[0]:
@@ -43,7 +44,7 @@ def scatter_add(shape, axis, index, src):
     """zeros(shape) with out[…, index[…, i, …], …] += src[…, i, …]; index and src of one rank, index not the larger."""
     _check(index, shape, axis)
     axis = axis % len(shape)
-    src = src[tuple(map(slice, index.shape))]
+    src = compact(src[tuple(map(slice, index.shape))])
     out = np.empty(shape, src.dtype)
     places = np.array(0)
     for at, size in enumerate(shape):
@@ -51,7 +52,7 @@ def scatter_add(shape, axis, index, src):
         places = places * size + (index if at == axis else along)
     places = compact(np.broadcast_to(places, index.shape), np.int64).reshape(-1)
     into, through = out.reshape(1, -1, 1), beyond_caches(out)
-    _add_rows(out.size, compact(src).reshape(1, -1, 1), places, into, through, grain=out.size)
+    _add_rows(out.size, src.reshape(1, -1, 1), places, into, through, grain=out.size)
     return out
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from . import workers
 from .jit import compiles, inline, variant
 from .layout import compact
+from .scratch import LINE
 from .vector import Emitted, address
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
-_LINE = 64  # bytes of the cache's
 _LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -175,7 +175,7 @@ def _over_all(table, count, numbers, first, last):
             arrays = arrays_at(numbers[0], address(table) + 8 * k, 8 * count, end - begin)
             start, stop = max(first, begin) - begin, min(last, end) - begin
             size = arrays[0].itemsize
-            line = min(stop, start + -(address(arrays[0]) + start * size) % _LINE // size)
+            line = min(stop, start + -(address(arrays[0]) + start * size) % LINE // size)
             for part in ((start, line), (line, stop)):
                 update(*(arrays + numbers + part))
 
@@ -283,7 +283,7 @@ def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, 
         d = sign * grad[i] + decay * param[i]
         mean = m[i] + take1 * (d - m[i])
         square = keep2 * v[i] + take2 * d * d
-        largest = max(vmax[i], square)
+        largest = vmax[i] if vmax[i] > square else square  # NaN too
         m[i], v[i], vmax[i] = mean, square, largest
         param[i] = shrink * param[i] - rate * mean / (np.sqrt(largest) * root + eps)
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from . import vector
 from .jit import inline
+from .scratch import LINE
 from .vector import address
-
-_LINE = 64  # bytes of a cache's; a vector across two of them takes twice as long
 
 
 def most():
@@ -196,6 +195,6 @@ def _added(o, totals, into):
 @inline
 def at_line(rows, n, like):
     """An uninitialised array of rows of n numbers of the array's type, from where a line of the cache begins."""
-    room = np.empty(rows * n + _LINE // like.itemsize, like.dtype)
-    start = -address(room) % _LINE // like.itemsize
+    room = np.empty(rows * n + LINE // like.itemsize, like.dtype)
+    start = -address(room) % LINE // like.itemsize
     return room[start : start + rows * n].reshape(rows, n)

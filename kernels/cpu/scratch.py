@@ -5,8 +5,8 @@ from math import prod
 
 import numpy as np
 
+LINE = 64  # bytes of one of the caches'; a vector across two of them takes twice as long
 _KEPT_BYTES = 4 << 20  # per thread and use; a larger request is served by memory of its own
-_LINE = 64  # bytes of the cache's; a vector across two of them takes twice as long
 
 
 class _Rooms(threading.local):
@@ -20,15 +20,19 @@ _rooms = _Rooms()
 def scratch(use, shape, dtype):
     """An array from the start of a cache line on, valid until this thread's next call for the `use`.
 
-    It holds what was left there, zeros at first: products read what lies beside their numbers, and what memory holds by
-    chance may be subnormal, with which they take ten times as long.
+    What is kept holds what was left there, zeros at first: products read what lies beside their numbers, and what
+    memory holds by chance may be subnormal, with which they take ten times as long.
     """
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
     if size > _KEPT_BYTES:
-        return np.empty(shape, dtype)
-    room = _rooms.by_use.get(use)
-    if room is None or room.size < size:
-        room = np.zeros(size + _LINE, np.uint8)
-        room = _rooms.by_use[use] = room[-room.ctypes.data % _LINE :][:size]
+        room = _from_line(np.empty(size + LINE, np.uint8))
+    else:
+        room = _rooms.by_use.get(use)
+        if room is None or room.size < size:
+            room = _rooms.by_use[use] = _from_line(np.zeros(size + LINE, np.uint8))
     return room[:size].view(dtype).reshape(shape)
+
+
+def _from_line(room):
+    return room[-room.ctypes.data % LINE :]

@@ -5,13 +5,15 @@ lie; its columns, every second or fourth number, become vectors by shuffles in t
 fourth number takes as long as all the rest. Vectors hold the same number of tiles side by side.
 """
 
+import numpy as np
+
 from . import vector
 from .jit import inline
+from .scratch import LINE
 from .vector import ROWS, Vector, address
 
 _PAST = 16  # bytes that go past the caches at once: as NumPy aligns arrays
 _LARGE = 8 << 20  # bytes
-_LINE = 64  # bytes of the cache's
 
 
 def down(formula, reads):
@@ -172,7 +174,7 @@ def beyond_caches(out):
     return out.nbytes >= _LARGE
 
 
-_zeros = vector.instruction(lambda o, n, into: _write_zeros(o.of(_LINE * 8 // o.bits), n, into))
+_zeros = vector.instruction(lambda o, n, into: _write_zeros(o.of(LINE * 8 // o.bits), n, into))
 
 
 def _write_zeros(o, n, into):
@@ -184,11 +186,11 @@ def _write_zeros(o, n, into):
 @inline
 def clear(row, through):
     """Zeros in a flat array, whole lines of the cache past it if `through` says so."""
-    start = min(len(row), -address(row) % _LINE // row.itemsize) if through else len(row)
-    stop = start + (len(row) - start) * row.itemsize // _LINE * _LINE // row.itemsize
+    start = min(len(row), -address(row) % LINE // row.itemsize) if through else len(row)
+    stop = start + (len(row) - start) * row.itemsize // LINE * LINE // row.itemsize
     for j in range(start):
         row[j] = 0
     if start < stop:
-        _zeros(row.dtype.type(0), (stop - start, address(row) + start * row.itemsize))
+        _zeros(np.uint8(0), ((stop - start) * row.itemsize, address(row) + start * row.itemsize))  # of any dtype
     for j in range(stop, len(row)):
         row[j] = 0

@@ -7,7 +7,7 @@ from chainrule.kernels import cpu
 from chainrule.kernels.cpu import indexing, tiles
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "bool"])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 def test_index_add(axis, dtype, rng, path):
     shape, index = (4, 5, 3), rng.integers(0, 3, 7)
@@ -21,7 +21,7 @@ def test_index_add(axis, dtype, rng, path):
     assert out.dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "int64"])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "bool", ">f4"])
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_scatter_add(axis, dtype, rng, path):
     shape, index = (4, 5, 4), rng.integers(0, 4, (3, 5, 2))
@@ -69,7 +69,7 @@ def test_equal_indices_add_in_their_order_on_any_number_of_threads(count, rng, t
     np.testing.assert_array_equal(cpu.index_add((2, 10, 5), 1, index, src), expected)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int8", "bool"])
 @pytest.mark.parametrize("size", [1, 3, 17, 40])
 def test_what_is_cleared_past_the_caches(size, dtype, rng, path, monkeypatch):
     monkeypatch.setattr(tiles, "_LARGE", 0)
@@ -82,7 +82,7 @@ def test_what_is_cleared_past_the_caches(size, dtype, rng, path, monkeypatch):
         np.testing.assert_array_equal(cpu.index_add((2, size, after), 1, index, src), expected)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", ">f4"])
 def test_rows_taken_by_all_threads(dtype, rng, path, threads, monkeypatch):
     monkeypatch.setattr(indexing, "_GRAIN", 1)
     monkeypatch.setattr(indexing, "_MANY", 1)
@@ -94,3 +94,5 @@ def test_rows_taken_by_all_threads(dtype, rng, path, threads, monkeypatch):
     np.testing.assert_array_equal(cpu.take(x, np.array([[0, 3]]), axis=1), x[:, [[0, 3]]])
     with pytest.raises(IndexError, match="index 11 is out of bounds for axis 0 with size 11"):
         cpu.take(x, np.array([0, 11]), axis=0)
+    with pytest.raises(TypeError, match="Cannot cast array data from dtype.'float64'. to dtype.'int64'"):
+        cpu.take(x, np.array([0.5, 1.0]), axis=0)

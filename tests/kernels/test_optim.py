@@ -107,6 +107,14 @@ def test_written_whatever_the_layout(lay, rng, path):
     np.testing.assert_allclose(buf, grad)
 
 
+@pytest.mark.parametrize("first", [0.0, 1.0])
+def test_the_largest_of_nan_is_nan(first, path):
+    param, grad, (m, v, largest) = np.ones(20), np.full(20, np.nan), np.full((3, 20), first)
+    options = dict(lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.0, decoupled=False, maximize=False)
+    cpu.adam_(param, grad, m, v, largest, step=1, **options)
+    assert np.isnan([param, m, v, largest]).all()
+
+
 def test_half_precision_is_computed_in_single(path):
     param, grad = np.ones(3, np.float16), np.full(3, 1e-4, np.float16)
     m, v = np.zeros(3, np.float16), np.zeros(3, np.float16)
