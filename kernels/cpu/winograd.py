@@ -1,17 +1,17 @@
 """3×3 and 5×5 convolutions of stride 1 by Winograd's minimal filtering (Lavin & Gray 2015), in the forms of `minimal`.
 
 In F(4×4, 3×3) a tile of 4×4 results needs 6×6 numbers of each channel. Tiles and filters are transformed (Bᵀ d B,
-G g Gᵀ), multiplied number by number, which sums over the channels and so is a matrix product for each of the 36
-numbers, and transformed back (Aᵀ m A): 36 multiplications where the sum over the 9 taps has 144. F(2×2, 5×5) has 36 for
-100, F(2×2, 3×3) 16 for 36. The adjoint of the input is a convolution with turned filters; that of the weight multiplies
-the transformed tiles of x and of the gradient (A g Aᵀ).
+G g Gᵀ), multiplied number by number, which sums over the channels and so is a matrix product for each number of a tile,
+and transformed back (Aᵀ m A): P = 36 multiplications where the sum over the 9 taps has 144. F(2×2, 5×5) has 36 for 100,
+F(2×2, 3×3) 16 for 36. The adjoint of the input is a convolution with turned filters; that of the weight multiplies the
+transformed tiles of x and of the gradient (A g Aᵀ).
 
 In float32 the results differ from exact ones by up to about 2e-5 of the largest, in F(2×2, 3×3) 2e-6 (the sum over
 taps: 1e-6), as the transforms subtract numbers of like size; float64 keeps to the sum over taps (see docs/decisions).
 
-Layout: the T tiles of a piece stand side by side, V (36, C, T), U (36, O, C), M = U V (36, O, T); a piece is so small
-that V and M stay in the cache of its core. Where U is much larger than all of V, the batch is one piece, and U is made
-and used for some filters at a time.
+Layout: the T tiles of a piece stand side by side, V (P, C, T), U (P, O, C), M = U V (P, O, T); a piece is so small that
+V and M stay in the cache of its core. Where U is much larger than all of V, the batch is one piece, and U is made and
+used for some filters at a time.
 """
 
 from collections.abc import Callable
@@ -144,8 +144,10 @@ def _weight_by_pieces(form, g, x, corner, out, lanes, many, one):
         v, m, room = _rooms(form, c, o, tiles.most, x.dtype)
         columns = scratch("winograd columns", (tiles.most, broad), x.dtype)
         rows = scratch("winograd rows", (high * tiles.most,), x.dtype)
+        part = scratch("winograd part", (high, broad), x.dtype)
+        part[...] = 0
         for piece in tiles.pieces(start, stop):
-            loops.weight(x, g, total, v, m, columns, rows, room, *piece, *corner, lanes, many, one)
+            loops.weight(x, g, total, part, v, m, columns, rows, room, *piece, *corner, lanes, many, one)
 
     workers.run(task, tiles.items)
     parts = [sums[start][:, :o, :c] for start in sorted(sums)]
@@ -228,7 +230,7 @@ def _filters_shape(form, tiles, c, lanes):
 
 
 def _transform_filters(form, w, out, start, stop):
-    """U = G w Gᵀ in the order of the product's tiles, 36 times (O / ROWS, C, ROWS) with zeros beyond O: some tiles."""
+    """Some tiles of U = G w Gᵀ in the product's order: (O / ROWS, C, ROWS) of each number, with zeros beyond O."""
     taps = scratch("winograd taps", (w.shape[1], form.taps**2, ROWS), w.dtype)
     loops_of(form).pack(w, out, taps, start, stop, w.dtype.type(1))
 
@@ -345,12 +347,12 @@ def _pack_numpy(form, w, out, taps, start, stop, one):
     c, part = w.shape[1], w[start * ROWS : stop * ROWS]
     into = out[:, start * c * ROWS : stop * c * ROWS].reshape(-1, stop - start, c, ROWS)
     into[...] = 0
-    for o, filters in enumerate(part.reshape(*part.shape[:2], -1) @ _of_taps(form, w.dtype).T):
+    for o, filters in enumerate(part.reshape(*part.shape[:2], -1) @ _of_taps(form, np.dtype("f8")).T):
         into[:, o // ROWS, :, o % ROWS] = filters.T
 
 
 def _weight_numpy(
-    form, x, g, total, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one
+    form, x, g, total, part, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one
 ):
     piece = first, images, top, rows, across
     v, m = _numbers(form, x, *piece, up, left), _gradients(form, g, *piece)
@@ -483,7 +485,10 @@ def _forward(filters, v, c, bias, out, m, room, o0, o1, first, images, top, rows
     results(m, out, o0, o1, bias, room, first, images, top, rows, across, apart, padded, few, one)
 
 
-def _weight(x, g, total, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one):
+def _weight(
+    x, g, total, part, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one
+):
+    """Add a piece's sums to `total`, through `part`, zeros before and after: one sum of all tiles is rounded worse."""
     c, o, count = x.shape[1], g.shape[1], rows * across
     apart = -(-count // few) * few
     into, plane = address(v), _plane(c, apart, few)
@@ -494,7 +499,11 @@ def _weight(x, g, total, v, m, columns, room_rows, room, first, images, top, row
     for i in range(reach**2):
         at, start = i * _plane(c, apart, few), i * _plane(o, apart, few)
         left, right = ms[start : start + o * apart].reshape(o, apart), vs[at : at + c * apart].reshape(c, apart)
-        outer(one, left, right, total[i], columns.reshape(-1), room_rows, 0, count, few, many)
+        outer(one, left, right, part, columns.reshape(-1), room_rows, 0, count, few, many)
+        sums, more = total[i].reshape(-1), part.reshape(-1)
+        for j in range(len(more)):
+            sums[j] += more[j]
+            more[j] = 0
 
 
 def _columns(x, v, columns, room, broad, c0, c1, first, images, top, rows, across, up, left, few, one):

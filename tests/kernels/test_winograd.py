@@ -10,6 +10,7 @@ from chainrule.kernels.cpu.minimal import F23, F25, F43
 
 #: of the largest result, in float32 (docs/decisions/0010)
 BOUNDS = {F23: 2e-6, F43: 2e-5, F25: 4e-5}
+chosen = pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: no rule takes winograd")
 forms = pytest.mark.parametrize("form", BOUNDS, ids=["F(2,3)", "F(4,3)", "F(2,5)"])
 
 
@@ -184,10 +185,20 @@ def test_the_transforms_are_exact_for_small_whole_numbers(form, rng):
     np.testing.assert_array_equal(out, taps(x, w, out, ((1, 1), (1, 1)))[0])
 
 
+@forms
+def test_the_error_of_the_weight_does_not_grow_with_the_batch(form, rng, threads):
+    threads(1)
+    x, g = rng.normal(size=(2, 128, 16, 28, 28)).astype("f4")
+    exact = taps(x, np.zeros((16, 16, *[form.taps] * 2)), g, ((form.taps // 2,) * 2,) * 2)[2]
+    error = winograd.weight(form, g, x, (form.taps // 2,) * 2) - exact
+    assert np.abs(error).max() <= BOUNDS[form] * np.abs(exact).max()
+
+
 def test_vectors_are_as_wide_as_the_tiles_say():
     assert vector.columns(np.dtype("f4")) % vector.lanes(np.dtype("f4")) == 0
 
 
+@chosen
 @pytest.mark.parametrize(
     "x, w, padding, taken",
     [
@@ -212,6 +223,7 @@ def test_which_convolutions_it_takes(x, w, padding, taken):
     assert (convolution.fastest("conv2d", plan) == "winograd") == taken
 
 
+@chosen
 @pytest.mark.parametrize(
     "x, filters, taken",
     [
