@@ -279,11 +279,14 @@ def _cross_entropy_numpy(x, target, weight, slopes, losses, gradient, share, ign
     p = np.empty_like(x[part])
     _log_softmax_numpy(x[part], p, 0, last - first)
     wanted = smoothing / max(len(weight), 1) * np.broadcast_to(weight, p.shape)
-    if len(weight):
-        wanted[item, safe] += (1 - smoothing) * weight[safe]
     with np.errstate(invalid="ignore"):
+        loss = -(wanted * p).sum(1) if smoothing > 0 else 0.0  # lest 0 meet infinity
+        if len(weight):
+            own = (1 - smoothing) * weight[safe]
+            wanted[item, safe] += own
+            loss = loss - own * p[item, safe]
         if len(losses):
-            losses[part] = np.where(kept, -np.where(wanted, wanted * p, 0).sum(1), 0)
+            losses[part] = np.where(kept, loss, 0)
         if len(gradient):
             slope = share * (slopes[part] if len(slopes) > 1 else slopes)
             gradient[part] = (np.exp(p) * wanted.sum(1, keepdims=True) - wanted) * slope[:, None]

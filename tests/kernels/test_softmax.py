@@ -154,6 +154,15 @@ def test_cross_entropy_agrees_with_pytorch(torch, rng, path):
     np.testing.assert_allclose(cpu.cross_entropy(logits, target, weight, -100, 0.2)[0], theirs.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_weight_of_zero_meets_infinity_as_in_pytorch(smoothing, torch, path):
+    logits, target, weight = np.array([[-np.inf, 0, 1], [0, -np.inf, 2]]), np.array([0, 2]), np.array([0.0, 1, 0])
+    theirs = torch.nn.functional.cross_entropy(
+        *map(torch.tensor, (logits, target, weight)), label_smoothing=smoothing, reduction="none"
+    )
+    np.testing.assert_array_equal(cpu.cross_entropy(logits, target, weight, -100, smoothing)[0], theirs.numpy())
+
+
 @pytest.mark.parametrize("wrong", [-1, 5])
 def test_target_outside_the_classes(wrong):
     logits, target = np.zeros((2, 5)), np.array([0, wrong])
