@@ -10,12 +10,14 @@ from math import prod
 import numpy as np
 
 from . import workers
-from .jit import inline
+from .jit import compiles
 from .layout import floats, half_by_single
+from .lines import away_from, batch_norm_backward_by_lines, batch_norm_by_lines, moments
 from .reduction import sum
 
 _GRAIN = 4_000  # elements that outlast handing a slice to a worker
 _NEAR = 1 << 17  # numbers of some channels that stay in a core's cache from the first pass to the second
+_SHORT = 32  # numbers of a plane that are too few for a loop
 _ROWS = 64  # whose share in the gradients of weight and bias is summed in its own precision
 
 
@@ -30,7 +32,10 @@ def batch_norm(x, weight, bias, *, eps):
     mean, var, rstd = (np.empty(x.shape[1], x.dtype) for _ in range(3))
     scale, shift = _or_full(weight, mean.shape, 1, x.dtype), _or_full(bias, mean.shape, 0, x.dtype)
     arrays = planes, scale, shift, eps, _planes(out), mean, var, rstd
-    _batch_norm(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
+    if planes.shape[2] < _SHORT and compiles():
+        batch_norm_by_lines(*arrays)
+    else:
+        _batch_norm(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
     return out, mean, var, rstd
 
 
@@ -40,8 +45,12 @@ def batch_norm_backward(g, x, weight, mean, rstd):
     g, x, weight, mean, rstd = floats(g, x, weight, mean, rstd)
     gx, gweight, gbias = np.empty_like(x), np.empty_like(mean), np.empty_like(mean)
     scale = _or_full(weight, mean.shape, 1, x.dtype)
-    arrays = _planes(g), _planes(x), scale, mean, rstd, _planes(gx), gweight, gbias
-    _batch_norm_backward(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
+    planes = _planes(x)
+    arrays = _planes(g), planes, scale, mean, rstd, _planes(gx), gweight, gbias
+    if planes.shape[2] < _SHORT and compiles():
+        batch_norm_backward_by_lines(*arrays)
+    else:
+        _batch_norm_backward(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
     return gx, gweight, gbias
 
 
@@ -129,12 +138,6 @@ def _layer_norm_backward_numpy(g, x, weight, mean, rstd, gx, sums, first, last):
     gx[part] = (scaled - shift - normal * tilt) * rstd[part, None]
 
 
-@inline
-def _away(value, high, low):
-    """value - (high + low), without the error of rounding the sum: compiled apart, where sums keep their order."""
-    return (value - high) - low
-
-
 @workers.shared(_batch_norm_numpy, reassociate=True)
 def _batch_norm(x, weight, bias, eps, out, mean, var, rstd, first, last):
     single, count = x.dtype.type, x.shape[0] * x.shape[2]
@@ -153,11 +156,9 @@ def _batch_norm(x, weight, bias, eps, out, mean, var, rstd, first, last):
                 sums[c - begin] += total
                 squares[c - begin] += square
         for c in range(begin, end):
-            away = sums[c - begin] / count
-            spread = squares[c - begin] / count - away * away
-            if spread < 0:
-                spread = 0.0
-            average, root = (np.float64(x[0, c, 0]) if count else 0.0) + away, 1 / np.sqrt(spread + eps)
+            start = np.float64(x[0, c, 0]) if count else 0.0
+            average, spread = moments(start, sums[c - begin], squares[c - begin], count)
+            root = 1 / np.sqrt(spread + eps)
             mean[c], var[c], rstd[c] = average, spread, root
             sums[c - begin], squares[c - begin] = average, root
         for n in range(len(x)):
@@ -166,7 +167,7 @@ def _batch_norm(x, weight, bias, eps, out, mean, var, rstd, first, last):
                 high, scale = single(average), single(weight[c] * squares[c - begin])
                 low = single(average - high)
                 for j in range(len(row)):
-                    into[j] = _away(row[j], high, low) * scale + shift
+                    into[j] = away_from(row[j], high, low) * scale + shift
 
 
 @workers.shared(_batch_norm_backward_numpy, reassociate=True)
@@ -207,16 +208,13 @@ def _layer_norm(x, weight, bias, eps, out, mean, rstd, first, last):
             away = np.float64(row[j]) - start
             total += away
             square += away * away
-        away = total / count
-        spread = square / count - away * away
-        if spread < 0:
-            spread = 0.0
-        average, root = start + away, 1 / np.sqrt(spread + eps)
+        average, spread = moments(start, total, square, count)
+        root = 1 / np.sqrt(spread + eps)
         mean[i], rstd[i] = average, root
         high, scale = single(average), single(root)
         low = single(average - high)
         for j in range(count):
-            into[j] = _away(row[j], high, low) * scale * weight[j] + bias[j]
+            into[j] = away_from(row[j], high, low) * scale * weight[j] + bias[j]
 
 
 @workers.shared(_layer_norm_backward_numpy, reassociate=True)

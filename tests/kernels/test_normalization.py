@@ -5,7 +5,8 @@ import oracles
 import pytest
 
 from chainrule.kernels import cpu
-from chainrule.kernels.cpu import normalization
+from chainrule.kernels.cpu import lines, normalization
+from chainrule.kernels.cpu.jit import has_numba
 
 TOLERANCE = {"float64": dict(rtol=1e-11, atol=1e-11), "float32": dict(rtol=2e-5, atol=2e-6)}
 AFFINE = {"plain": (False, False), "weight": (True, False), "bias": (False, True), "both": (True, True)}
@@ -60,15 +61,18 @@ def test_layer_norm(shape, axes, name, dtype, rng, path):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_small_variance_about_a_large_mean(dtype, rng, path):
-    x = (1e8 + rng.normal(size=(64, 2, 50))).astype("float64") if dtype == "float64" else None
-    x = rng.normal(size=(64, 2, 50)).astype(dtype) + np.asarray(1e4, dtype) if x is None else x
+@pytest.mark.parametrize("shape", [(64, 2, 50), (800, 2, 4), (3200, 2)])
+def test_small_variance_about_a_large_mean(shape, dtype, rng, path, monkeypatch):
+    monkeypatch.setattr(lines, "_MANY", 5000)  # so that the last has chunks
+    x = (1e8 + rng.normal(size=shape)).astype("float64") if dtype == "float64" else None
+    x = rng.normal(size=shape).astype(dtype) + np.asarray(1e4, dtype) if x is None else x
     out, mean, var, _ = cpu.batch_norm(x, None, None, eps=1e-5)
-    exact = x.astype(np.float64)
-    np.testing.assert_allclose(mean, exact.mean((0, 2)), rtol=1e-7)
-    np.testing.assert_allclose(var, exact.var((0, 2)), rtol=1e-5)
+    exact, over = x.astype(np.float64), (0, *range(2, x.ndim))
+    np.testing.assert_allclose(mean, exact.mean(over), rtol=1e-7)
+    np.testing.assert_allclose(var, exact.var(over), rtol=1e-5)
     assert abs(float(out.std()) - 1) < 1e-3
-    assert cpu.layer_norm(x, None, None, axes=1, eps=1e-5)[0].std() == pytest.approx(1, rel=1e-3)
+    if shape[-1] == 50:
+        assert cpu.layer_norm(x, None, None, axes=1, eps=1e-5)[0].std() == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -87,6 +91,27 @@ def test_batch_norm_of_channels_by_blocks(shape, count, rng, threads):
     np.testing.assert_allclose(gweight, (slope * normal).sum((0, 2)), rtol=1e-3, atol=1e-5 * slope.size**0.5)
     expected = slope - slope.mean((0, 2), keepdims=True) - normal * (slope * normal).mean((0, 2), keepdims=True)
     np.testing.assert_allclose(gx, expected * scale, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not has_numba(), reason="lines are compiled")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("chunk", [100_000, 1000])
+def test_batch_norm_of_small_planes_by_lines(chunk, dtype, rng, threads, monkeypatch):
+    """As by planes, and with the same bits whatever the number of threads: by channels, and by images in chunks."""
+    monkeypatch.setattr(lines, "_MANY", chunk)
+    monkeypatch.setattr(lines, "_CHUNK", chunk)
+    for shape in ((97, 130, 3), (64, 17), (1, 40, 31), (250, 1, 4), (1000, 5, 1), (7, 1100, 2)):
+        x, g = ((rng.normal(size=shape) + 3).astype(dtype) for _ in range(2))
+        weight, bias = (rng.normal(size=shape[1]).astype(dtype) for _ in range(2))
+        results = []
+        for count, short in ((3, 32), (1, 32), (1, 0)):
+            threads(count)
+            monkeypatch.setattr(normalization, "_SHORT", short)
+            out, mean, var, rstd = cpu.batch_norm(x, weight, bias, eps=1e-3)
+            results.append((out, mean, var, rstd, *cpu.batch_norm_backward(g, x, weight, mean, rstd)))
+        for one, other, by_planes in zip(*results, strict=True):
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(one, by_planes, rtol=1e-5, atol=1e-4 if dtype == "float32" else 1e-11)
 
 
 @pytest.mark.parametrize("count", [1, 3])
