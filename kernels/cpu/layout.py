@@ -13,10 +13,25 @@ def compact(x, dtype=None):
     return np.array(x, dtype=_native(x.dtype) if dtype is None else dtype, order="C")
 
 
+def whole_rows(x):
+    """The array of contiguous rows, as long as they lie apart, that begin with those of the matrix `x`, or None.
+
+    Of the last of them only what is in `x` may be read.
+    """
+    step, rest = divmod(x.strides[0], x.itemsize)
+    if x.flags.carray:
+        return x
+    if rest or len(x) < 2 or x.strides[1] != x.itemsize or step < x.shape[1] or not x.flags.behaved:
+        return None
+    return np.lib.stride_tricks.as_strided(x, (len(x), step))
+
+
 def floats(*arrays):
     """The arrays compact and in one common floating dtype, integers as float32; None stays None."""
-    dtypes = {x.dtype for x in arrays if x is not None}
-    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+    dtype = arrays[0].dtype
+    for x in arrays:
+        if x is not None and x.dtype is not dtype:
+            dtype = np.result_type(dtype, x.dtype)
     dtype = np.dtype(np.float32) if dtype.kind != "f" else _native(dtype)
     return [None if x is None else compact(x, dtype) for x in arrays]
 

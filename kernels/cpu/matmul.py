@@ -7,7 +7,7 @@ import numpy as np
 from . import panels, vector, workers
 from .epilogue import ACTIVATIONS, act_backward, activate, activated_lines, plus, slopes_and_sums
 from .jit import compiles, inline, jit, variant
-from .layout import compact, floats, half_by_single
+from .layout import compact, floats, half_by_single, whole_rows
 from .panels import at_line
 from .reduction import sum as sum_over
 from .vector import address, turn
@@ -25,10 +25,12 @@ _BESIDE = 1  # from a number to the next of a row; of a known one, LLVM makes sh
 _GRAIN = 1 << 17  # multiplications that outlast handing a slice to a worker that waits
 
 
-@half_by_single
 def matmul(a, b):
     """Matrix product by np.matmul's rules for every rank."""
-    return _matmul(a, b)
+    fits = a.ndim == b.ndim == 2 and 1 < len(b) == a.shape[1] and a.dtype is b.dtype and a.itemsize != 2
+    if fits and a.size * b.shape[1] <= _BLAS_ALONE:
+        return a.dot(b)  # half the time of np.matmul
+    return _matmul_of_any(a, b)
 
 
 def _matmul(a, b):
@@ -38,7 +40,7 @@ def _matmul(a, b):
     if work <= _GEMM_ALONE:
         fits = a.ndim == b.ndim == 2 and a.shape[1] == len(b)
         if fits and (work <= _BLAS_ALONE or 1 < len(a) != b.shape[1] > 1):
-            return a.dot(b)  # half the time of np.matmul
+            return a.dot(b)
         if work <= _BLAS_ALONE:
             return np.asarray(np.matmul(a, b))
     if _by_tiles(a, b, work):
@@ -47,6 +49,9 @@ def _matmul(a, b):
         with workers.one_blas_thread:
             return np.asarray(np.matmul(a, b))
     return _shared(a, b, work)
+
+
+_matmul_of_any = half_by_single(_matmul)
 
 
 # ---- by tiles of our own: OpenBLAS copies both operands, and its threads wait for each other -------------------------
@@ -77,7 +82,7 @@ def _tiled(a, b, bias, activation=""):
     if bias is not None:
         begin = begin.copy()
         begin[:n] = bias
-    a_row, a_step = (1, rows) if across_a else (terms, 1)
+    a_row, a_step = (1, a.shape[1]) if across_a else (a.shape[1], 1)
     _product_by_tiles()(count, a, a_row, a_step, b, turned, begin, places, out, *sizes, grain=grain)
     return out
 
@@ -94,10 +99,13 @@ def _tiling(rows, terms, n, dtype, turned, activation, threads):
 
 
 def _either_way(x):
-    """A compact array that holds a matrix, and whether it is turned there."""
+    """An array whose rows begin with those of a matrix, which may be turned there: that, and whether it is."""
     if x.flags.carray:
         return x, False
-    return (x.T, True) if x.T.flags.carray else (compact(x), False)
+    for rows, turned in ((x.T, True), (x, False)):
+        if (wider := whole_rows(rows)) is not None:
+            return wider, turned
+    return compact(x), False
 
 
 @cache
@@ -125,7 +133,7 @@ def _product(a, a_row, a_step, b, turned, begin, places, out, few, by_rows, acti
         if turned:
             turn(one, b, j, columns, 0, terms, panel.reshape(-1), 0, across, few)
         else:
-            plus(one, (terms, columns, address(b) + j * size, n, packed, across, address(zero)))
+            plus(one, (terms, columns, address(b) + j * size, b.shape[1], packed, across, address(zero)))
         for i in range(top, bottom, most):
             w, c, start = address(a) + i * a_row * size, address(out) + (i * n + j) * size, address(begin) + j * size
             it = min(most, bottom - i), w, a_row, a_step, packed, at, terms, c, n, columns, start

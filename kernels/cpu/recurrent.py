@@ -14,8 +14,9 @@ import numpy as np
 from ..cell import CELLS
 from . import vector, workers
 from .jit import Loop, has_numba, inline, jit, variant
-from .layout import compact, half_by_single
+from .layout import compact, half_by_single, whole_rows
 from .matmul import matmul
+from .scratch import LINE
 from .special import sigmoid
 from .vector import ROWS, address, give_way, narrow, observe, publish, turn, wide
 
@@ -24,7 +25,7 @@ _APART = 8  # numbers between two threads' counters: a cache line
 _WORTH_SHARING = 1 << 18  # multiplications of a thread's step that outlast the meeting after it
 _WORTH_WAKING = 12 << 20  # multiplications of a thread's whole call that outlast waking it, 20 to 60 us
 _TILES = 8  # computed from one part of the operand while it is in the nearest cache
-_LINE, _PAGE = 64, 4096  # bytes of a line of the caches; rows a page apart share the same few places of a cache
+_PAGE = 4096  # bytes; rows that far apart share the same few places of a cache
 _DEEP = 256  # columns of gradients that are collected before they meet the states in the weights' gradients
 _SQUARE, _GRAIN = 32, 100_000  # side of what is transposed at a time, numbers that outlast handing them to a worker
 
@@ -125,7 +126,7 @@ def _step_record(record, size, values, start, stop):
 
 def _padded(rows, n, dtype):
     """(rows, at least n), rows not a multiple of a page apart."""
-    return np.empty((rows, n + (_LINE // dtype.itemsize if n * dtype.itemsize % _PAGE == 0 else 0)), dtype)
+    return np.empty((rows, n + (LINE // dtype.itemsize if n * dtype.itemsize % _PAGE == 0 else 0)), dtype)
 
 
 def _either_way(x):
@@ -137,9 +138,9 @@ def _either_way(x):
 
 def _base(rows):
     """The array with contiguous rows that `rows` is the left part of, copied if there is none."""
-    step = rows.strides[0] // rows.itemsize
-    if len(rows) > 1 and rows.strides[1] == rows.itemsize and step >= rows.shape[1] and rows.flags.aligned:
-        return np.lib.stride_tricks.as_strided(rows, (len(rows), step), (step * rows.itemsize, rows.itemsize))
+    wider = whole_rows(rows)
+    if wider is not None:
+        return wider
     if not rows.T.flags.c_contiguous:
         return compact(rows)
     x, out = compact(rows.T), _padded(*rows.shape, rows.dtype)
@@ -270,18 +271,18 @@ def _order(reverse, starts):
 @inline
 def at_line(n, like):
     """n zeros of the array's type from where a line of the cache begins: what lies in two lines is loaded twice."""
-    room = np.zeros(n + _LINE // like.itemsize, like.dtype)
-    start = -address(room) % _LINE // like.itemsize
+    room = np.zeros(n + LINE // like.itemsize, like.dtype)
+    start = -address(room) % LINE // like.itemsize
     return room[start : start + n]
 
 
 @inline
 def meet(flags, part, parts, step):
     """Wait until every thread has done `step` steps: whether all are still there."""
-    publish(flags + _LINE * (part + 1), step)
+    publish(flags + LINE * (part + 1), step)
     for other in range(parts):
         looks = 0
-        while observe(flags + _LINE * (other + 1)) < step:
+        while observe(flags + LINE * (other + 1)) < step:
             looks += 1
             if looks > _PATIENCE:
                 if observe(flags):
@@ -312,13 +313,27 @@ def panel(one, weights, tiles, k, operand, row, out, n, few, many, each, more=0)
         b += many if broad else few
 
 
+_copied = vector.rows(lambda m, given, numbers: given, (1,), (1,), ())
+
+
+@inline
+def copy_row(one, n, source, target):
+    """n numbers from one address to another, which Numba would gather one by one: an index might be negative."""
+    _copied(one, n, (source, target), (0, 0))
+
+
+@inline
+def at_element(array, i, j):
+    """Where array[i, j] is, of contiguous rows."""
+    return address(array) + (i * array.shape[1] + j) * array.itemsize
+
+
 @inline
 def place(one, across, source, r0, rows, c0, columns, target, at, row, few):
     """target[at + c * row + r] = source[r0 + r, c0 + c], or with `across` the element whose places are exchanged."""
     if across:
         for c in range(columns):
-            for r in range(rows):
-                target[at + c * row + r] = source[c0 + c, r0 + r]
+            copy_row(one, rows, at_element(source, c0 + c, r0), address(target) + (at + c * row) * target.itemsize)
     else:
         turn(one, source, r0, rows, c0, columns, target, at, row, few)
 
@@ -403,8 +418,7 @@ def input_gradients(one, weights, operand, height, begin, end, n, into, across, 
         panel(one, w, tiles, height, operand, held, address(into), n, few, many, each)
         if across:
             for i in range(count):
-                for b in range(n):
-                    target[lo + i, start + b] = into[i, b]
+                copy_row(one, n, at_element(into, i, 0), at_element(target, lo + i, start))
         else:
             turn(one, into, 0, count, 0, n, target.reshape(-1), start * width + lo, width, few)
 

@@ -520,8 +520,9 @@ def rows(formula, reads, writes, scalars):
         for count, (base, stride) in zip((*reads, *writes, *scalars), starts, strict=True):
             groups.append([o.at(base, builder.mul(stride, o.whole(j))) for j in range(count)])
         into, numbers = groups[len(reads) : len(reads) + len(writes)], groups[len(reads) + len(writes) :]
-        known = [[Vector(builder, o.splat(builder.load(o.pointer(x, o.scalar)))) for x in group] for group in numbers]
         b, _, end = o.loop(n, o.count, [])
+        # inside: kept in registers through the loop, they are written to the stack and waited for
+        known = [[Vector(builder, o.splat(builder.load(o.pointer(x, o.scalar)))) for x in group] for group in numbers]
         mask = o.first(builder.sub(n, b))
         given = [[Vector(builder, o.load(o.at(x, b), mask)) for x in group] for group in groups[: len(reads)]]
         for values, group in zip(formula(Mathematics, given, known), into, strict=True):

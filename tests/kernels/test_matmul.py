@@ -92,13 +92,23 @@ needs_numba = pytest.mark.skipif(not matmul.compiles(), reason="tiles are compil
 
 
 def laid_out(x, layout):
-    """The same numbers in rows, turned, or with gaps between them."""
-    return {"C": lambda: x, "F": lambda: np.asfortranarray(x), "gaps": lambda: x.repeat(2, 1)[:, ::2]}[layout]()
+    """The same numbers in rows, turned, with gaps between them, or at the left of longer rows of NaN, perhaps turned."""
+    longer = lambda rows: np.pad(rows, ((0, 0), (0, 5)), constant_values=np.nan)[:, :-5]
+    kinds = {
+        "C": lambda: x,
+        "F": lambda: np.asfortranarray(x),
+        "gaps": lambda: x.repeat(2, 1)[:, ::2],
+        "longer": lambda: longer(x),
+        "longer, turned": lambda: longer(x.T).T,
+    }
+    return kinds[layout]()
 
 
 @needs_numba
 @pytest.mark.parametrize("dtype, bound", [("float64", 1e-14), ("float32", 1e-6)])
-@pytest.mark.parametrize("layouts", ["CC", "CF", "FC", "FF", ("gaps", "gaps")])
+@pytest.mark.parametrize("layouts", [
+    "CC", "CF", "FC", "FF", ("gaps", "gaps"), ("longer", "longer, turned"), ("longer, turned", "longer"),
+])  # fmt: skip
 def test_tiles_against_einsum(layouts, dtype, bound, rng, monkeypatch, threads):
     """Random shapes, among them ones that fill no tile; the error in terms of sum |a| |b|."""
     monkeypatch.setattr(matmul, "_LEAST", 0)
