@@ -3,6 +3,23 @@
 Fused by compiling each run, a chain of 1000 operations would wait for LLVM for seconds; instead one loop is compiled
 once, on its first use on this machine, that reads the operations as it goes. Its registers are rows of elements that
 stay in the nearest cache. Only what IEEE 754 rounds in one way is an instruction, so that the bits are NumPy's.
+
+The run z = sqrt(a * x + 2.0) becomes six rows of numbers, here with the names of what they stand for. Arrays and
+numbers have places: 2.0 is the first, then come what is given, a and x, and what is made, z.
+
+    code          register  operands
+    LOAD          0         place 1         all elements of a
+    LOAD          1         place 2         those of x
+    SPREAD        2         place 0         2.0 in each
+    MULTIPLY ADD  2         0, 1, 2         two operations, as only the second needs what the first gives
+    SQRT          2         2
+    STORE         2         place 3         all elements of z
+
+The file goes the way that a run takes: `fused` finds the runs of a tape, `_instructions` writes such rows, a `Fused`
+is the function that does their work, and the machine reads them. Who wants to begin with the machine reads `_work`, a
+loop in Python but for the instructions' own loops, which LLVM is told in its own terms: there `o` is the `Writer` of
+`vector`, its `builder` writes the next line of LLVM, and values are those that the compiled code will have. On few
+elements the same rows are read by `_on_vectors`, where a register is one vector.
 """
 
 from functools import cache, partial
@@ -27,60 +44,6 @@ _HELD = 1 << 16  # bytes of a result that the machine keeps from call to call
 _HEAD = object.__basicsize__  # bytes of a NumPy array's object before the address of its elements
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_COMPARISONS = {
-    np.less: ("<", True), np.less_equal: ("<=", True), np.greater: (">", True), np.greater_equal: (">=", True),
-    np.equal: ("==", True), np.not_equal: ("!=", False),
-}  # fmt: skip
-
-
-def _compared(how, ordered):
-    def emit(o, x, y, _):
-        known = o.builder.fcmp_ordered if ordered else o.builder.fcmp_unordered
-        return o.builder.select(known(how, x, y), _all(o, 1.0), _all(o, 0.0))
-
-    return emit
-
-
-def _all(o, value):
-    return o.ir.Constant(o.vector, [value] * o.count)
-
-
-def _of_llvm(name):
-    return lambda o, x, *_: o.builder.call(o.function(name, o.vector, [o.vector]), [x])
-
-
-def _chosen(o, x, y, z):
-    return o.builder.select(o.builder.fcmp_unordered("!=", x, _all(o, 0.0)), y, z)
-
-
-def _after(first, second):
-    """Two operations, each rounded: the fence keeps the compiler from one that rounds once."""
-    fence = _of_llvm("arithmetic.fence")
-    return lambda o, x, y, z: second(o, fence(o, first(o, x, y)), z)
-
-
-_ARITHMETIC: dict[Any, Any] = {
-    np.add: lambda o, x, y, *_: o.builder.fadd(x, y),
-    np.subtract: lambda o, x, y, *_: o.builder.fsub(x, y),
-    np.multiply: lambda o, x, y, *_: o.builder.fmul(x, y),
-    np.divide: lambda o, x, y, *_: o.builder.fdiv(x, y),
-}
-#: NumPy's function, or two, the first giving the second's left operand -> the vectors' instruction; comparisons give 1
-#: and 0, as which NumPy would count them
-_EMITTED: dict[Any, Any] = {
-    **_ARITHMETIC,
-    np.negative: lambda o, x, *_: o.builder.fneg(x),
-    np.square: lambda o, x, *_: o.builder.fmul(x, x),
-    np.reciprocal: lambda o, x, *_: o.builder.fdiv(_all(o, 1.0), x),
-    np.absolute: _of_llvm("fabs"),
-    np.sqrt: _of_llvm("sqrt"),
-    np.where: _chosen,
-    **{function: _compared(*how) for function, how in _COMPARISONS.items()},
-    **{(f, g): _after(_ARITHMETIC[f], _ARITHMETIC[g]) for f in _ARITHMETIC for g in _ARITHMETIC},
-}
-_CODES = {function: code for code, function in enumerate(_EMITTED, 3)}
-_BY_CODE = dict(zip(_CODES.values(), _EMITTED.values(), strict=True))
-_LOAD, _SPREAD, _STORE = range(3)
 
 
 # ---- which calls -----------------------------------------------------------------------------------------------------
@@ -210,33 +173,43 @@ def _instructions(run, values, places, out):
     """
     run = _paired(run, out)
     last = {_place(x): at for at, (_, args, _) in enumerate(run) for x in args}
-    code, free, at_register, count = [], [], {}, 0
-
-    def taken(x):
-        nonlocal count
-        if not free:
-            free.append(count)
-            count += 1
-        at_register[x] = free.pop()
-        return at_register[x]
-
+    code, registers = [], _Registers()
     for at, (function, args, made) in enumerate(run):
         operands = [_place(x) for x in args]
         for x in operands:
-            if x not in at_register:
+            if x not in registers.of:
                 whole = type(x) is Ref and values[x].shape == values[made].shape
-                code.append((_LOAD if whole else _SPREAD, taken(x), places[x], 0, 0))
-        given = [at_register[x] for x in operands]
+                code.append((_LOAD if whole else _SPREAD, registers.take(x), places[x], 0, 0))
+        given = [registers.of[x] for x in operands]
         for x in dict.fromkeys(operands):
             if last[x] == at:
-                free.append(at_register.pop(x))
-        into = taken(made)
+                registers.free(x)
+        into = registers.take(made)
         code.append((_CODES[function], into, *given, *[0] * (3 - len(given))))
         if made in out:
             code.append((_STORE, into, places[made], 0, 0))
         if made not in last:
-            free.append(at_register.pop(made))
-    return np.array(code, np.int32), count
+            registers.free(made)
+    return np.array(code, np.int32), registers.count
+
+
+class _Registers:
+    """The register `of` each value that is still needed; what is free is taken again, the last one first."""
+
+    def __init__(self):
+        self.of, self.count, self._free = {}, 0, []
+
+    def take(self, x):
+        """A register for x."""
+        if not self._free:
+            self._free.append(self.count)
+            self.count += 1
+        self.of[x] = self._free.pop()
+        return self.of[x]
+
+    def free(self, x):
+        """Nobody needs x any more."""
+        self._free.append(self.of.pop(x))
 
 
 def _paired(run, out):
@@ -304,33 +277,94 @@ class Fused:
         return made
 
 
-# ---- the machine -----------------------------------------------------------------------------------------------------
+# ---- the instructions ------------------------------------------------------------------------------------------------
+
+_COMPARISONS = {
+    np.less: ("<", True), np.less_equal: ("<=", True), np.greater: (">", True), np.greater_equal: (">=", True),
+    np.equal: ("==", True), np.not_equal: ("!=", False),
+}  # fmt: skip
 
 
-def _cases(o, what, kinds):
-    """For each of the kinds, by their numbers: what is written then is done where `what` is that number."""
-    after = o.builder.append_basic_block("done")
-    chosen = o.builder.switch(what, after)
-    for number, kind in kinds.items():
-        block = o.builder.append_basic_block("kind")
-        chosen.add_case(what.type(number), block)
-        o.builder.position_at_end(block)
-        yield kind
-        o.builder.branch(after)
-    o.builder.position_at_end(after)
+def _compared(how, ordered):
+    def emit(o, x, y, _):
+        known = o.builder.fcmp_ordered if ordered else o.builder.fcmp_unordered
+        return o.builder.select(known(how, x, y), _all(o, 1.0), _all(o, 0.0))
+
+    return emit
 
 
-def _applied(o, what, n, into, x, y, z):
-    """The operation on n elements of registers, n being whole vectors."""
-    for emitted in _cases(o, what, _BY_CODE):
-        i, _, end = o.loop(n, o.count, [])
-        o.put(emitted(o, *[o.get(o.at(source, i)) for source in (x, y, z)]), o.at(into, i))
-        end()
+def _all(o, value):
+    return o.ir.Constant(o.vector, [value] * o.count)
 
 
-def _elements(o, array):
-    """Where the elements of the array lie that is the object at an address."""
-    return o.builder.load(o.pointer(o.builder.add(array, o.whole(_HEAD)), o.index))
+def _of_llvm(name):
+    return lambda o, x, *_: o.builder.call(o.function(name, o.vector, [o.vector]), [x])
+
+
+def _chosen(o, x, y, z):
+    return o.builder.select(o.builder.fcmp_unordered("!=", x, _all(o, 0.0)), y, z)
+
+
+def _after(first, second):
+    """Two operations, each rounded: the fence keeps the compiler from one that rounds once."""
+    fence = _of_llvm("arithmetic.fence")
+    return lambda o, x, y, z: second(o, fence(o, first(o, x, y)), z)
+
+
+_ARITHMETIC: dict[Any, Any] = {
+    np.add: lambda o, x, y, *_: o.builder.fadd(x, y),
+    np.subtract: lambda o, x, y, *_: o.builder.fsub(x, y),
+    np.multiply: lambda o, x, y, *_: o.builder.fmul(x, y),
+    np.divide: lambda o, x, y, *_: o.builder.fdiv(x, y),
+}
+#: NumPy's function, or two, the first giving the second's left operand -> the vectors' instruction; comparisons give 1
+#: and 0, as which NumPy would count them
+_EMITTED: dict[Any, Any] = {
+    **_ARITHMETIC,
+    np.negative: lambda o, x, *_: o.builder.fneg(x),
+    np.square: lambda o, x, *_: o.builder.fmul(x, x),
+    np.reciprocal: lambda o, x, *_: o.builder.fdiv(_all(o, 1.0), x),
+    np.absolute: _of_llvm("fabs"),
+    np.sqrt: _of_llvm("sqrt"),
+    np.where: _chosen,
+    **{function: _compared(*how) for function, how in _COMPARISONS.items()},
+    **{(f, g): _after(_ARITHMETIC[f], _ARITHMETIC[g]) for f in _ARITHMETIC for g in _ARITHMETIC},
+}
+_CODES = {function: code for code, function in enumerate(_EMITTED, 3)}
+_BY_CODE = dict(zip(_CODES.values(), _EMITTED.values(), strict=True))
+_LOAD, _SPREAD, _STORE = range(3)
+
+
+# ---- the machine on blocks -------------------------------------------------------------------------------------------
+
+
+@cache
+def _machine():
+    return workers.shared(None)(_work)
+
+
+def _work(code, slots, like, size, registers, width, lanes, first, last):
+    """Blocks first … last of `width` elements, of the type of `like`: the rows of `code`, one after the other, on each.
+
+    slots: the addresses of the arrays' objects; registers are counted in bytes from `base` on.
+    """
+    zero = np.zeros(1, like.dtype)
+    one, each = zero[0], zero.itemsize
+    room = at_line(registers, width, zero)
+    base = address(room)
+    for block in range(first, last):
+        start, count = block * width * each, min(width, size - block * width)
+        n = -(-count // lanes) * lanes
+        for k in range(len(code)):
+            what, into = code[k, 0], base + code[k, 1]
+            if what == _LOAD:
+                fetch_block(one, (count, into, slots[code[k, 2]], start))
+            elif what == _SPREAD:
+                spread_block(one, (n, into, slots[code[k, 2]]))
+            elif what == _STORE:
+                write_block(one, (count, into, slots[code[k, 2]], start))
+            else:
+                apply_block(one, (what, n, into, base + code[k, 2], base + code[k, 3], base + code[k, 4]))
 
 
 def _copied(loading):
@@ -364,59 +398,37 @@ def _spread():
     return vector.instruction(emit)
 
 
-def _on_vectors(o, code, rows, slots, room, size):
-    """The instruction (code, rows, slots, room, size): a whole run, whose registers are vectors.
-
-    What the instruction before gave is taken from the processor: loaded, it would wait for its store.
-    """
-    from numba.core import cgutils
-
-    o = o.of(_SMALL)
-    builder, mask = o.builder, o.first(size)
-    place, value, operand = (cgutils.alloca_once(builder, kind) for kind in (o.index, o.vector, o.vector))
-
-    def number(base, i, kind):
-        return builder.load(o.pointer(builder.add(base, builder.mul(i, o.whole(kind.width // 8))), kind))
-
-    def register(at):
-        builder.store(builder.load(value), operand)
-        with builder.if_then(builder.icmp_signed("!=", at, builder.load(place))):
-            builder.store(o.get(builder.add(room, at)), operand)
-        return builder.load(operand)
-
-    def done(emitted):
-        """The vector that it gives."""
-        if emitted == _STORE:
-            stored = register(into)
-            o.store(stored, elements(), mask)
-            return stored
-        if emitted == _LOAD:
-            return o.load(elements(), mask)
-        if emitted == _SPREAD:
-            return o.splat(builder.load(o.pointer(elements(), o.scalar)))
-        return emitted(o, register(x), register(y), register(z))
-
-    builder.store(o.whole(-1), place)
-    with builder.if_then(builder.icmp_signed(">", rows, o.whole(0))):
-        k, _, end = o.loop(rows, 1, [])
-        fields = [builder.add(builder.mul(k, o.whole(5)), o.whole(i)) for i in range(5)]
-        what, into, x, y, z = [builder.sext(number(code, at, o.ir.IntType(32)), o.index) for at in fields]
-        elements = lambda: _elements(o, number(slots, x, o.index))
-        for kind in _cases(o, what, {_LOAD: _LOAD, _SPREAD: _SPREAD, _STORE: _STORE, **_BY_CODE}):
-            made = done(kind)
-            o.put(made, builder.add(room, into))
-            builder.store(made, value)
-        builder.store(into, place)
+def _applied(o, what, n, into, x, y, z):
+    """The operation on n elements of registers, n being whole vectors."""
+    for emitted in _cases(o, what, _BY_CODE):
+        i, _, end = o.loop(n, o.count, [])
+        o.put(emitted(o, *[o.get(o.at(source, i)) for source in (x, y, z)]), o.at(into, i))
         end()
 
 
+def _elements(o, array):
+    """Where the elements of the array lie that is the object at an address."""
+    return o.builder.load(o.pointer(o.builder.add(array, o.whole(_HEAD)), o.index))
+
+
+def _cases(o, what, kinds):
+    """For each of the kinds, by their numbers: what is written then is done where `what` is that number."""
+    after = o.builder.append_basic_block("done")
+    chosen = o.builder.switch(what, after)
+    for number, kind in kinds.items():
+        block = o.builder.append_basic_block("kind")
+        chosen.add_case(what.type(number), block)
+        o.builder.position_at_end(block)
+        yield kind
+        o.builder.branch(after)
+    o.builder.position_at_end(after)
+
+
 fetch_block, write_block, spread_block = _copied(True), _copied(False), _spread()
-apply_block, run_on_vectors = vector.instruction(_applied), vector.instruction(_on_vectors)
+apply_block = vector.instruction(_applied)
 
 
-@cache
-def _machine():
-    return workers.shared(None)(_work)
+# ---- the machine on one vector ---------------------------------------------------------------------------------------
 
 
 @cache
@@ -432,22 +444,66 @@ def run_small(one, code, rows, slots, room, size):
     run_on_vectors(one, (code, rows, slots, room, size))
 
 
-def _work(code, slots, like, size, registers, width, lanes, first, last):
-    """Blocks first … last of `width` elements, of the type of `like`."""
-    zero = np.zeros(1, like.dtype)
-    one, each = zero[0], zero.itemsize
-    room = at_line(registers, width, zero)
-    base = address(room)
-    for block in range(first, last):
-        start, count = block * width * each, min(width, size - block * width)
-        n = -(-count // lanes) * lanes
-        for k in range(len(code)):
-            what, into = code[k, 0], base + code[k, 1]
-            if what == 0:
-                fetch_block(one, (count, into, slots[code[k, 2]], start))
-            elif what == 1:
-                spread_block(one, (n, into, slots[code[k, 2]]))
-            elif what == 2:
-                write_block(one, (count, into, slots[code[k, 2]], start))
+def _on_vectors(o, code, rows, slots, room, size):
+    """The instruction (code, rows, slots, room, size): a whole run, whose registers are vectors."""
+    o = o.of(_SMALL)
+    builder, last, mask = o.builder, _Last(o, room), o.first(size)
+    with builder.if_then(builder.icmp_signed(">", rows, o.whole(0))):
+        k, _, end = o.loop(rows, 1, [])
+        fields = [builder.add(builder.mul(k, o.whole(5)), o.whole(i)) for i in range(5)]
+        what, into, *given = [builder.sext(_number(o, code, at, o.ir.IntType(32)), o.index) for at in fields]
+        elements = lambda: _elements(o, _number(o, slots, given[0], o.index))
+        for kind in _cases(o, what, {_LOAD: _LOAD, _SPREAD: _SPREAD, _STORE: _STORE, **_BY_CODE}):
+            if kind == _LOAD:
+                made = o.load(elements(), mask)
+            elif kind == _SPREAD:
+                made = o.splat(builder.load(o.pointer(elements(), o.scalar)))
+            elif kind == _STORE:
+                made = last.get(into)
+                o.store(made, elements(), mask)
             else:
-                apply_block(one, (what, n, into, base + code[k, 2], base + code[k, 3], base + code[k, 4]))
+                made = kind(o, *map(last.get, given))
+            last.put(made, into)
+        last.lies_in(into)
+        end()
+
+
+class _Last:
+    """What the instruction before gave: the next takes it from the processor, for loaded it would wait for its store.
+
+    `room` is the address of the registers, which hold it too.
+    """
+
+    def __init__(self, o, room):
+        from numba.core import cgutils
+
+        self.o, self.room = o, room
+        self.place, self.value, self.operand = (
+            cgutils.alloca_once(o.builder, kind) for kind in (o.index, o.vector, o.vector)
+        )
+        self.lies_in(o.whole(-1))
+
+    def lies_in(self, register):
+        """It is the value of this register, -1 for none."""
+        self.o.builder.store(register, self.place)
+
+    def get(self, register):
+        """The vector of a register."""
+        o, builder = self.o, self.o.builder
+        builder.store(builder.load(self.value), self.operand)
+        with builder.if_then(builder.icmp_signed("!=", register, builder.load(self.place))):
+            builder.store(o.get(builder.add(self.room, register)), self.operand)
+        return builder.load(self.operand)
+
+    def put(self, vector, register):
+        """Write what an instruction gave to its register, and keep it."""
+        self.o.put(vector, self.o.builder.add(self.room, register))
+        self.o.builder.store(vector, self.value)
+
+
+def _number(o, base, i, kind):
+    """The i-th of the numbers of a kind that lie from an address on."""
+    return o.builder.load(o.pointer(o.builder.add(base, o.builder.mul(i, o.whole(kind.width // 8))), kind))
+
+
+run_on_vectors = vector.instruction(_on_vectors)
