@@ -246,7 +246,10 @@ class _TreeNet(Module):
 
 
 def _roots(states: Tensor, forest: Forest) -> Tensor:
-    """The roots' rows of states by height; one tree's is the last, and a slice takes half the time of an index."""
+    """The roots' rows of states by height; one tree's is the last, and a slice takes half the time of an index.
+
+    A slice looks at what backward needs: the engine refuses to go on where it was written to.
+    """
     return states[-1:] if len(forest) == 1 else index_select(states, 0, forest.rank[forest.roots])
 
 
@@ -255,8 +258,9 @@ class RecursiveNet(_TreeNet):
 
     Leaf vectors x (L, H), tree after tree in the order of the leaves' numbers; W (H, 2H), b (H,), both U(−1/√2H, 1/√2H)
     at first. The trees are a Tree, several, or a Forest. Returns the states of all N nodes (N, H) in the order of their
-    numbers (a leaf's is its vector), and those of the T roots (T, H). All nodes of equal height, of all trees, are one
-    matrix product; the gradient of W is the sum over all nodes (backpropagation through structure).
+    numbers (a leaf's is its vector), and those of the T roots (T, H), to be written in place only as a clone(). All
+    nodes of equal height, of all trees, are one matrix product; the gradient of W is the sum over all nodes
+    (backpropagation through structure).
 
     Errors: ValueError for a node that has not two children, or rows that are not one for each leaf; TypeError for an
     input of another dtype than the weights.

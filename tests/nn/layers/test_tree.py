@@ -289,6 +289,23 @@ def test_a_forest_numbers_tree_after_tree():
     assert repr(forest) == "Forest(trees=5, nodes=25, leaves=15, height=3)"
 
 
+def test_a_write_to_the_root_of_one_tree_is_never_silent():
+    """It is a view of what backward needs; what a call returns of all nodes is not."""
+    net, x = nn.RecursiveNet(H), cr.randn(2, H)
+    states, roots = net(x, nn.Tree.from_nested((0, 1)))
+    before = states.tolist()
+    with pytest.raises(RuntimeError, match="mul_ on a view .* use t.clone"):
+        roots.mul_(2)
+    with cr.no_grad():
+        roots.mul_(2)
+    assert states.tolist() == before
+    with pytest.raises(RuntimeError, match="rnn_tree: a value that its derivative needs was changed in place"):
+        states.sum().backward()
+    _, roots = net(x, nn.Tree.from_nested((0, 1)))
+    roots.clone().mul_(2).sum().backward()
+    assert net.weight.grad is not None
+
+
 def test_a_tree_of_100_000_nodes_in_one_chain():
     nodes = 100_001
     nested = 0
