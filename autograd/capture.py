@@ -10,7 +10,7 @@ from typing import Any
 from ..kernels import for_array, for_device
 from .replay import each_tensor, record
 from .state import state
-from .tensor import Tensor, get_default_device, result
+from .tensor import Tensor, get_default_device, get_default_dtype, result
 
 _MOST = 32  # forms of one step: each keeps memory of its own
 _BESIDE = 3  # replays of one form kept beside the newest: with and without gradients to add to, say
@@ -46,7 +46,7 @@ class capture:
     The first call runs the ordinary step, which compiles kernels and makes the optimiser's state; the second records
     it, on a GPU as a CUDA graph, on the CPU as a list of kernels; later ones replay it with the tensors that they are
     given. Each call does the step's work exactly once. Recordings are kept apart by the shapes, dtypes and devices of
-    tensors, by the other arguments, and by recording and autocast.
+    tensors, by the other arguments, and by recording, autocast and the default dtype.
 
     A step is a function of tensors (and numbers, strings, None) that trains: forward, backward, optimiser. Results are
     tensors without history that the next call may overwrite; `clone()` what you keep. Inside, nothing may look at
@@ -217,7 +217,8 @@ def _unfit_on_cpu(tensors, now):
 
 def _form(args, kwargs, now, tensors):
     """What tells one recording from another; the tensors met are collected."""
-    modes = () if now.plain else (now.watch, now.inference, *(now.low or {}).items())
+    dtype = get_default_dtype()
+    modes = dtype if now.plain else (dtype, now.watch, now.inference, *(now.low or {}).items())
     given = [_shape_of(v, tensors) for v in args] if args else ()
     named = _shape_of(kwargs, tensors) if kwargs else ()
     if len(tensors) > 1:  # some may be one

@@ -253,6 +253,18 @@ def test_arrays_of_other_layouts_are_other_forms(rng):
     assert len(step._known) == 3
 
 
+def test_another_default_dtype_is_another_form():
+    step = cr.capture(lambda x: x * cr.ones(2))
+    for default in (cr.float32, cr.float64) * 4:
+        before = cr.autograd.get_default_dtype()
+        cr.set_default_dtype(default)
+        try:
+            assert step(cr.tensor([1.0, 2.0], dtype=cr.float32)).dtype == default
+        finally:
+            cr.set_default_dtype(before)
+    assert step.reason == "" and len(step._known) == 2
+
+
 def test_one_tensor_passed_twice_is_one(rng):
     def step(x, y):
         (x * y).sum().backward()
