@@ -156,10 +156,10 @@ def user_frame(frame):
             module = frame.f_globals.get("__name__", "")
             ours = module.partition(".")[0] == _PACKAGE and not module.startswith(_PROGRAMS)
             (_ours if ours else foreign).add(name)
-        elif frame.f_back is None:
+        elif (caller := frame.f_back) is None:
             break
         else:
-            frame = frame.f_back
+            frame = caller
     return frame
 
 

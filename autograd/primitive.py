@@ -424,7 +424,7 @@ class Unary(Primitive):
         self.short = _short_one(self)
 
     def __call__(self, x, **params):
-        return self.short(x, **params) if params else self.short(x)
+        return self.short(x, (None, params, 2)) if params else self.short(x)
 
 
 class Binary(Primitive):
@@ -456,36 +456,49 @@ state_get = state.get
 
 
 def _short_one(self):
-    """`self(x, **params)` for one tensor."""
+    """`self(x, **params)` for one tensor.
+
+    After x it takes what computes NumPy's arrays (the forward on the CPU with the metadata, or what does the same;
+    None: the forward is to be given them), the metadata, and how far up the first caller is that may be the user's.
+    """
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
     on_cpu = bind(np.empty(0))
     forward, view, recorded = self.forward, self.view, self.recorded
     plain = self.elementwise and len(self.__signature__.parameters) == 1
-    kinds = "f" if self.floating else "" if plain else "fiub"  # of dtypes that it computes in; "": in all
+    kinds = "f" if self.floating else "" if plain or view else "fiub"  # of dtypes that it computes in; "": in all
     alike = plain and self._direct  # then a floating result has its input's form
     known = common = None
 
-    def short(x, **params):
+    def short(x, how=(on_cpu, None, 1)):
         nonlocal known, common
+        try:
+            call, params, depth = how
+        except (TypeError, ValueError):
+            raise TypeError(f"{self.name} takes one tensor, and metadata by name; received {how!r} as well") from None
         if type(x) is not Tensor and not isinstance(x, Tensor):
+            params = params or {}
             return self._raw((x,), params) if type(x) is ndarray else Primitive.__call__(self, x, **params)
         a = x.array
         form = x._form if alike else None
         now = state_get()
         if not now.plain or (kinds and a.dtype.kind not in kinds):
-            return Primitive.__call__(self, x, **params)
+            return Primitive.__call__(self, x, **params or {})
         try:
-            if form is not None and form.solid and not params:
-                out = on_cpu(a)
+            if form is not None and form.solid:
+                out = call(a)
             else:
                 kind = type(a)
-                if params:
+                if kind is ndarray and call is not None:
+                    out = call(a)
+                elif params:
                     out = forward(for_array(a), a, **params)
                 else:
-                    out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a)
+                    out = (bound(kind) or bind(a))(a)
                 if type(out) is not kind:
                     out = as_ndarray(out)
         except (ValueError, TypeError, IndexError, MemoryError) as error:
+            if params:
+                return Primitive.__call__(self, x, **params)  # the forward says why it cannot be
             _complain(self.name, self.elementwise, error, (a,))
         tensor = new(Tensor)
         tensor.array = out
@@ -506,7 +519,7 @@ def _short_one(self):
                 )
             else:
                 node.saved = out if only == 1 else a if only == 0 else weakref.ref(root(out)) if view else (a.shape,)
-            node.params = params or None
+            node.params = params
             tensor._form = form
             shape = out.shape if form is None else form.shape
             if shape == common:
@@ -515,7 +528,10 @@ def _short_one(self):
                 common = shape
             node.shape = shape
             node.scope = now.scope
-            frame = getframe(1)
+            try:
+                frame = getframe(depth)
+            except ValueError:  # nobody is that far up: a thread begins here
+                frame = getframe(0)
             code = frame.f_code
             if code is not known:
                 if code.co_filename in foreign:
@@ -540,6 +556,7 @@ def _short_two(self):
     on_cpu = bind(np.empty(0))
     general, recorded, floating, elementwise = self.general, self.recorded, self.floating, self.elementwise
     alike = elementwise and self._direct  # then a floating result of two inputs of one form has that form
+    depth = 1 if elementwise else 2  # of the first caller that may be the user's: an operator is `short` itself
     known, common = None, form_of(np.empty(0))
 
     def short(x, y):
@@ -613,7 +630,10 @@ def _short_two(self):
             node.params = None
             node.shape = form.shape
             node.scope = now.scope
-            frame = getframe(1)
+            try:
+                frame = getframe(depth)
+            except ValueError:  # nobody is that far up: a thread begins here
+                frame = getframe(0)
             code = frame.f_code
             if code is not known:
                 if code.co_filename in foreign:

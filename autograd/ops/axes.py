@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import operator
+from operator import index
 
 _ALIASES = {"axis": "dim", "keepdims": "keepdim"}
 
@@ -13,16 +13,18 @@ def numpy_names(function):
 
     @functools.wraps(function)
     def renamed(*args, **kwargs):
-        for theirs in _ALIASES.keys() & kwargs.keys() if kwargs else ():
-            ours = _ALIASES[theirs]
-            if ours in kwargs:
-                raise TypeError(
-                    f"{function.__name__}: received both {ours}= and {theirs}=, which mean the same; pass one"
-                )
-            kwargs[ours] = kwargs.pop(theirs)
-        return function(*args, **kwargs)
+        return function(*args, **_renamed(function.__name__, kwargs)) if kwargs else function(*args)
 
     return renamed
+
+
+def _renamed(who, kwargs):
+    for theirs in _ALIASES.keys() & kwargs.keys():
+        ours = _ALIASES[theirs]
+        if ours in kwargs:
+            raise TypeError(f"{who}: received both {ours}= and {theirs}=, which mean the same; pass one")
+        kwargs[ours] = kwargs.pop(theirs)
+    return kwargs
 
 
 def spread_names(name):
@@ -59,7 +61,7 @@ def _index(who, dim) -> int:
     """The int that `dim` stands for."""
     try:
         if not isinstance(dim, bool):
-            return operator.index(dim)
+            return index(dim)
     except TypeError:
         pass
     raise TypeError(f"{who}: received dim={dim!r}; a dimension is named by an integer")
@@ -88,9 +90,9 @@ def kept_shape(shape, dims) -> tuple[int, ...]:
 
 def sizes(who: str, given) -> tuple[int, ...]:
     """The sizes of `f(x, 2, 3)` or `f(x, (2, 3))` as one tuple of ints."""
-    if len(given) == 1 and isinstance(given[0], (tuple, list)):
+    if len(given) == 1 and type(given[0]) is not int and isinstance(given[0], (tuple, list)):
         given = given[0]
     try:
-        return tuple(map(operator.index, given))
+        return tuple(map(index, given))
     except TypeError:
         raise TypeError(f"{who}: received sizes {tuple(given)}; sizes are integers") from None

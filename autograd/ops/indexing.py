@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 
 import numpy as np
 
@@ -121,11 +122,12 @@ def getitem(x, index):
             [3, 5]])
     """
     items = index if isinstance(index, tuple) else (index,)
-    if not _BASIC.issuperset(map(type, items)):
+    if type(index) not in _BASIC and not _BASIC.issuperset(map(type, items)):
         items = _plain("getitem", x, items)
         if not _is_basic(items):
             return getitem_copy(x, index=items)
-    return getitem_view.short(x, index=items)
+    whole = len(items) < x.ndim or ... in items  # else NumPy may give a number, which is no view
+    return getitem_view.short(x, (itemgetter(items if whole else (*items, ...)), {"index": items}, 2))
 
 
 @primitive(name="setitem", formula=r"x \text{ with } x[i] = v", flops=0)

@@ -61,16 +61,17 @@ def matmul(x, y):
     """
     x = x if isinstance(x, Tensor) or is_array(x) else Tensor(x)
     y = y if isinstance(y, Tensor) or is_array(y) else Tensor(y)
-    ranks = x.ndim, y.ndim
-    if 0 in ranks:
-        raise ValueError(f"matmul: received shapes {x.shape} and {y.shape}; a 0-d operand has no rows; use * to scale")
-    if x.shape[-1] != y.shape[-2 if ranks[1] > 1 else 0]:
+    left, right = x.shape, y.shape
+    if not (left and right):
+        raise ValueError(f"matmul: received shapes {left} and {right}; a 0-d operand has no rows; use * to scale")
+    terms = right[-2 if len(right) > 1 else 0]
+    if left[-1] != terms:
         raise ValueError(
-            f"matmul: shapes {x.shape} and {y.shape} do not fit: the last size of the first, {x.shape[-1]}, must equal "
-            f"the second's {y.shape[-2 if y.ndim > 1 else 0]}; transpose one of them"
+            f"matmul: shapes {left} and {right} do not fit: the last size of the first, {left[-1]}, must equal "
+            f"the second's {terms}; transpose one of them"
         )
-    if ranks == (2, 2):
-        return matmul_batched(x, y)
+    if len(left) == len(right) == 2:
+        return matmul_batched.short(x, y)
     if x.ndim == 1:
         out = matmul(unsqueeze(x, 0), y)
         return reshape(out, out.shape[:-2] + out.shape[-1:] if y.ndim > 1 else out.shape[:-1])

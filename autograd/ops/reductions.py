@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,17 @@ def _floating(who, x):
     return x
 
 
+def _made_ready(reduction):
+    """What the short path of a reduction takes, as a function of its metadata: `numpy_names` is the second caller."""
+    forward, cpu = reduction.forward, for_device("cpu")
+
+    @lru_cache(1024)
+    def ready(dim, keepdim):
+        return lambda x: forward(cpu, x, dim=dim, keepdim=keepdim), dict(dim=dim, keepdim=keepdim), 3
+
+    return ready
+
+
 # ---- sums ------------------------------------------------------------------------------------------------------------
 
 
@@ -54,6 +66,9 @@ def sum_over(k, x, *, dim, keepdim):
 @sum_over.vjp("x", formula=r"\bar o \text{ spread}")
 def sum_over_dx(g, x_shape, *, dim, keepdim):
     return _spread(g, x_shape, dim)
+
+
+_summing = _made_ready(sum_over)
 
 
 @numpy_names
@@ -68,15 +83,14 @@ def sum(x, dim=None, keepdim: bool = False, dtype=None):
     x = x if isinstance(x, Tensor) else Tensor(x)
     if dtype is not None:
         x = to(x, dtype)
-    return sum_over.short(x, dim=all_dims("sum", dim, x.ndim), keepdim=keepdim)
+    return sum_over.short(x, _summing(all_dims("sum", dim, x.array.ndim), keepdim))
 
 
 @primitive(name="mean", formula=r"\tfrac1n \textstyle\sum x", flops=lambda x, out, **_: math.prod(x))
 def mean_over(k, x, *, dim, keepdim):
-    n = _count(x.shape, dim)
     total = k.sum(_wide(x), dim, keepdim)
-    total /= n or math.nan
-    return total.astype(x.dtype, copy=False)
+    total /= x.size // (total.size or 1) or math.nan
+    return total if total.dtype is x.dtype else total.astype(x.dtype)
 
 
 def _wide(x):
@@ -89,6 +103,9 @@ def mean_over_dx(g, x_shape, *, dim, keepdim):
     return _spread(g / builtins.max(_count(x_shape, dim), 1), x_shape, dim)
 
 
+_averaging = _made_ready(mean_over)
+
+
 @numpy_names
 def mean(x, dim=None, keepdim: bool = False, dtype=None):
     """The mean over `dim`: y = (1/n) Σ x; NaN of nothing.
@@ -97,7 +114,7 @@ def mean(x, dim=None, keepdim: bool = False, dtype=None):
     3.0
     """
     x = _floating("mean", x if dtype is None else to(x, dtype))
-    return mean_over.short(x, dim=all_dims("mean", dim, x.ndim), keepdim=keepdim)
+    return mean_over.short(x, _averaging(all_dims("mean", dim, x.array.ndim), keepdim))
 
 
 @primitive(
@@ -244,7 +261,7 @@ class Extreme(NamedTuple):
 
 def _extreme_over(name, word, formula):
     def forward(k, x, *, dim, keepdim):
-        return getattr(k, name)(x, axis=dim, keepdims=keepdim)
+        return getattr(x, name[1:])(axis=dim, keepdims=keepdim)
 
     forward.__name__ = name + "_over"
     made = primitive(name=name, formula=formula, flops=lambda x, out, **_: math.prod(x))(forward)
@@ -256,12 +273,13 @@ def _extreme_over(name, word, formula):
 
     rule.__name__ = name + "_over_dx"
     made.vjp("x", formula=r"\bar o\,[x = y] / \#\text{ties}")(rule)
+    ready = _made_ready(made)
 
-    @numpy_names
     def function(x, dim=None, keepdim: bool = False):
-        dims = all_dims(name, dim, x.ndim)
-        _something(name, x, dims)
-        return made.short(x, dim=dims, keepdim=keepdim)
+        array = array_of(x)
+        dims = all_dims(name, dim, array.ndim)
+        _something(name, array, dims)
+        return made.short(x, ready(dims, keepdim))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -284,8 +302,9 @@ def _something(who, x, dims):
         )
 
 
-amax_over, amax = _extreme_over("amax", "largest value", r"\max x")
-amin_over, amin = _extreme_over("amin", "smallest value", r"\min x")
+amax_over, _largest = _extreme_over("amax", "largest value", r"\max x")
+amin_over, _smallest = _extreme_over("amin", "smallest value", r"\min x")
+amax, amin = numpy_names(_largest), numpy_names(_smallest)
 
 
 def _arg(name, word):
@@ -341,8 +360,8 @@ def _extreme(name, over_all, where_first, pairwise):
     return function
 
 
-max = _extreme("max", amax, argmax, maximum)
-min = _extreme("min", amin, argmin, minimum)
+max = _extreme("max", _largest, argmax, maximum)
+min = _extreme("min", _smallest, argmin, minimum)
 
 
 def _truth(name, word):
@@ -435,7 +454,9 @@ def softmax(x, dim: int, dtype=None):
     """
     x = x if dtype is None else to(x, dtype)
     dim = one_dim("softmax", dim, x.ndim)
-    return reshape(softmax(reshape(x, 1), 0), ()) if not x.ndim else softmax_along.short(x, dim=dim)
+    if not x.ndim:
+        return reshape(softmax(reshape(x, 1), 0), ())
+    return softmax_along.short(x, (None, {"dim": dim}, 3))
 
 
 @numpy_names
@@ -447,7 +468,9 @@ def log_softmax(x, dim: int, dtype=None):
     """
     x = x if dtype is None else to(x, dtype)
     dim = one_dim("log_softmax", dim, x.ndim)
-    return reshape(log_softmax(reshape(x, 1), 0), ()) if not x.ndim else log_softmax_along.short(x, dim=dim)
+    if not x.ndim:
+        return reshape(log_softmax(reshape(x, 1), 0), ())
+    return log_softmax_along.short(x, (None, {"dim": dim}, 3))
 
 
 # ---- norms -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from operator import methodcaller
 
 import numpy as np
 
@@ -54,7 +56,7 @@ def broadcast_to(x, shape):
     tensor([[1., 2.],
             [1., 2.]])
     """
-    return broadcast_view.short(x, shape=tuple(shape))
+    return broadcast_view(x, shape=tuple(shape))
 
 
 def expand(x, *shape):
@@ -114,6 +116,12 @@ def reshape_view_dx(g, x_shape, *, shape):
     return g.reshape(x_shape)
 
 
+@lru_cache(4096)
+def _reshaping(shape):
+    """What the short path takes: a method of arrays does it, but NumPy takes any negative size for −1."""
+    return methodcaller("reshape", shape) if min(shape, default=0) >= -1 else None, dict(shape=shape), 2
+
+
 def reshape(x, *shape):
     """The same elements in C order under another shape; one size may be −1. A view where the memory allows.
 
@@ -121,7 +129,7 @@ def reshape(x, *shape):
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    return reshape_view.short(x, shape=sizes("reshape", shape))
+    return reshape_view.short(x, _reshaping(sizes("reshape", shape)))
 
 
 def flatten(x, start_dim: int = 0, end_dim: int = -1):
@@ -156,6 +164,15 @@ def permute_view_dx(g, *, dims):
     return g.transpose(dims if len(dims) == 2 else tuple(sorted(range(len(dims)), key=dims.__getitem__)))
 
 
+@lru_cache(4096)
+def _permuting(dims):
+    """What the short path takes: a method of arrays does it."""
+    return methodcaller("transpose", dims), dict(dims=dims), 2
+
+
+_BACKWARDS = tuple([tuple(range(n))[::-1] for n in range(65)])  # NumPy has no array of more dimensions
+
+
 @spread_names("dims")
 def permute(x, *dims):
     """The dimensions in another order, as a view.
@@ -167,7 +184,7 @@ def permute(x, *dims):
     order = tuple(one_dim("permute", d, x.ndim) for d in given)
     if sorted(order) != list(range(x.ndim)):
         raise ValueError(f"permute: received {given} for shape {x.shape}; name each of the {x.ndim} dimensions once")
-    return permute_view.short(x, dims=order)
+    return permute_view.short(x, _permuting(order))
 
 
 def transpose(x, dim0=None, dim1=None):
@@ -176,17 +193,23 @@ def transpose(x, dim0=None, dim1=None):
     >>> cr.ones(2, 3, 4).transpose(0, 2).shape
     (4, 3, 2)
     """
+    ndim = x.ndim
     if dim0 is None:
-        return permute_view.short(x, dims=tuple(range(x.ndim))[::-1])
-    if isinstance(dim0, (tuple, list)):
+        order = _BACKWARDS[ndim]
+    elif isinstance(dim0, (tuple, list)):
         return permute(x, dim0)
-    if dim1 is None:
+    elif dim1 is None:
         raise TypeError("transpose: received one dim; pass the two dims to swap, or none to reverse them all")
-    dim0, dim1 = one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim)
-    order = list(range(x.ndim))
+    else:
+        order = _swapped(one_dim("transpose", dim0, ndim), one_dim("transpose", dim1, ndim), ndim)
+    return permute_view.short(x, _permuting(order))
+
+
+def _swapped(dim0, dim1, ndim):
+    order = list(range(ndim))
     if order:
         order[dim0], order[dim1] = order[dim1], order[dim0]
-    return permute_view.short(x, dims=tuple(order))
+    return tuple(order)
 
 
 swapaxes = transpose
@@ -209,7 +232,7 @@ def movedim(x, source, destination):
     order = [d for d in range(x.ndim) if d not in source]
     for to, which in sorted(zip(destination, source, strict=True)):
         order.insert(to, which)
-    return permute_view.short(x, dims=tuple(order))
+    return permute_view(x, dims=tuple(order))
 
 
 moveaxis = movedim
@@ -243,7 +266,7 @@ def squeeze(x, dim=None):
     (2,)
     """
     dims = () if dim == () else all_dims("squeeze", dim, x.ndim)
-    return reshape(x, tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in dims))
+    return reshape(x, tuple([n for i, n in enumerate(x.shape) if n != 1 or i not in dims]))
 
 
 @numpy_names
@@ -253,8 +276,9 @@ def unsqueeze(x, dim):
     >>> cr.ones(3).unsqueeze(0).shape
     (1, 3)
     """
-    dim = one_dim("unsqueeze", dim, x.ndim + 1)
-    return reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
+    shape = x.shape
+    dim = one_dim("unsqueeze", dim, len(shape) + 1)
+    return reshape_view.short(x, _reshaping((*shape[:dim], 1, *shape[dim:])))
 
 
 expand_dims = unsqueeze

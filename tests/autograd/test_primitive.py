@@ -1,5 +1,8 @@
 """Primitives that users declare: everything that ours can do, and clear refusals."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -538,7 +541,9 @@ def test_the_line_is_the_users_with_functions_of_the_package_in_between():
     x = cr.ones(2, 3, requires_grad=True)
 
     def mine():
-        return x * 2, cr.sum(x), x.reshape(3, 2), cr.relu6(x), cr.nn.functional.relu(x)
+        views = x.reshape(3, 2), x.T, x.mT, x[0], x[0, 1], x.unsqueeze(0), x.flatten(), x.permute(1, 0)
+        reduced = cr.sum(x), x.sum(axis=0), x.mean(1), x.amax(), x.max(), cr.softmax(x, 1), x.norm()
+        return x * 2, x @ x.T, cr.matmul(x, x.T), cr.relu6(x), cr.nn.functional.relu(x), *views, *reduced
 
     def another():
         return x * 2
@@ -547,6 +552,20 @@ def test_the_line_is_the_users_with_functions_of_the_package_in_between():
         for y in mine():
             assert y.grad_fn.line.startswith(__file__) and y.grad_fn.line.endswith("in mine")
         assert another().grad_fn.line.endswith("in another")
+
+
+def test_a_thread_may_begin_with_an_operation():
+    program = """
+import _thread, time
+import chainrule as cr
+
+x = cr.ones(2, 3, requires_grad=True)
+for operation, inputs in [(cr.tanh.short, 1), (cr.multiply.short, 2), (cr.sum, 1), (cr.transpose, 1)]:
+    _thread.start_new_thread(operation, (x,) * inputs)
+time.sleep(0.2)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_benchmark_uses_the_package_as_a_program_does():
@@ -567,5 +586,56 @@ def test_a_node_that_keeps_nothing_shares_what_it_keeps():
 
 
 def test_a_primitive_of_one_tensor_refuses_metadata_that_it_does_not_know():
-    with pytest.raises(TypeError, match="out"):
-        cr.exp.short(cr.ones(2), out=np.zeros(2))
+    for exp in (cr.exp, cr.exp.short):
+        with pytest.raises(TypeError, match="out"):
+            exp(cr.ones(2), out=np.zeros(2))
+    for wrong in (2, (1, 2), np.zeros(2), cr.ones(2)):
+        with pytest.raises(TypeError, match=r"^exp takes one tensor, and metadata by name; received .* as well$"):
+            cr.ones(2).exp(wrong)
+
+
+READY = {  # operations whose kernel and metadata are made ready, and the primitive and metadata that they stand for
+    "reshape": (lambda x: x.reshape(-1), {"shape": (-1,)}),
+    "permute": (lambda x: x.T, None),
+    "getitem": (lambda x: x[..., 0], {"index": (..., 0)}),
+    "sum": (lambda x: x.sum(0), {"dim": (0,), "keepdim": False}),
+    "mean": (lambda x: x.mean(-1, keepdim=True), None),
+    "amax": (lambda x: x.amax(), None),
+}
+
+
+@pytest.mark.parametrize("lay", [np.copy, np.transpose, np.flipud, lambda x: np.broadcast_to(x[:1], x.shape)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "bool"])
+@pytest.mark.parametrize("name", READY)
+def test_the_short_path_does_what_the_general_one_does(name, dtype, lay, rng):
+    operation, metadata = READY[name]
+    for shape in [(3,), (1, 1), (4, 10), (2, 3, 5)]:
+        array = lay((rng.standard_normal(shape) * 4).astype(dtype))
+        if dtype in ("int64", "bool") and name == "mean":
+            continue
+        x = cr.Tensor(array, requires_grad=array.dtype.kind == "f")
+        short = operation(x)
+        with cr.no_grad() if not x.requires_grad else cr.autograd.detect_anomaly():  # a watch takes the general path
+            general = operation(x)
+        assert short.dtype == general.dtype and short.shape == general.shape and (short == general).all()
+        assert short.array.strides == general.array.strides
+        assert np.shares_memory(short.array, array) == np.shares_memory(general.array, array)
+        if x.requires_grad:
+            assert short.grad_fn.params == general.grad_fn.params and short.grad_fn.name == name
+            assert metadata is None or short.grad_fn.params == metadata
+            assert short.grad_fn.shape == general.grad_fn.shape == short.shape
+            one, other = (cr.autograd.grad((y * y).sum(), [x])[0] for y in (short, general))
+            assert (one == other).all()
+
+
+@pytest.mark.parametrize("index", [0, -1, (0, 1), (0, ...), (..., 1), slice(1, 2), (None, 1), (), ..., None, (1, 2, 0)])
+def test_an_index_gives_a_view_whatever_it_leaves(index, rng):
+    array = rng.standard_normal((2, 3, 4)[: max(1, len(index) if isinstance(index, tuple) else 1)])
+    x = cr.Tensor(array, requires_grad=True)
+    y = x[index]
+    assert type(y.array) is np.ndarray and np.shares_memory(y.array, x.array)
+    np.testing.assert_array_equal(y.array, array[index])
+    y.sum().backward()
+    expected = np.zeros_like(array)
+    expected[index] = 1
+    np.testing.assert_array_equal(x.grad.array, expected)

@@ -65,3 +65,16 @@ def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
     threads(4)
     x = rng.normal(size=(20, 30, 40)).astype("float32")
     assert len({(cpu.sum(x, (0, 2)).tobytes(), cpu.sum(x, 1).tobytes()) for _ in range(200)}) == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 40, 127, 128])
+def test_the_loop_for_tiny_arrays_adds_in_numpys_order(n, rng, path):
+    for scale in (1, 1e30, 0, np.inf, np.nan):
+        x = (rng.normal(size=n) * 10.0 ** rng.uniform(-9, 9, n)).astype("float32")
+        x[n // 2 :][:1] *= scale
+        expected = np.add.reduce(x, None, np.float64)
+        np.testing.assert_array_equal(reduction._sum_of_tiny(x), expected)
+        for one in (x, x.reshape(1, n, 1), np.broadcast_to(x, (1, n))):
+            out = cpu.sum(one)
+            assert out.shape == () and out.dtype == np.float32
+            np.testing.assert_array_equal(out, np.float32(expected))
