@@ -4,7 +4,7 @@ Every array may be a list of arrays, one per parameter. Loops see flat arrays; t
 parameters as if those lay one behind the other, so that neither many small nor a few large ones leave a thread idle.
 """
 
-from functools import lru_cache, wraps
+from functools import cache, lru_cache, wraps
 from itertools import accumulate, chain
 
 import numpy as np
@@ -16,6 +16,7 @@ from .scratch import LINE
 from .vector import Emitted, address
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
+_PIECE = 1 << 14  # numbers whose squares have a sum of their own, whoever adds them
 _LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -99,25 +100,39 @@ def rmsprop_(param, grad, square_avg, buf, grad_avg, *, lr, alpha, eps, weight_d
 
 def gradient_norm(grads):
     """sqrt(sum of all squares) of a list of arrays, added in float64: float32 (or 64), 0-d."""
-    with workers.one_blas_thread:
-        total = sum(float(np.vdot(g, g)) for g in (np.asarray(g, np.float64) for g in grads))
+    if grads and compiles() and _plain([grads]):
+        total = _sum_of_squares(grads)
+    else:
+        with workers.one_blas_thread:
+            total = sum(float(np.vdot(g, g)) for g in (np.asarray(g, np.float64) for g in grads))
     return np.array(np.sqrt(total), np.float64 if any(g.dtype == np.float64 for g in grads) else np.float32)
 
 
 def clip_(grads, norm, most):
     """grads *= min(1, most / (norm + 1e-6)), in place; all NaN where norm is."""
     share = most / (float(norm) + 1e-6)
-    for g in grads:
-        g *= g.dtype.type(1 if share > 1 else share)
+    if share >= 1 or not grads:
+        return
+    if _plain([grads]):
+        _scaled([grads], (grads[0].dtype.type(share),))
+    else:
+        for g in grads:
+            g *= g.dtype.type(share)
+
+
+def _plain(rows):
+    """Whether all arrays are such as the loops take, and of one dtype."""
+    dtype = rows[0][0].dtype
+    return dtype in _LOOPED and all([x.dtype is dtype and x.flags.carray for row in rows for x in row])
 
 
 def _in_place(loop, states, grads, numbers):
     """loop(*states, grad, *numbers) over the flat arrays: written whatever their layout and dtype."""
     if not grads:
         return
-    rows, dtype = [*states, grads], grads[0].dtype
-    if dtype in _LOOPED and all([x.dtype is dtype and x.flags.carray for row in rows for x in row]):
-        loop(rows, _typed(dtype, numbers))
+    rows = [*states, grads]
+    if _plain(rows):
+        loop(rows, _typed(grads[0].dtype, numbers))
         return
     dtypes = {x.dtype for x in states[0]}
     for dtype in dtypes:
@@ -217,6 +232,53 @@ def _write_arrays_at(count):
         return signature(types.UniTuple(kind, count), one, *[types.intp] * 3), generate
 
     return arrays_at
+
+
+def _scaled_numpy(grad, share):
+    grad *= share
+
+
+@_updating(_scaled_numpy)
+def _scaled(grad, share, first, last):
+    grad = grad[first:last]
+    for i in range(len(grad)):
+        grad[i] *= share
+
+
+def _sum_of_squares(grads):
+    sizes = [g.size for g in grads]
+    *begins, n = accumulate([-(-size // _PIECE) for size in sizes], initial=0)
+    table, sums = np.array([*map(id, grads), *begins, n, *sizes]), np.empty(n)
+    _squares()(n, table, len(sizes), grads[0].dtype.type(1), sums, grain=1)
+    return float(sums.sum())
+
+
+@cache
+def _squares():
+    own = dict(squares=inline(_sum_piece, reassociate=True), arrays_at=Emitted(lambda: _write_arrays_at(1)))
+    return workers.shared(None)(variant(_pieces_of_all, "pieces_of_all", **own))
+
+
+def _sum_piece(x):
+    total = 0.0
+    for i in range(len(x)):
+        total += np.float64(x[i]) * np.float64(x[i])
+    return total
+
+
+squares = None  # `_sum_piece` (`_squares`)
+
+
+def _pieces_of_all(table, count, one, sums, first, last):
+    """The sums of squares of the pieces first … last; the table ends with where each array's begin, and the sizes."""
+    begins, sizes = table[count : 2 * count + 1], table[2 * count + 1 :]
+    for k in range(count):
+        begin, end = begins[k], begins[k + 1]
+        if first < end and last > begin:
+            (x,) = arrays_at(one, address(table) + 8 * k, 8 * count, sizes[k])
+            for piece in range(max(first, begin), min(last, end)):
+                start = (piece - begin) * _PIECE
+                sums[piece] = squares(x[start : start + _PIECE])
 
 
 def _sgd_plain_numpy(param, grad, sign, decay, lr):

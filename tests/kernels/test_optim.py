@@ -194,7 +194,7 @@ def test_lists_of_parameters_move_one_by_one(rng):
 
 
 @pytest.mark.parametrize("dtypes, kind", [(["f4"], "f4"), (["f2"], "f4"), (["f4", "f8"], "f8")])
-def test_norm_of_all_gradients_and_clipping(rng, dtypes, kind):
+def test_norm_of_all_gradients_and_clipping(rng, dtypes, kind, path):
     grads = [(300 * rng.standard_normal(s)).astype(d) for s in ((7, 5), (1,), (0,), (200,)) for d in dtypes]
     exact = np.sqrt(sum((g.astype("f8") ** 2).sum() for g in grads))
     norm, before = cpu.gradient_norm(grads), [g.copy() for g in grads]
@@ -208,7 +208,22 @@ def test_norm_of_all_gradients_and_clipping(rng, dtypes, kind):
     assert all(np.isnan(g).all() for g in grads)
 
 
+def test_the_norm_of_large_gradients_has_the_same_bits_whatever_the_number_of_threads(rng, threads, path):
+    """Of pieces that end where an array does, before it, and of none."""
+    piece = optim._PIECE
+    grads = [rng.standard_normal(n).astype("f4") for n in (piece, 0, 3 * piece + 1, 7, 2 * piece - 1)]
+    exact = np.sqrt(sum((g.astype("f8") ** 2).sum() for g in grads))
+    norms = []
+    for count in (1, 2, 3):
+        threads(count)
+        norms.append(cpu.gradient_norm(grads))
+    assert float(norms[0]) == pytest.approx(exact, rel=1e-7) and len(set(map(float, norms))) == 1
+    turned = [g.reshape(1, -1)[:, ::-1] for g in grads]  # which no loop takes
+    assert float(cpu.gradient_norm(turned)) == pytest.approx(exact, rel=1e-7)
+
+
 def test_no_parameters_are_no_work(path):
+    assert cpu.gradient_norm([]) == 0 and cpu.clip_([], 2.0, 1.0) is None
     cpu.sgd_(
         [], [], None, lr=0.1, momentum=0, dampening=0, weight_decay=0, nesterov=False, maximize=False, first=True
     )
