@@ -574,7 +574,7 @@ class Tensor(TensorMethods):
 
 
 def _kind(tensor):
-    return tensor.shape, tensor.dtype, type(tensor.array)
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _unpickle(cls, array, live):
@@ -709,7 +709,7 @@ def is_writeable(array) -> bool:
     """Whether `array` may be written to: not if it is read-only or shows one element in several places."""
     if type(array) is np.ndarray:
         return array.flags.writeable
-    return all(stride or n < 2 for stride, n in zip(array.strides, array.shape, strict=True))
+    return 0 in array.shape or all(stride or n < 2 for stride, n in zip(array.strides, array.shape, strict=True))
 
 
 def check_writable(tensor: Tensor, operation: str) -> None:

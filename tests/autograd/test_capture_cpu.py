@@ -1235,6 +1235,33 @@ def test_large_arrays_are_shared_by_threads(rng):
     assert len(machines(captured)) == int(compiles())
 
 
+def test_empty_arrays_are_written_in_place():
+    """Their strides may be 0, as those of an array that shows one element in several places."""
+    captured = cr.capture(lambda x: (x * 1.0).sub_(x))
+    for _ in range(4):
+        assert captured(cr.ones(2, 0)).shape == (2, 0)
+    assert captured.reason == ""
+
+
+def test_another_thread_sets_a_gradient_while_a_step_is_recorded():
+    w = cr.ones(2, requires_grad=True)
+
+    def step(x):
+        thread = threading.Thread(target=lambda: setattr(w, "grad", cr.ones(2)))
+        thread.start()
+        thread.join()
+        return x * 2
+
+    captured, failures, before = cr.capture(step), [], threading.excepthook
+    threading.excepthook = lambda given: failures.append(given.exc_value)
+    try:
+        with pytest.warns(UserWarning, match="it left a gradient that the recording has not seen made"):
+            assert [captured(cr.ones(2)).tolist() for _ in range(3)] == [[2.0, 2.0]] * 3
+    finally:
+        threading.excepthook = before
+    assert failures == [] and w.grad.tolist() == [1.0, 1.0]
+
+
 def test_results_that_leave_are_fresh():
     a = cr.ones(3)
     captured = cr.capture(lambda x: [x * 2, chain(x, a, a)])
