@@ -6,6 +6,7 @@ from . import memory, workers
 from .activations import relu_backward, sigmoid_backward, tanh_backward
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward
+from .extremes import argmax, argmin
 from .indexing import add_at, index_add, scatter_add, take
 from .matmul import add_product, affine, affine_act, affine_act_backward, affine_backward, matmul
 from .memory import memory_held
@@ -28,6 +29,7 @@ from .recording import Recorded, Recorder, Tape, current_tape, recorded_on, unre
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
 from .reduction import sum
 from .replay import aside, describe, each_time, hold, live, taken_in
+from .running import running_sum
 from .softmax import (
     cross_entropy,
     cross_entropy_backward,

@@ -11,6 +11,7 @@ import numpy as np
 from . import workers
 from .jit import jit
 from .layout import compact, half_by_single
+from .planes import tile
 
 _SINGLE = np.dtype(np.float32)
 _EVERY = tuple([tuple(range(n)) for n in range(65)])  # axes of arrays by their number; NumPy has no more
@@ -95,8 +96,8 @@ def _along(x):
 
 def _down(x):
     """The sums over the middle axis of x (l, m, n)."""
-    out = np.zeros((x.shape[0], x.shape[2]))
-    _add_down(x.shape[2], x, out, grain=-(-_GRAIN * x.shape[2] // max(1, x.size)))
+    out = np.empty((x.shape[0], x.shape[2]))
+    _add_down(out.size, x, out, grain=-(-_GRAIN // max(1, x.shape[1])))
     return out
 
 
@@ -114,15 +115,25 @@ def _add_along(x, out, first, last):
 
 
 def _add_down_numpy(x, out, first, last):
-    np.add.reduce(x[:, :, first:last], 1, np.float64, out[:, first:last])
+    while first < last:
+        k, a, b = tile(first, last, x)
+        np.add.reduce(x[k, :, a:b], 0, np.float64, out[k, a:b])
+        first += b - a
 
 
 @workers.shared(_add_down_numpy)
 def _add_down(x, out, first, last):
-    """Columns first … last."""
-    for k in range(len(x)):
-        into = out[k, first:last]
-        for i in range(x.shape[1]):
-            row = x[k, i, first:last]
+    while first < last:
+        k, a, b = tile(first, last, x)
+        plane, total = x[k], out[k, a:b]
+        total[:] = 0
+        fours = len(plane) // 4 * 4
+        for i in range(0, fours, 4):
+            p, q, r, s = plane[i, a:b], plane[i + 1, a:b], plane[i + 2, a:b], plane[i + 3, a:b]
+            for j in range(len(total)):
+                total[j] += (np.float64(p[j]) + np.float64(q[j])) + (np.float64(r[j]) + np.float64(s[j]))
+        for i in range(fours, len(plane)):
+            row = plane[i, a:b]
             for j in range(len(row)):
-                into[j] += np.float64(row[j])
+                total[j] += np.float64(row[j])
+        first += b - a

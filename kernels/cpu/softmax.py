@@ -1,6 +1,7 @@
 """Softmax and its logarithm, and the cross entropy built on them: shifted by the maximum, so nothing overflows.
 
-The loops see rows (m, C); other axes are moved out of the way first.
+The loops see rows (m, C), or planes whose lines run down them (see `planes`); axes of the cross entropy, and those of
+few lines, are moved out of the way first.
 """
 
 import math
@@ -13,6 +14,7 @@ from . import workers
 from .exponential import exp, exp_single
 from .jit import compiles, inline, jit, variant
 from .layout import compact, floats, half_by_single
+from .planes import ABREAST, abreast, lines, planes, tile
 
 _GRAIN = 2_000  # elements that outlast handing a slice to a worker
 _SHORT = 64  # classes of rows that fill few vectors
@@ -33,25 +35,25 @@ def logsumexp(x, axis, keepdims=False):
 @half_by_single
 def softmax(x, axis):
     """exp(x) / sum exp(x) along axis."""
-    return _along(axis, _softmax, x)
+    return _along(axis, _softmax, _softmax_down, x)
 
 
 @half_by_single
 def softmax_backward(g, out, axis):
     """The adjoint of `softmax` at its result: out (g - sum g out) along axis."""
-    return _along(axis, _softmax_backward, g, out)
+    return _along(axis, _softmax_backward, _softmax_backward_down, g, out)
 
 
 @half_by_single
 def log_softmax(x, axis):
     """x - log sum exp(x) along axis."""
-    return _along(axis, _log_softmax, x)
+    return _along(axis, _log_softmax, _log_softmax_down, x)
 
 
 @half_by_single
 def log_softmax_backward(g, out, axis):
     """The adjoint of `log_softmax` at its result: g - exp(out) sum g along axis."""
-    return _along(axis, _log_softmax_backward, g, out)
+    return _along(axis, _log_softmax_backward, _log_softmax_backward_down, g, out)
 
 
 @half_by_single
@@ -138,13 +140,19 @@ def _over_rows(logits, target, weight, slopes, share, losses, ignore_index, labe
     return _unrows(gradient, logits.shape, 1) if with_gradient else None
 
 
-def _along(axis, loop, *arrays):
-    """loop(*rows, out rows) over the rows of the arrays along axis."""
+def _along(axis, loop, down, *arrays):
+    """loop(*rows, out rows) over the rows of the arrays along axis, or down(*planes, out planes) where they lie."""
     arrays = floats(*arrays)
-    shape = arrays[0].shape
+    shape, size = arrays[0].shape, arrays[0].itemsize
+    if shape and axis not in (-1, len(shape) - 1):
+        lying = [planes(x, axis) for x in arrays]
+        if abreast(lying[0]):
+            out = np.empty_like(lying[0])
+            down[size](lines(out), *lying, out, grain=-(-_GRAIN // max(1, out.shape[1])))
+            return out.reshape(shape)
     rows = [_rows(x, axis) for x in arrays]
-    out, loop = np.empty_like(rows[0]), loop[arrays[0].itemsize]
-    loop(len(out), *rows, out, grain=_grain(out))
+    out = np.empty_like(rows[0])
+    loop[size](len(out), *rows, out, grain=_grain(out))
     return _unrows(out, shape, axis)
 
 
@@ -337,6 +345,111 @@ def _log_softmax_backward(g, p, out, first, last):
             total += slope[j]
         for j in range(len(row)):
             into[j] = slope[j] - exp(row[j]) * total
+
+
+def _downwards(twin):
+    """The twin of a loop over tiles by that of the loop over rows."""
+
+    def numpys(*arrays):
+        *arrays, first, last = arrays
+        while first < last:
+            k, a, b = tile(first, last, arrays[0])
+            twin(*[x[k, :, a:b].T for x in arrays], 0, b - a)
+            first += b - a
+
+    return numpys
+
+
+@inline
+def _tops_of_lines(x, a, b, top):
+    """The largest number of each line a … b of a plane; a NaN need not be it: it stays in its line."""
+    top[:] = -np.inf
+    for i in range(len(x)):
+        row = x[i, a:b]
+        for j in range(len(row)):
+            top[j] = row[j] if row[j] > top[j] else top[j]
+
+
+@in_both(_downwards(_softmax_numpy))
+def _softmax_down(x, out, first, last):
+    tops, totals = np.empty(ABREAST, x.dtype), np.empty(ABREAST)
+    while first < last:
+        k, a, b = tile(first, last, x)
+        plane, made, top, total = x[k], out[k], tops[: b - a], totals[: b - a]
+        _tops_of_lines(plane, a, b, top)
+        total[:] = 0
+        for i in range(len(plane)):
+            row, into = plane[i, a:b], made[i, a:b]
+            for j in range(len(row)):
+                e = exp(row[j] - top[j])
+                into[j] = e
+                total[j] += e
+        scale = top
+        for j in range(len(scale)):
+            scale[j] = 1 / total[j]
+        for i in range(len(plane)):
+            into = made[i, a:b]
+            for j in range(len(into)):
+                into[j] = into[j] * scale[j]
+        first += b - a
+
+
+@in_both(_downwards(_softmax_backward_numpy))
+def _softmax_backward_down(g, p, out, first, last):
+    totals = np.empty(ABREAST)
+    while first < last:
+        k, a, b = tile(first, last, g)
+        slopes, plane, made, total = g[k], p[k], out[k], totals[: b - a]
+        total[:] = 0
+        for i in range(len(plane)):
+            slope, row = slopes[i, a:b], plane[i, a:b]
+            for j in range(len(row)):
+                total[j] += np.float64(slope[j]) * row[j]
+        for i in range(len(plane)):
+            slope, row, into = slopes[i, a:b], plane[i, a:b], made[i, a:b]
+            for j in range(len(row)):
+                into[j] = (slope[j] - total[j]) * row[j]
+        first += b - a
+
+
+@in_both(_downwards(_log_softmax_numpy))
+def _log_softmax_down(x, out, first, last):
+    tops, totals = np.empty(ABREAST, x.dtype), np.empty(ABREAST)
+    while first < last:
+        k, a, b = tile(first, last, x)
+        plane, made, top, total = x[k], out[k], tops[: b - a], totals[: b - a]
+        _tops_of_lines(plane, a, b, top)
+        total[:] = 0
+        for i in range(len(plane)):
+            row = plane[i, a:b]
+            for j in range(len(row)):
+                total[j] += exp(row[j] - top[j])
+        for j in range(len(total)):
+            total[j] = math.log(total[j])
+        for i in range(len(plane)):
+            row, into = plane[i, a:b], made[i, a:b]
+            for j in range(len(row)):
+                into[j] = (np.float64(row[j]) - top[j]) - total[j]
+        first += b - a
+
+
+@in_both(_downwards(_log_softmax_backward_numpy))
+def _log_softmax_backward_down(g, p, out, first, last):
+    totals, rounded = np.empty(ABREAST), np.empty(ABREAST, g.dtype)
+    while first < last:
+        k, a, b = tile(first, last, g)
+        slopes, plane, made, total, whole = g[k], p[k], out[k], totals[: b - a], rounded[: b - a]
+        total[:] = 0
+        for i in range(len(plane)):
+            slope = slopes[i, a:b]
+            for j in range(len(slope)):
+                total[j] += slope[j]
+        whole[:] = total
+        for i in range(len(plane)):
+            slope, row, into = slopes[i, a:b], plane[i, a:b], made[i, a:b]
+            for j in range(len(row)):
+                into[j] = slope[j] - exp(row[j]) * whole[j]
+        first += b - a
 
 
 def _counted_weight(target, weight, ignore_index):

@@ -35,7 +35,7 @@ from .pooling import (
 )
 from .random import dropout
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
-from .reduction import sum
+from .reduction import running_sum, sum
 from .softmax import (
     cross_entropy,
     cross_entropy_backward,

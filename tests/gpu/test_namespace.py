@@ -18,7 +18,7 @@ MADE_OF = {
 # What computes nothing, and need not be on both.
 HELPERS = {"aside", "describe", "each_time", "live", "memory_held", "send"}
 RECORDING = {"assemble", "current_tape", "hold", "recorded_on", "taken_in", "unrecorded"}  # where CUDA has graphs
-OF_NUMPY = {"take"}  # faster than NumPy's function of the name; on a GPU CuPy's serves
+OF_NUMPY = {"argmax", "argmin", "take", "where"}  # faster than NumPy's functions of the names; on a GPU CuPy's serve
 HELPERS |= RECORDING | OF_NUMPY
 
 

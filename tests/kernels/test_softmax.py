@@ -139,6 +139,32 @@ def test_what_is_no_number_stays_in_its_row(bad, dtype, rng, path):
         assert np.isnan(out).any(1).tolist() == [False, True, False, False]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(9, 5), (6, 300), (2, 3, 520), (3, 0, 8), (3, 4, 2), (40, 700)])
+def test_lines_down_a_plane_against_rows(shape, dtype, rng, path, threads):
+    axis = len(shape) - 2
+    x, g = (rng.normal(size=(2, *shape)) * 3).astype(dtype)
+    x[rng.random(shape) < 0.02] = -np.inf
+    if x.size:
+        x.reshape(-1)[[0, -1]] = np.nan, np.inf
+    rows = lambda x: np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    for name in "softmax", "log_softmax":
+        forward, backward = getattr(cpu, name), getattr(cpu, f"{name}_backward")
+        expected = forward(rows(x), -1)
+        slope = np.moveaxis(backward(rows(g), expected, -1), -1, axis)
+        tolerance = dict(rtol=1e-5, atol=1e-5) if dtype == "float32" else dict(rtol=1e-12, atol=1e-12)
+        found = []
+        for n in 1, 2, 3:
+            threads(n)
+            found.append((forward(x, axis), backward(g, forward(x, axis - len(shape)), axis)))
+        for out, gradient in found:
+            np.testing.assert_allclose(out, np.moveaxis(expected, -1, axis), **tolerance)
+            np.testing.assert_allclose(gradient, slope, **tolerance)
+            assert out.tobytes() == found[0][0].tobytes() and gradient.tobytes() == found[0][1].tobytes()
+        wide = np.repeat(x, 2, -1)
+        np.testing.assert_array_equal(forward(wide[..., ::2], axis), found[0][0])
+
+
 def test_multiply_in_place():
     x = np.ones((2, 3), np.float32)
     assert cpu.multiply_(x, np.float32(2)) is x and (x == 2).all()
