@@ -406,6 +406,11 @@ def logsumexp_over_dx(g, x, *, dim, keepdim):
     return _spread(g, x.shape, dim) * (weights / where(total == 0, 1, total))
 
 
+@logsumexp_over.fused_vjp("x")
+def logsumexp_over_fused(k, g, x, out, *, dim, keepdim):
+    return k.logsumexp_backward(g, x, out, dim)
+
+
 @numpy_names
 def logsumexp(x, dim=None, keepdim: bool = False):
     """ln Σ eˣ over `dim`, without overflow.

@@ -36,6 +36,7 @@ from .softmax import (
     log_softmax,
     log_softmax_backward,
     logsumexp,
+    logsumexp_backward,
     multiply_,
     softmax,
     softmax_backward,

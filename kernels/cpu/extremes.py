@@ -28,7 +28,7 @@ def _place(numpys, down, x, axis, keepdims):
     out = np.empty((len(lying), lying.shape[2]), np.int64)
     down(out.size, lying, out, grain=-(-_GRAIN // lying.shape[1]))
     axis %= x.ndim
-    return out.reshape(*x.shape[:axis], *[1] * keepdims, *x.shape[axis + 1 :])
+    return out.reshape(x.shape[:axis] + (1,) * keepdims + x.shape[axis + 1 :])
 
 
 def _by_numpy(find):

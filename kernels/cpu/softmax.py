@@ -25,11 +25,44 @@ _ONE = np.ones(1)
 @half_by_single
 def logsumexp(x, axis, keepdims=False):
     """log sum exp(x) over axis (an int or a tuple)."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if len(axes) == 1 and x.ndim and x.dtype in (np.float32, np.float64):
+        out = _logsumexp_of_lines(planes(x, axes[0]))
+        if not np.isnan(out).any():
+            axis = axes[0] % x.ndim
+            return out.reshape(x.shape[:axis] + (1,) * keepdims + x.shape[axis + 1 :])
     top = np.max(x, axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, top.dtype.type(0))
     with np.errstate(divide="ignore", over="ignore"):
         out = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
     return np.asarray(out if keepdims else np.squeeze(out, axis))
+
+
+@half_by_single
+def logsumexp_backward(g, x, out, axis):
+    """The adjoint of `logsumexp` at its result: g exp(x) / sum exp(x) over axis, and 0 along nothing but -inf."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    if len(axes) == 1 and np.isfinite(out).all():
+        weights = softmax(x, axes[0])
+    else:
+        top = np.max(x, axis, keepdims=True, initial=-np.inf)
+        with np.errstate(invalid="ignore", over="ignore"):
+            weights = np.asarray(np.exp(x - np.where(np.isinf(top), top.dtype.type(0), top)))
+            total = weights.sum(axis, keepdims=True)
+            weights /= np.where(total == 0, total.dtype.type(1), total)
+    weights *= g.reshape(shape)
+    return weights
+
+
+def _logsumexp_of_lines(x):
+    """(l, n) of planes (l, m, n); NaN where the largest number of a line is infinite or there is a NaN."""
+    out = np.empty((len(x), x.shape[2]), x.dtype)
+    if x.shape[2] == 1:
+        x, out = x.reshape(x.shape[:2]), out.reshape(len(x))
+    loop = _logsumexp if x.ndim == 2 else _logsumexp_down
+    loop[x.itemsize](out.size, x, out, grain=-(-_GRAIN // max(1, x.shape[1])))
+    return out
 
 
 @half_by_single
@@ -271,6 +304,20 @@ def _log_softmax_backward_numpy(g, p, out, first, last):
     out += g
 
 
+def _logsumexp_numpy(x, out, first, last):
+    x = x[first:last]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        top = _tops(x)
+        out[first:last] = np.log(np.exp(x - top).sum(1)) + top[:, 0]
+
+
+def _logsumexp_down_numpy(x, out, first, last):
+    while first < last:
+        k, a, b = tile(first, last, x)
+        _logsumexp_numpy(x[k, :, a:b].T, out[k, a:b], 0, b - a)
+        first += b - a
+
+
 def _count_numpy(target, weight, ignore_index):
     counted = target != ignore_index
     wrong = np.flatnonzero(counted & ((target < 0) | (target >= len(weight))))
@@ -323,6 +370,16 @@ def _softmax_backward(g, p, out, first, last):
             total += np.float64(slope[j]) * row[j]
         for j in range(len(row)):
             into[j] = (slope[j] - total) * row[j]
+
+
+@in_both(_logsumexp_numpy)
+def _logsumexp(x, out, first, last):
+    for i in range(first, last):
+        row, total = x[i], 0.0
+        top = _top(row)
+        for j in range(len(row)):
+            total += exp(row[j] - top)
+        out[i] = top + math.log(total)
 
 
 @in_both(_log_softmax_numpy)
@@ -412,6 +469,34 @@ def _softmax_backward_down(g, p, out, first, last):
         first += b - a
 
 
+@inline
+def _logarithms(x, a, b, top, total):
+    """In total the logarithm of the sum of exp(x - top) of each line a … b of a plane."""
+    total[:] = 0
+    for i in range(len(x)):
+        row = x[i, a:b]
+        for j in range(len(row)):
+            total[j] += exp(row[j] - top[j])
+    for j in range(len(total)):
+        total[j] = math.log(total[j])
+
+
+_single["_logarithms"] = inline(variant(_logarithms, "_logarithms_single", **_single))
+
+
+@in_both(_logsumexp_down_numpy)
+def _logsumexp_down(x, out, first, last):
+    tops, totals = np.empty(ABREAST, x.dtype), np.empty(ABREAST)
+    while first < last:
+        k, a, b = tile(first, last, x)
+        into, top, total = out[k, a:b], tops[: b - a], totals[: b - a]
+        _tops_of_lines(x[k], a, b, top)
+        _logarithms(x[k], a, b, top, total)
+        for j in range(len(into)):
+            into[j] = top[j] + total[j]
+        first += b - a
+
+
 @in_both(_downwards(_log_softmax_numpy))
 def _log_softmax_down(x, out, first, last):
     tops, totals = np.empty(ABREAST, x.dtype), np.empty(ABREAST)
@@ -419,13 +504,7 @@ def _log_softmax_down(x, out, first, last):
         k, a, b = tile(first, last, x)
         plane, made, top, total = x[k], out[k], tops[: b - a], totals[: b - a]
         _tops_of_lines(plane, a, b, top)
-        total[:] = 0
-        for i in range(len(plane)):
-            row = plane[i, a:b]
-            for j in range(len(row)):
-                total[j] += exp(row[j] - top[j])
-        for j in range(len(total)):
-            total[j] = math.log(total[j])
+        _logarithms(plane, a, b, top, total)
         for i in range(len(plane)):
             row, into = plane[i, a:b], made[i, a:b]
             for j in range(len(row)):

@@ -42,6 +42,7 @@ from .softmax import (
     log_softmax,
     log_softmax_backward,
     logsumexp,
+    logsumexp_backward,
     multiply_,
     softmax,
     softmax_backward,

@@ -51,6 +51,23 @@ def logsumexp(x, axis, keepdims=False):
     return out
 
 
+@implementation("logsumexp_backward", "cuda", floor=lambda g, x, out, axis: (2 * x.nbytes, 6 * x.size))
+def logsumexp_backward(g, x, out, axis):
+    """The adjoint of `logsumexp` at its result: g exp(x) / sum exp(x) over axis, and 0 along nothing but -inf.
+
+    Floor: 2 e N bytes.
+    """
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if not x.size:
+        return cupy.empty(x.shape, x.dtype)
+    wide = np.float32 if x.dtype.itemsize == 2 else x.dtype
+    top = x.max(axis, keepdims=True).astype(wide)
+    weights = cupy.exp(x.astype(wide) - cupy.where(cupy.isinf(top), 0, top))
+    total = weights.sum(axis, keepdims=True)
+    slopes = g.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]).astype(wide)
+    return (slopes * (weights / cupy.where(total == 0, 1, total))).astype(x.dtype)
+
+
 def _floor_of_both(logits, target, weight, ignored, smoothing, reduction="none", with_gradient=False):
     """The logits are read, and once more their bytes written if the gradient is wanted; the targets are read."""
     return (1 + with_gradient) * logits.nbytes + target.nbytes, (8 if with_gradient else 5) * logits.size
