@@ -138,7 +138,7 @@ from .ops.losses import (
     nll_loss,
     smooth_l1_loss,
 )
-from .ops.normalization import batch_norm, dropout, feature_dropout, layer_norm
+from .ops.normalization import batch_norm, dropout, feature_dropout, group_norm, layer_norm
 from .ops.peaks import conv1d_max
 from .ops.pooling import (
     adaptive_avg_pool1d,

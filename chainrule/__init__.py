@@ -107,6 +107,7 @@ from .autograd import (
     get_default_dtype,
     greater,
     greater_equal,
+    group_norm,
     gru_sequence,
     hardtanh,
     huber_loss,

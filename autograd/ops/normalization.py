@@ -1,4 +1,4 @@
-"""Batch and layer normalisation, and dropout."""
+"""Batch, layer and group normalisation, and dropout."""
 
 from __future__ import annotations
 
@@ -185,6 +185,28 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
         if value is not None and value.shape != shape:
             raise ValueError(f"layer_norm: the {name} has shape {value.shape}; it must be normalized_shape, {shape}")
     return layer_norm_last(input, weight, bias, axes=len(shape), eps=eps)
+
+
+def group_norm(input, num_groups: int, weight=None, bias=None, eps: float = 1e-5):
+    """γ (x − μ)/√(σ² + ε) + β with μ, σ² over each of `num_groups` groups of an item's channels (Wu & He 2018).
+
+    Shapes: input (N, C, …); weight and bias (C,).
+
+    >>> cr.group_norm(cr.tensor([[1.0, 3.0, 5.0, 5.0]]), 2).tolist()
+    [[-0.9999949932098389, 0.9999949932098389, 0.0, 0.0]]
+    """
+    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+        raise ValueError(
+            f"group_norm: received shape {input.shape} and num_groups={num_groups}; the input must be (N, C, …), and "
+            "num_groups divide C"
+        )
+    channels = input.shape[1]
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.shape != (channels,):
+            raise ValueError(f"group_norm: the {name} has shape {value.shape}; it must be ({channels},)")
+    groups = reshape(input, (input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups))
+    normal = reshape(layer_norm_last(groups, axes=1, eps=eps), input.shape)
+    return _affine(normal, weight, bias, _channel_shape(input.ndim))
 
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ...autograd import Tensor, batch_norm, layer_norm, no_grad, ones, tensor, zeros
+from ...autograd import Tensor, batch_norm, group_norm, layer_norm, no_grad, ones, tensor, zeros
 from .. import init
 from ..module import Module
 from ..parameter import Parameter
 from .checks import at_least, axis_size, ndim
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "LayerNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm"]
 
 
 class _BatchNorm(Module):
@@ -151,5 +151,54 @@ class LayerNorm(Module):
         """Return the settings."""
         return (
             f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class GroupNorm(Module):
+    """Normalise groups of an item's channels (Wu & He 2018): y = γ (x − μ)/√(σ² + eps) + β.
+
+    x (N, C, …), γ and β (C,), μ and σ² one for each item and group of C / num_groups channels.
+
+    >>> cr.nn.GroupNorm(2, 4)(cr.arange(16.0).reshape(2, 4, 2)).sum().abs().item() < 1e-5
+    True
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
+        super().__init__()
+        at_least(self, 1, num_groups=num_groups, num_channels=num_channels)
+        if num_channels % num_groups:
+            raise ValueError(f"GroupNorm: num_groups={num_groups} does not divide num_channels={num_channels}")
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        make = {"device": device, "dtype": dtype}
+        self.register_parameter("weight", Parameter(ones(num_channels, **make)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_channels, **make)) if affine and bias else None)
+
+    def reset_parameters(self) -> None:
+        """Put γ to 1 and β to 0."""
+        for parameter, fill in ((self.weight, init.ones_), (self.bias, init.zeros_)):
+            if parameter is not None:
+                fill(parameter)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised items."""
+        ndim(self, input.shape, (2, 3, 4, 5), "(N, C, …)")
+        axis_size(self, input.shape, 1, self.num_channels, "num_channels")
+        return group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
             f"bias={self.bias is not None}"
         )

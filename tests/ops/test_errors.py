@@ -139,6 +139,8 @@ ERRORS = [
     (lambda: F.batch_norm(x, cr.ones(2), cr.ones(2)), ValueError, "batch_norm: running_mean has shape (2,), but the input of shape (2, 3) has 3 channels; it must be (3,)"),
     (lambda: F.batch_norm(x, None, None), ValueError, "batch_norm: with training=False the running mean and variance are needed; pass both"),
     (lambda: F.batch_norm(cr.ones(1, 3), None, None, training=True), ValueError, "batch_norm: the input of shape (1, 3) has one value per channel, whose variance is 0; train with larger batches, or call eval()"),
+    (lambda: F.group_norm(x, 2), ValueError, "group_norm: received shape (2, 3) and num_groups=2; the input must be (N, C, …), and num_groups divide C"),
+    (lambda: F.group_norm(x, 3, cr.ones(2)), ValueError, "group_norm: the weight has shape (2,); it must be (3,)"),
     (lambda: F.layer_norm(x, (2,)), ValueError, "layer_norm: normalized_shape=(2,) does not name the last sizes of the input of shape (2, 3); they must be equal"),
     (lambda: F.layer_norm(x, (3,), cr.ones(2)), ValueError, "layer_norm: the weight has shape (2,); it must be normalized_shape, (3,)"),
     (lambda: F.dropout(x, 1.5), ValueError, "dropout: received p=1.5; a probability lies in [0, 1]"),

@@ -35,6 +35,11 @@ def running_norm(x, mean, var, weight=None, bias=None, *, eps=1e-5):
     return scaled((x - channelwise(mean, x)) / np.sqrt(channelwise(var, x) + eps), weight, bias, x)
 
 
+def group_norm(x, groups, weight=None, bias=None, *, eps=1e-5):
+    parts = x.reshape(len(x), groups, -1)
+    return scaled(standardised(parts, (2,), eps).reshape(x.shape), weight, bias, x)
+
+
 def layer_norm(x, weight=None, bias=None, *, axes, eps=1e-5):
     y = standardised(x, tuple(range(x.ndim - axes, x.ndim)), eps)
     y = y if weight is None else y * weight
@@ -280,6 +285,13 @@ ROWS = [
         lambda x, weight=None, bias=None: layer_norm(x, weight, bias, axes=two(x.shape)),
         affine([(3, 4), (2, 3, 2), (4,), (0, 3)], lambda s: s[-two(s) :], lambda s: {}),
         function=lambda x, weight=None, bias=None: cr.layer_norm(x, x.shape[-two(x.shape) :], weight, bias),
+        loose=5e-3,
+    ),
+    public(
+        "group_norm",
+        lambda x, weight=None, bias=None: group_norm(x, 2, weight, bias),
+        affine([(3, 8), (2, 6, 2), (2, 4, 2, 3)], lambda s: s[1:2], lambda s: {}),
+        function=lambda x, weight=None, bias=None: cr.group_norm(x, 2, weight, bias),
         loose=5e-3,
     ),
     of_primitive("dropped", dropped, drops((4, 5), (), (0, 3), name="draw")),
