@@ -9,7 +9,7 @@ from math import prod
 from .jit import inline
 from .layout import compact
 
-ABREAST = 256  # lines whose accumulators are kept at a time
+ABREAST = 128  # lines whose accumulators are kept at a time
 _FEW = 4  # lines of a plane that fill no vector: they are moved into rows
 
 
