@@ -123,6 +123,7 @@ from .autograd import (
     isfinite,
     isinf,
     isnan,
+    kl_div,
     l1_loss,
     layer_norm,
     leaky_relu,

@@ -11,7 +11,7 @@ from ..primitive import primitive
 from ..state import state
 from ..tensor import is_floating, may_look, result
 from .convert import operand
-from .elementwise import absolute, exp, maximum, softplus, where
+from .elementwise import absolute, exp, log, maximum, softplus, where
 from .reductions import log_softmax, mean, sum
 from .shape import reshape, unsqueeze
 
@@ -259,6 +259,26 @@ def nll_loss(input, target, weight=None, ignore_index: int = -100, reduction: st
     loss = where(result(counted), loss, 0)
     loss = reshape(loss, ()) if input.ndim == 1 and reduction == "none" else loss
     return _reduced(loss, reduction, _weight_of(target.array, weight, ignore_index, scores.dtype))
+
+
+def kl_div(input, target, reduction: str = "mean", log_target: bool = False):
+    """t (ln t − x), the divergence of probabilities t from those whose logarithms x are; 0 where t is.
+
+    reduction: "batchmean" too, the sum over the number of items, which is the divergence by definition; "mean" divides
+    by the number of elements, as in PyTorch. log_target: the target holds logarithms.
+
+    >>> cr.kl_div(cr.log_softmax(cr.zeros(1, 2), 1), cr.tensor([[1.0, 0.0]]), reduction="batchmean").item()
+    0.6931471824645996
+    """
+    target = _alike("kl_div", input, target)
+    if log_target:
+        loss = exp(target) * (target - input)
+    else:
+        there = target.detach() > 0
+        loss = where(there, target * log(where(there, target, 1)), 0) - target * input
+    if reduction == "batchmean":
+        return sum(loss) / input.shape[0]
+    return _reduced(loss, reduction)
 
 
 # ---- binary ----------------------------------------------------------------------------------------------------------

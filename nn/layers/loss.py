@@ -10,6 +10,7 @@ from ...autograd import (
     binary_cross_entropy_with_logits,
     cross_entropy,
     huber_loss,
+    kl_div,
     l1_loss,
     mse_loss,
     nll_loss,
@@ -23,6 +24,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "HuberLoss",
+    "KLDivLoss",
     "L1Loss",
     "MSELoss",
     "NLLLoss",
@@ -33,9 +35,11 @@ __all__ = [
 class _Loss(Module):
     """A comparison of outputs with targets, and how the items are brought together."""
 
+    reductions: tuple[str, ...] = ("mean", "sum", "none")
+
     def __init__(self, reduction: str, **weights: Tensor | None):
         super().__init__()
-        one_of(self, "reduction", reduction, ("mean", "sum", "none"))
+        one_of(self, "reduction", reduction, self.reductions)
         self.reduction = reduction
         for name, weight in weights.items():
             self.register_buffer(name, weight)
@@ -101,6 +105,27 @@ class HuberLoss(_Loss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss."""
         return huber_loss(input, target, reduction=self.reduction, delta=self.delta)
+
+
+class KLDivLoss(_Loss):
+    """t (ln t − x) of log-probabilities x and probabilities t, of one shape (Kullback & Leibler 1951).
+
+    reduction "batchmean", the divergence by definition, divides the sum by the number of items.
+
+    >>> loss = cr.nn.KLDivLoss(reduction="batchmean")
+    >>> loss(cr.log_softmax(cr.zeros(1, 2), 1), cr.tensor([[1.0, 0.0]])).item()
+    0.6931471824645996
+    """
+
+    reductions = "mean", "sum", "none", "batchmean"
+
+    def __init__(self, *, reduction: str = "mean", log_target: bool = False):
+        super().__init__(reduction)
+        self.log_target = log_target
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss."""
+        return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
 class CrossEntropyLoss(_Loss):

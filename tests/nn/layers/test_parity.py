@@ -174,12 +174,15 @@ LOSSES = [
     ("CrossEntropyLoss", dict(ignore_index=1, label_smoothing=0.2), "real", "class"),
     ("CrossEntropyLoss", dict(label_smoothing=0.2), "real", "probabilities"),
     ("NLLLoss", dict(ignore_index=1), "real", "class"),
+    ("KLDivLoss", {}, "real", "probabilities"),
+    ("KLDivLoss", dict(log_target=True), "real", "real"),
     ("BCELoss", {}, "probabilities", "probabilities"),
     ("BCEWithLogitsLoss", {}, "real", "probabilities"),
 ]
 WEIGHTS = {"CrossEntropyLoss": ["weight"], "NLLLoss": ["weight"], "BCEWithLogitsLoss": ["weight", "pos_weight"]}
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")  # of KLDivLoss, as ours does
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name, settings, given, wanted", LOSSES, ids=lambda v: v if isinstance(v, str) else "")
@@ -203,6 +206,16 @@ def test_loss(torch, rng, name, settings, given, wanted, reduction, weighted):
     loss.sum().backward()
     loss_t.sum().backward()
     close(a.grad, t.grad)
+
+
+def test_divergence_of_items(torch, rng):
+    x, y = rng.normal(size=(6, 4)), rng.dirichlet(np.ones(4), 6)
+    y[2, 1] = 0
+    ours, theirs = nn.KLDivLoss(reduction="batchmean"), torch.nn.KLDivLoss(reduction="batchmean")
+    close(ours(cr.tensor(x), cr.tensor(y)), theirs(torch.tensor(x), torch.tensor(y)))
+    given = cr.tensor(y, requires_grad=True)
+    ours(cr.tensor(x), given).backward()
+    assert np.isfinite(given.grad.numpy()).all()
 
 
 def test_dropout_keeps_the_mean_and_drops_whole_channels():

@@ -117,6 +117,19 @@ def pair_samples(**choices):
     return make
 
 
+def divergence(x, t, *, reduction="mean", log_target=False):
+    terms = np.exp(t) * (t - x) if log_target else np.where(t > 0, t * np.log(np.where(t > 0, t, 1)), 0) - t * x
+    whole = terms.sum()
+    return {"none": terms, "sum": whole, "mean": whole / max(1, x.size), "batchmean": whole / len(x)}[reduction]
+
+
+def log_probabilities(rng):
+    for reduction in (*REDUCTIONS, "batchmean"):
+        for log_target in (False, True):
+            x, t = np.log(rng.dirichlet(np.ones(4), 3)), rng.dirichlet(np.ones(4), 3)
+            yield Sample((x, np.log(t) if log_target else t), {"reduction": reduction, "log_target": log_target})
+
+
 def item_losses(scores, target, weight, ignore_index, label_smoothing, log_probability):
     """The loss of each item and its weight; scores (N, C, *d)."""
     losses, counted = np.zeros(target.shape), np.zeros(target.shape)
@@ -311,6 +324,7 @@ ROWS = [
     public("l1_loss", pointwise(lambda x, y: abs(x - y)), pair_samples()),
     public("smooth_l1_loss", pointwise(smooth_l1), pair_samples(beta=[1.0, 0.37])),
     public("huber_loss", pointwise(huber), pair_samples(delta=[1.0, 0.37])),
+    public("kl_div", divergence, log_probabilities),
     of_primitive("cross_entropy_items", items_oracle, items),
     public("cross_entropy", classified(log_softmax), class_samples(), label="classes"),
     public("cross_entropy", soft_cross_entropy, probability_samples, label="probabilities"),
