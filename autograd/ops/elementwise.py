@@ -74,6 +74,15 @@ log10 = _one(
 sqrt = _one("sqrt", "The square root", r"\sqrt{x}", r"\bar o / (2\sqrt{x})", lambda g, out: g / (out * 2), 9.0, 3.0)
 square = _one("square", "The square", r"x^2", r"2x\,\bar o", lambda g, x: g * (x * 2), 3.0, 9.0, floating=False)
 reciprocal = _one("reciprocal", "One over x", r"1/x", r"-\bar o / x^2", lambda g, out: -g * (out * out), 4.0, 0.25)
+rsqrt = _one(
+    "rsqrt",
+    "One over the square root",
+    r"1/\sqrt{x}",
+    r"-\bar o / (2 x \sqrt{x})",
+    lambda g, out: g * (out * out * (out * -0.5)),
+    4.0,
+    0.5,
+)
 sin = _one("sin", "The sine (x in radians)", r"\sin x", r"\bar o \cos x", lambda g, x: g * cos(x), 0.5, 0.4794, 10)
 cos: Primitive = _one(
     "cos", "The cosine (x in radians)", r"\cos x", r"-\bar o \sin x", lambda g, x: -g * sin(x), 0.5, 0.8776, 10
@@ -245,6 +254,26 @@ def tanh_fused(k, g, out):
 @sigmoid.fused_vjp("x")
 def sigmoid_fused(k, g, out):
     return k.sigmoid_backward(g, out)
+
+
+@logsigmoid.fused_vjp("x")
+def logsigmoid_fused(k, g, x):
+    return k.logsigmoid_backward(g, x)
+
+
+@silu.fused_vjp("x")
+def silu_fused(k, g, x):
+    return k.silu_backward(g, x)
+
+
+@rsqrt.fused_vjp("x")
+def rsqrt_fused(k, g, out):
+    return k.rsqrt_backward(g, out)
+
+
+@absolute.fused_vjp("x")
+def absolute_fused(k, g, x):
+    return k.absolute_backward(g, x)
 
 
 def _silu_dx(g, x, s):
@@ -551,6 +580,11 @@ def clamp_numbers_dx(g, x, *, min, max):
     return where(inside, g, 0)
 
 
+@clamp_numbers.fused_vjp("x")
+def clamp_numbers_fused(k, g, x, *, min, max):
+    return k.clip_backward(g, x, min=-math.inf if min is None else min, max=math.inf if max is None else max)
+
+
 def clamp(x, min=None, max=None):
     """x limited to [min, max]; bounds may be numbers or tensors. The gradient passes where min ≤ x ≤ max.
 
@@ -579,7 +613,7 @@ def relu(k, x):
     >>> cr.relu(cr.tensor([-1.0, 2.0]))
     tensor([0., 2.])
     """
-    return k.maximum(x, 0)
+    return k.relu(x) if is_floating(x.dtype) else k.maximum(x, 0)
 
 
 @relu.vjp("x", formula=r"\bar o\,[x > 0]")
@@ -594,12 +628,17 @@ def relu_fused(k, g, out):
 
 @primitive(name="leaky_relu", elementwise=True, floating=True, formula=r"x > 0\;?\;x : a x", flops=2)
 def leaky_relu_by(k, x, *, slope):
-    return k.where(x > 0, x, x * slope)
+    return k.leaky_relu(x, slope=slope)
 
 
 @leaky_relu_by.vjp("x", formula=r"x > 0\;?\;\bar o : a \bar o")
 def leaky_relu_by_dx(g, x, *, slope):
     return where(x > 0, g, g * slope)
+
+
+@leaky_relu_by.fused_vjp("x")
+def leaky_relu_by_fused(k, g, x, *, slope):
+    return k.leaky_relu_backward(g, x, slope=slope)
 
 
 def leaky_relu(x, negative_slope: float = 0.01):
@@ -613,12 +652,17 @@ def leaky_relu(x, negative_slope: float = 0.01):
 
 @primitive(name="elu", elementwise=True, floating=True, formula=r"x > 0\;?\;x : \alpha (e^x - 1)", flops=10)
 def elu_by(k, x, *, alpha):
-    return k.where(x > 0, x, alpha * k.expm1(k.minimum(x, 0)))
+    return k.elu(x, alpha=alpha)
 
 
 @elu_by.vjp("x", formula=r"x > 0\;?\;\bar o : \alpha e^x \bar o")
 def elu_by_dx(g, x, *, alpha):
     return where(x > 0, g, g * (exp(minimum(x, 0)) * alpha))
+
+
+@elu_by.fused_vjp("x")
+def elu_by_fused(k, g, x, *, alpha):
+    return k.elu_backward(g, x, alpha=alpha)
 
 
 def elu(x, alpha: float = 1.0):
@@ -638,6 +682,11 @@ def softplus_by(k, x, *, beta, threshold):
 @softplus_by.vjp("x", formula=r"\bar o\,\sigma(\beta x)")
 def softplus_by_dx(g, x, *, beta, threshold):
     return where(x * beta > threshold, g, g * sigmoid(x * beta))
+
+
+@softplus_by.fused_vjp("x")
+def softplus_by_fused(k, g, x, *, beta, threshold):
+    return k.softplus_backward(g, x, beta=beta, threshold=threshold)
 
 
 def softplus(x, beta: float = 1.0, threshold: float = 20.0):
@@ -676,15 +725,6 @@ def gelu(x, approximate: str = "none"):
     if approximate != "tanh":
         raise ValueError(f"gelu: received approximate={approximate!r}; it can be 'none' or 'tanh'")
     return x * 0.5 * (tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1)
-
-
-def rsqrt(x):
-    """One over the square root.
-
-    >>> cr.rsqrt(cr.tensor(4.0)).item()
-    0.5
-    """
-    return reciprocal(sqrt(x))
 
 
 def hardtanh(x, min_val: float = -1.0, max_val: float = 1.0):

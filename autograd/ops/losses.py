@@ -11,7 +11,7 @@ from ..primitive import primitive
 from ..state import state
 from ..tensor import is_floating, may_look, result
 from .convert import operand
-from .elementwise import absolute, exp, log, maximum, softplus, where
+from .elementwise import absolute, exp, log, maximum, sigmoid, sign, softplus, where
 from .reductions import log_softmax, mean, sum
 from .shape import reshape, unsqueeze
 
@@ -41,14 +41,39 @@ def _alike(who, input, target):
     return target
 
 
+@primitive(elementwise=True, floating=True, direct=True, formula=r"(x - y)^2", flops=2)
+def squared_error(k, x, y):
+    """The square of the difference, of each pair of elements."""
+    return k.squared_error(x, y)
+
+
+@squared_error.vjp("x", formula=r"2\bar o\,(x - y)")
+def squared_error_dx(g, x, y):
+    return g * ((x - y) * 2)
+
+
+@squared_error.vjp("y", formula=r"-2\bar o\,(x - y)")
+def squared_error_dy(g, x, y):
+    return g * ((y - x) * 2)
+
+
+@squared_error.fused_vjp("x", "y")
+def squared_error_fused(k, g, x, y, *, live):
+    return _opposite(k.squared_error_backward(g, x, y), live)
+
+
+def _opposite(d, live):
+    """The gradients of a function of x - y."""
+    return d if live[0] else None, -d if live[1] else None
+
+
 def mse_loss(input, target, reduction: str = "mean"):
     """The squared error (x − y)² of each element.
 
     >>> cr.mse_loss(cr.tensor([1.0, 3.0]), cr.tensor([0.0, 0.0])).item()
     5.0
     """
-    difference = input - _alike("mse_loss", input, target)
-    return _reduced(difference * difference, reduction)
+    return _reduced(squared_error(input, _alike("mse_loss", input, target)), reduction)
 
 
 def l1_loss(input, target, reduction: str = "mean"):
@@ -60,17 +85,40 @@ def l1_loss(input, target, reduction: str = "mean"):
     return _reduced(absolute(input - _alike("l1_loss", input, target)), reduction)
 
 
+@primitive(
+    name="smooth_l1", elementwise=True, floating=True,
+    formula=r"|x - y| < \beta\;?\;\tfrac{1}{2\beta}(x - y)^2 : |x - y| - \tfrac\beta2", flops=5,
+)  # fmt: skip
+def smooth_l1_items(k, x, y, *, beta):
+    return k.smooth_l1(x, y, beta=beta)
+
+
+@smooth_l1_items.vjp("x", formula=r"|x - y| < \beta\;?\;\bar o\,(x - y) / \beta : \bar o\,\operatorname{sign}(x - y)")
+def smooth_l1_items_dx(g, x, y, *, beta):
+    d = x - y
+    return g * where(absolute(d) < beta, d * (1 / beta), sign(d))
+
+
+@smooth_l1_items.vjp("y", formula=r"|x - y| < \beta\;?\;\bar o\,(y - x) / \beta : \bar o\,\operatorname{sign}(y - x)")
+def smooth_l1_items_dy(g, x, y, *, beta):
+    return smooth_l1_items_dx(g, y, x, beta=beta)
+
+
+@smooth_l1_items.fused_vjp("x", "y")
+def smooth_l1_items_fused(k, g, x, y, *, beta, live):
+    return _opposite(k.smooth_l1_backward(g, x, y, beta=beta), live)
+
+
 def smooth_l1_loss(input, target, reduction: str = "mean", beta: float = 1.0):
     """(x − y)²/(2β) where |x − y| < β, else |x − y| − β/2 (Girshick 2015).
 
     >>> cr.smooth_l1_loss(cr.tensor([0.5, 3.0]), cr.tensor([0.0, 0.0])).item()
     1.3125
     """
-    difference = input - _alike("smooth_l1_loss", input, target)
-    size = absolute(difference)
+    target = _alike("smooth_l1_loss", input, target)
     if beta == 0:
-        return _reduced(size, reduction)
-    return _reduced(where(size < beta, difference * difference * (0.5 / beta), size - 0.5 * beta), reduction)
+        return _reduced(absolute(input - target), reduction)
+    return _reduced(smooth_l1_items(input, target, beta=beta), reduction)
 
 
 def huber_loss(input, target, reduction: str = "mean", delta: float = 1.0):
@@ -313,6 +361,28 @@ def binary_cross_entropy(input, target, weight=None, reduction: str = "mean"):
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
+@primitive(
+    name="binary_cross_entropy", elementwise=True, floating=True, formula=r"(1 - t) x + \ln(1 + e^{-x})", flops=20
+)
+def binary_cross_entropy_items(k, x, t):
+    return k.binary_cross_entropy(x, t)
+
+
+@binary_cross_entropy_items.vjp("x", formula=r"\bar o\,(\sigma(x) - t)")
+def binary_cross_entropy_items_dx(g, x, t):
+    return g * (sigmoid(x) - t)
+
+
+@binary_cross_entropy_items.vjp("t", formula=r"-\bar o\,x")
+def binary_cross_entropy_items_dt(g, x):
+    return -g * x
+
+
+@binary_cross_entropy_items.fused_vjp("x", "t")
+def binary_cross_entropy_items_fused(k, g, x, t, *, live):
+    return k.binary_cross_entropy_backward(g, x, t) if live[0] else None, -g * x if live[1] else None
+
+
 def binary_cross_entropy_with_logits(input, target, weight=None, reduction: str = "mean", pos_weight=None):
     """Binary cross-entropy of σ(x), without overflow: (1 − t)x + (1 + (w⁺ − 1)t) ln(1 + e^{−x}).
 
@@ -320,6 +390,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction: str 
     0.6931471824645996
     """
     target = _alike("binary_cross_entropy_with_logits", input, target)
-    positive = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
-    loss = (1 - target) * input + positive * softplus(-input, threshold=float("inf"))
+    if pos_weight is None:
+        loss = binary_cross_entropy_items(input, target)
+    else:
+        loss = (1 - target) * input + (1 + (pos_weight - 1) * target) * softplus(-input, threshold=float("inf"))
     return _reduced(loss if weight is None else loss * weight, reduction)

@@ -3,7 +3,36 @@
 import numpy
 
 from . import memory, workers
-from .activations import relu_backward, sigmoid_backward, tanh_backward
+from .activations import (
+    absolute_backward,
+    binary_cross_entropy,
+    binary_cross_entropy_backward,
+    clip_backward,
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    logsigmoid,
+    logsigmoid_backward,
+    relu,
+    relu_backward,
+    rsqrt,
+    rsqrt_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    smooth_l1,
+    smooth_l1_backward,
+    softplus,
+    softplus_backward,
+    squared_error,
+    squared_error_backward,
+    tanh_backward,
+    where,
+)
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward
 from .extremes import argmax, argmin
@@ -41,7 +70,7 @@ from .softmax import (
     softmax,
     softmax_backward,
 )
-from .special import erf, gelu, gelu_backward, logsigmoid, sigmoid, silu, softplus
+from .special import erf
 
 memory.keep_freed_memory()
 

@@ -6,7 +6,7 @@ becomes an instruction of the loops that name it; arrays are passed by address, 
 """
 
 import os
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, partial, reduce
 
 import numpy as np
 
@@ -103,6 +103,17 @@ class Vector:
         condition = self.builder.fcmp_ordered(comparison, self.value, self._of(bound))
         return Vector(self.builder, self.builder.select(condition, self._of(yes), self._of(no)))
 
+    def called(self, name, *others):
+        """One of LLVM's own functions of this vector and others."""
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        given = [self.value, *map(self._of, others)]
+        kind = ir.FunctionType(self.type, [self.type] * len(given))
+        name = f"llvm.{name}.v{self.type.count}f{_bits(self)}"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return Vector(self.builder, self.builder.call(function, given))
+
     def limited(self, low, high):
         """The nearest value from low to high; NaN stays."""
         below = self.where(">", high, high, self)
@@ -125,6 +136,30 @@ _EXP_SINGLE = (
 )
 _EXP_P = (1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1)
 _EXP_Q = (3.00198505138664455042e-6, 2.52448340349684104192e-3, 2.27265548208155028766e-1, 2.0)
+# log(1 + u) = 2 s + 2 s³ R(s²) for s = u / (2 + u), R on 0 … 1/9
+_LOG1P = {
+    32: (1.16121646e-1, 1.08532879e-1, 1.42961790e-1, 1.999985317e-1, 3.333333366e-1),
+    64: (
+        8.082022805971766e-2, 4.400369243072337e-2, 6.000536404795356e-2, 6.657072104827468e-2, 7.692785032479312e-2,
+        9.090894718066429e-2, 1.1111111358713932e-1, 1.428571428355438e-1, 2.0000000000007292e-1, 3.333333333333333e-1,
+    ),
+}  # fmt: skip
+# exp(a²) erfc(a) (1 + 2 a) = P((a - k) / (a + k)) for 0 <= a <= end: k, end, P (a fit at Chebyshev's points)
+_ERFC = {
+    32: (2.0, 10.0, (
+        -4.2412252885599586e-4, -1.2641194882888045e-3, 1.3277902774601153e-3, 8.664255153939803e-3,
+        -8.06082511333067e-3, -5.4214266451654385e-2, 1.6405492130151697e-1, -1.660304203547391e-1,
+        -9.276394920100058e-2, 1.2769783772937215,
+    )),
+    64: (4.0, 28.0, (
+        -8.906208663934622e-9, -9.456271524915692e-9, 1.0181247475149971e-7, 5.883230632914435e-8,
+        -8.187662562915786e-7, 3.0994402010831546e-7, 5.706827475068264e-6, -1.1232086023404734e-5,
+        -2.4398609353512906e-5, 1.5062567141369432e-4, -1.9925669640425623e-4, -7.577743061693371e-4,
+        5.031969952329153e-3, -1.6197733895959854e-2, 3.716751554242076e-2, -6.633036582729279e-2,
+        9.373283499798463e-2, -1.0103906603558063e-1, 6.809705425470212e-2, 1.5379652102606133e-2,
+        -1.3962111684056255e-1, 1.2329951186255526,
+    )),
+}  # fmt: skip
 _TANH_END = 9.5  # beyond where the quotient passes 1
 _TANH_ODD = (1.394553628e-8, 2.102733560e-5, 3.520756727e-3, 1.340216100e-1, 1.0)
 _TANH_EVEN = (8.015776984e-7, 3.326951409e-4, 2.597254514e-2, 4.673548340e-1, 1.0)
@@ -150,6 +185,12 @@ def exp(x):
 
 def _exp(x):
     """exp(x) for an x within the limits."""
+    less, power = _exp_in_parts(x)
+    return (less + 1.0) * power
+
+
+def _exp_in_parts(x):
+    """exp(r) - 1 and 2**n, where x = n ln 2 + r, for an x within the limits."""
     from llvmlite import ir
 
     magic, mantissa, _, _, high, low = _EXP[_bits(x)]
@@ -157,18 +198,19 @@ def _exp(x):
     n = shifted - magic
     r = (x - n * high) - n * low
     if _bits(x) == 32:
-        value = _polynomial(r, _EXP_SINGLE) * (r * r) + r + 1.0
+        less = _polynomial(r, _EXP_SINGLE) * (r * r) + r
     else:
         s = r * r
         p = r * _polynomial(s, _EXP_P)
-        value = 1.0 + 2.0 * p / (_polynomial(s, _EXP_Q) - p)
+        less = 2.0 * p / (_polynomial(s, _EXP_Q) - p)
     builder, whole = x.builder, ir.VectorType(ir.IntType(_bits(x)), x.type.count)
     places = ir.Constant(whole, [mantissa] * x.type.count)
-    return value * Vector(builder, builder.bitcast(builder.shl(builder.bitcast(shifted.value, whole), places), x.type))
+    power = builder.bitcast(builder.shl(builder.bitcast(shifted.value, whole), places), x.type)
+    return less, Vector(builder, power)
 
 
 class Mathematics:
-    """The functions of `kernels.cell` on vectors."""
+    """The functions of `kernels.cell`, and of the formulas of `formulas`, on vectors."""
 
     @staticmethod
     def sigmoid(x):
@@ -192,12 +234,65 @@ class Mathematics:
     @staticmethod
     def relu(x):
         """max(x, 0)."""
-        return x.where("<", 0.0, 0.0, x)
+        return x.where("<=", 0.0, 0.0, x)
 
     @staticmethod
     def positive(x):
         """1 where x > 0, else 0."""
         return x.where(">", 0.0, 1.0, 0.0)
+
+    @staticmethod
+    def where(x, comparison, bound, yes, no):
+        """`yes` where x compares so with `bound` (never, for NaN), else `no`."""
+        return x.where(comparison, bound, yes, no)
+
+    @staticmethod
+    def chosen(mask, yes, no):
+        """`yes` where the mask holds, else `no`."""
+        return Vector(yes.builder, yes.builder.select(mask, yes.value, no.value))
+
+    @staticmethod
+    def absolute(x):
+        """|x|."""
+        return x.called("fabs")
+
+    @staticmethod
+    def sqrt(x):
+        """The root, correctly rounded."""
+        return x.called("sqrt")
+
+    @staticmethod
+    def exp(x):
+        """exp(x) for x <= 88 or 709, within 2 ulp; 0 where it is less than the least normal number."""
+        return x.where("<", _EXP[_bits(x)][2], 0.0, exp(x))
+
+    @staticmethod
+    def expm1(x):
+        """exp(x) - 1, within 3 ulp."""
+        less, power = _exp_in_parts(x.limited(*_EXP[_bits(x)][2:4]))
+        return less * power + (power - 1.0)
+
+    @staticmethod
+    def log1p(x):
+        """log(1 + x) for 0 <= x <= 1, within 3 ulp."""
+        s = x / (x + 2.0)
+        z = s * s
+        s = s + s
+        return s + s * z * _polynomial(z, _LOG1P[_bits(x)])
+
+    @staticmethod
+    def normal(x):
+        """exp(-x² / 2), and the normal distribution function, half of erfc(-x / sqrt 2): 0 before -13 or -37."""
+        k, end, coefficients = _ERFC[_bits(x)]
+        square = x * x
+        low = x.called("fma", x, -square)  # what the square's rounding took away, for it stands in an exponent
+        curve = Mathematics.exp(square * -0.5)
+        curve = curve.where(">", 0.0, curve - curve * low * 0.5, curve)
+        a = x.called("fabs").limited(0.0, end * 1.4142135623730951) * 0.7071067811865476
+        above, below = a + k, a + a + 1.0
+        one = 1.0 / (above * below)
+        tail = _polynomial((a - k) * below * one, coefficients) * above * one * 0.5 * curve
+        return curve, x.where(">", 0.0, 1.0 - tail, tail)
 
 
 # ---- instructions ----------------------------------------------------------------------------------------------------
@@ -241,11 +336,12 @@ class Writer:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.count), None)
         return self.builder.shuffle_vector(one, none, zeros)
 
-    def function(self, name, result, arguments):
-        """One of LLVM's own functions on these vectors."""
+    def function(self, name, result, arguments, kind="f"):
+        """One of LLVM's own functions on these vectors, of bytes for the kind "i8"."""
         from numba.core import cgutils
 
-        name = f"llvm.{name}.v{self.count}f{self.bits}" + (".p0" if name.startswith("masked") else "")
+        kind = f"f{self.bits}" if kind == "f" else kind
+        name = f"llvm.{name}.v{self.count}{kind}" + (".p0" if name.startswith("masked") else "")
         return cgutils.get_or_insert_function(self.builder.module, self.ir.FunctionType(result, arguments), name)
 
     def interleaved(self, a, b, unit):
@@ -273,12 +369,22 @@ class Writer:
 
     def load(self, address, mask):
         """The vector at `address`, 0 where the mask is off."""
+        return self._masked(address, mask, self.vector, "f", self.bits // 8)
+
+    def bools(self, address, mask=None):
+        """The bools at `address` as a mask, off where the mask is."""
+        byte = self.ir.VectorType(self.ir.IntType(8), self.count)
+        if mask is None:
+            found = self.builder.load(self.pointer(address, byte), align=1)
+        else:
+            found = self._masked(address, mask, byte, "i8", 1)
+        return self.builder.icmp_unsigned("!=", found, self.ir.Constant(byte, None))
+
+    def _masked(self, address, mask, vector, kind, align):
         ir = self.ir
-        kinds = [self.vector.as_pointer(), ir.IntType(32), mask.type, self.vector]
-        load, align = self.function("masked.load", self.vector, kinds), ir.Constant(ir.IntType(32), self.bits // 8)
-        return self.builder.call(
-            load, [self.pointer(address, self.vector), align, mask, ir.Constant(self.vector, None)]
-        )
+        load = self.function("masked.load", vector, [vector.as_pointer(), ir.IntType(32), mask.type, vector], kind)
+        align = ir.Constant(ir.IntType(32), align)
+        return self.builder.call(load, [self.pointer(address, vector), align, mask, ir.Constant(vector, None)])
 
     def store(self, value, address, mask):
         """Write the places of the vector where the mask is on."""
@@ -350,7 +456,10 @@ def instruction(emit, *parts):
 
 
 def _product(vectors):
-    """The tile of ROWS rows and `vectors` vectors: c (+)= w h over k; w holds ROWS numbers for each k."""
+    """The tile of ROWS rows and `vectors` vectors: c (+)= w h over k; w holds ROWS numbers for each k.
+
+    The sum over k begins at 0 and joins c at the end: one chain of additions through many tiles is rounded worse.
+    """
 
     def write():
         from numba import types
@@ -368,21 +477,9 @@ def _product(vectors):
                     for r in range(ROWS)
                     for v in range(vectors)
                 ]
+                adding, align = builder.trunc(add, o.ir.IntType(1)), o.bits // 8
                 zero = o.ir.Constant(o.vector, [0.0] * o.count)
-                adding = builder.trunc(add, o.ir.IntType(1))
-                align = o.bits // 8
-                with builder.if_else(adding) as (then, otherwise):
-                    with then:
-                        old, before = [builder.load(p, align=align) for p in places], builder.block
-                    with otherwise:
-                        fresh = builder.block
-                starts = []
-                for value in old:
-                    phi = builder.phi(o.vector)
-                    phi.add_incoming(value, before)
-                    phi.add_incoming(zero, fresh)
-                    starts.append(phi)
-                i, sums, end = o.loop(k, 1, starts)
+                i, sums, end = o.loop(k, 1, [zero] * len(places))
                 row = o.at(h, builder.mul(i, h_row))
                 operand = [
                     builder.load(o.pointer(o.at(row, o.whole(v * o.count)), o.vector), align=align)
@@ -394,8 +491,13 @@ def _product(vectors):
                     for v in range(vectors):
                         totals.append(builder.call(fma, [weight, operand[v], sums[r * vectors + v]]))
                 end(totals)
-                for place, total in zip(places, totals):
-                    builder.store(total, place, align=align)
+                with builder.if_else(adding) as (then, otherwise):
+                    with then:
+                        for place, total in zip(places, totals):
+                            builder.store(builder.fadd(builder.load(place, align=align), total), place, align=align)
+                    with otherwise:
+                        for place, total in zip(places, totals):
+                            builder.store(total, place, align=align)
                 return target.get_dummy_value()
 
             return signature(types.void, one, *[types.intp] * 6, types.intp), generate
@@ -406,6 +508,39 @@ def _product(vectors):
 
 
 narrow, wide = _product(1), _product(2)
+
+
+def _one_column(turns, o, w, h, h_row, c, c_row, k, add):
+    """The tile's product with one column, its rows along a vector, for k a multiple of `turns`, each with its sum."""
+    builder, o = o.builder, o.of(ROWS)
+    fma, align = o.function("fma", o.vector, [o.vector] * 3), o.bits // 8
+    i, sums, end = o.loop(k, turns, [o.ir.Constant(o.vector, [0.0] * ROWS)] * turns)
+    totals = []
+    for turn, total in enumerate(sums):
+        place = builder.add(i, o.whole(turn))
+        number = builder.load(o.pointer(o.at(h, builder.mul(place, h_row)), o.scalar), align=align)
+        totals.append(builder.call(fma, [o.splat(number), o.get(o.at(w, builder.mul(place, o.whole(ROWS)))), total]))
+    end(totals)
+    total, adding = reduce(builder.fadd, totals), builder.trunc(add, o.ir.IntType(1))
+    for r in range(ROWS):
+        place = o.pointer(o.at(c, builder.mul(c_row, o.whole(r))), o.scalar)
+        before = builder.select(adding, builder.load(place, align=align), o.ir.Constant(o.scalar, 0.0))
+        value = builder.extract_element(total, o.ir.Constant(o.ir.IntType(32), r))
+        builder.store(builder.fadd(before, value), place, align=align)
+
+
+_column, _column_rest = (instruction(partial(_one_column, turns)) for turns in (4, 1))
+
+
+@inline
+def column(one, w, h, h_row, c, c_row, k, add, each):
+    """One column of the tile: c (+)= w h over k."""
+    whole = k // 4 * 4
+    if whole > 0:
+        _column(one, (w, h, h_row, c, c_row, whole, add))
+    if whole < k:
+        more = add if whole == 0 else 1
+        _column_rest(one, (w + whole * ROWS * each, h + whole * h_row * each, h_row, c, c_row, k - whole, more))
 
 
 def _gather(rows):
@@ -531,6 +666,51 @@ def rows(formula, reads, writes, scalars):
         end()
 
     return Emitted(write, formula)
+
+
+def elementwise(formula, kinds):
+    """The instruction (objects, first, last): a formula over the elements first … last of arrays that lie in C order.
+
+    formula(Mathematics, *values) gives the value to write. `objects`: the address of those of the arrays' objects, the
+    result's last; kinds: for each but the result "every" element counts, the first alone ("one"), or those are bools
+    ("mask"). The result may be one of the others.
+    """
+
+    def emit(o, objects, first, last):
+        o, builder = o.of(o.count * abreast()), o.builder
+        places = [_elements(o, o.pointer(builder.add(objects, o.whole(8 * i)), o.index)) for i in range(len(kinds) + 1)]
+        number = lambda place: o.splat(builder.load(o.pointer(place, o.scalar)))
+        spread = [number(place) if kind == "one" else None for place, kind in zip(places, kinds)]
+
+        def apply(at, get, bools, put):
+            values = []
+            for place, kind, one in zip(places, kinds, spread):
+                if kind == "mask":
+                    values.append(bools(builder.add(place, at)))
+                else:
+                    values.append(Vector(builder, one or get(o.at(place, at))))
+            put(formula(Mathematics, *values).value, o.at(places[-1], at))
+
+        count = builder.sub(last, first)
+        rest = builder.and_(count, o.whole(o.count - 1))
+        whole = builder.sub(count, rest)
+        with builder.if_then(builder.icmp_signed(">", whole, o.whole(0))):
+            i, _, end = o.loop(whole, o.count, [])
+            apply(builder.add(first, i), o.get, o.bools, o.put)
+            end()
+        with builder.if_then(builder.icmp_signed(">", rest, o.whole(0))):
+            mask, masked = o.first(rest), lambda function: lambda *given: function(*given, mask)
+            apply(builder.add(first, whole), *map(masked, (o.load, o.bools, o.store)))
+
+    return instruction(emit, formula)
+
+
+_HEAD = object.__basicsize__  # bytes of a NumPy array's object before the address of its elements
+
+
+def _elements(o, place):
+    """Where the elements of the array lie whose object's address is at `place`."""
+    return o.builder.load(o.pointer(o.builder.add(o.builder.load(place), o.whole(_HEAD)), o.index))
 
 
 # ---- threads that wait for each other --------------------------------------------------------------------------------

@@ -12,15 +12,33 @@ from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_no
 from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_
 from .peaks import conv1d_max, windows_input, windows_product, windows_weight
 from .pointwise import (
+    absolute_backward,
+    binary_cross_entropy,
+    binary_cross_entropy_backward,
+    clip_backward,
+    elu,
+    elu_backward,
     erf,
     gelu,
     gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
     logsigmoid,
+    logsigmoid_backward,
+    relu,
     relu_backward,
+    rsqrt,
+    rsqrt_backward,
     sigmoid,
     sigmoid_backward,
     silu,
+    silu_backward,
+    smooth_l1,
+    smooth_l1_backward,
     softplus,
+    softplus_backward,
+    squared_error,
+    squared_error_backward,
     tanh_backward,
 )
 from .pooling import (

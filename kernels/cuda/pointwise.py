@@ -6,7 +6,7 @@ from ..registry import implementation
 from . import runtime
 
 
-def _launch(name, *arrays, numbers=()):
+def _launch(name, *arrays, numbers=(0.0, 0.0)):
     arrays = [cupy.ascontiguousarray(x) for x in arrays]
     x = arrays[-1]
     out, per_thread = cupy.empty(x.shape, x.dtype), 16 // x.itemsize
@@ -17,7 +17,7 @@ def _launch(name, *arrays, numbers=()):
 
 def _one(name, text):
     def function(x):
-        return _launch(name, x, numbers=(0.0, 0.0))
+        return _launch(name, x)
 
     return _noted(function, name, text, 2)
 
@@ -43,15 +43,113 @@ gelu = _one("gelu", "x Phi(x), Phi the normal distribution function.")
 relu_backward = _two("relu_backward", "The adjoint of max(x, 0) from its result: g where out > 0, else 0.")
 tanh_backward = _two("tanh_backward", "The adjoint of tanh from its result: g (1 - out^2).")
 sigmoid_backward = _two("sigmoid_backward", "The adjoint of the logistic function from its result: g out (1 - out).")
+relu = _one("relu", "max(x, 0); NaN stays.")
+rsqrt = _one("rsqrt", "1 / sqrt(x).")
+rsqrt_backward = _two("rsqrt_backward", "The adjoint of 1 / sqrt(x) from its result: -g out^3 / 2.")
 
 
-@implementation("gelu_backward", "cuda", floor=lambda g, x: (3 * x.nbytes, x.size))
+def _at(passes):
+    """Note the decorated function under its name; see `_noted`."""
+    return lambda function: _noted(function, function.__name__, function.__doc__, passes)
+
+
+@_at(2)
+def softplus(x, beta=1.0, threshold=20.0):
+    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    return _launch("softplus", x, numbers=(float(beta), float(threshold)))
+
+
+@_at(2)
+def leaky_relu(x, *, slope):
+    """x where x > 0, else slope x."""
+    return _launch("leaky_relu", x, numbers=(float(slope), 0.0))
+
+
+@_at(2)
+def elu(x, *, alpha):
+    """x where x > 0, else alpha (exp(x) - 1)."""
+    return _launch("elu", x, numbers=(float(alpha), 0.0))
+
+
+@_at(3)
 def gelu_backward(g, x):
     """The adjoint of `gelu` at x: g (Phi(x) + x phi(x)), phi the normal density."""
     return _launch("gelu_backward", g, x)
 
 
-@implementation("softplus", "cuda", floor=lambda x, *others, **numbers: (2 * x.nbytes, x.size))
-def softplus(x, beta=1.0, threshold=20.0):
-    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
-    return _launch("softplus", x, numbers=(float(beta), float(threshold)))
+@_at(3)
+def absolute_backward(g, x):
+    """The adjoint of |x|: g sign(x)."""
+    return _launch("absolute_backward", g, x)
+
+
+@_at(3)
+def silu_backward(g, x):
+    """The adjoint of `silu`: with s = sigmoid(x), g s (1 + x (1 - s))."""
+    return _launch("silu_backward", g, x)
+
+
+@_at(3)
+def logsigmoid_backward(g, x):
+    """The adjoint of `logsigmoid`: g / (1 + exp(x))."""
+    return _launch("logsigmoid_backward", g, x)
+
+
+@_at(3)
+def softplus_backward(g, x, *, beta, threshold):
+    """The adjoint of `softplus`: g / (1 + exp(-beta x)), and g itself where beta x > threshold."""
+    return _launch("softplus_backward", g, x, numbers=(float(beta), float(threshold)))
+
+
+@_at(3)
+def leaky_relu_backward(g, x, *, slope):
+    """The adjoint of `leaky_relu`: g where x > 0, else slope g."""
+    return _launch("leaky_relu_backward", g, x, numbers=(float(slope), 0.0))
+
+
+@_at(3)
+def elu_backward(g, x, *, alpha):
+    """The adjoint of `elu`: g where x > 0, else alpha exp(x) g."""
+    return _launch("elu_backward", g, x, numbers=(float(alpha), 0.0))
+
+
+@_at(3)
+def clip_backward(g, x, *, min, max):
+    """The adjoint of x limited to [min, max]: g where min <= x <= max, else 0."""
+    return _launch("clip_backward", g, x, numbers=(float(min), float(max)))
+
+
+@_at(3)
+def squared_error(x, y):
+    """(x - y)^2."""
+    return _launch("squared_error", x, y)
+
+
+@_at(4)
+def squared_error_backward(g, x, y):
+    """The adjoint of `squared_error` with respect to x: 2 g (x - y); with respect to y it is the negative."""
+    return _launch("squared_error_backward", g, x, y)
+
+
+@_at(3)
+def smooth_l1(x, y, *, beta):
+    """With d = x - y: d^2 / (2 beta) where |d| < beta, else |d| - beta / 2."""
+    return _launch("smooth_l1", x, y, numbers=(float(beta), 0.0))
+
+
+@_at(4)
+def smooth_l1_backward(g, x, y, *, beta):
+    """The adjoint of `smooth_l1` with respect to x; with respect to y it is the negative."""
+    return _launch("smooth_l1_backward", g, x, y, numbers=(float(beta), 0.0))
+
+
+@_at(3)
+def binary_cross_entropy(x, t):
+    """-t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)) = (1 - t) x + log(1 + exp(-x))."""
+    return _launch("binary_cross_entropy", x, t)
+
+
+@_at(4)
+def binary_cross_entropy_backward(g, x, t):
+    """The adjoint of `binary_cross_entropy` with respect to x: g (sigmoid(x) - t)."""
+    return _launch("binary_cross_entropy_backward", g, x, t)
