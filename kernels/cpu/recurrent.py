@@ -18,12 +18,13 @@ from .layout import compact, half_by_single, whole_rows
 from .matmul import matmul
 from .scratch import LINE
 from .special import sigmoid
-from .vector import ROWS, address, give_way, narrow, observe, publish, turn, wide
+from .vector import ROWS, address, column, give_way, narrow, observe, publish, turn, wide
 
 _PATIENCE = 2000  # looks before a waiting thread offers its core to others
 _APART = 8  # numbers between two threads' counters: a cache line
 _WORTH_SHARING = 1 << 18  # multiplications of a thread's step that outlast the meeting after it
 _WORTH_WAKING = 12 << 20  # multiplications of a thread's whole call that outlast waking it, 20 to 60 us
+_SINGLE = 4  # columns, and fewer, of which each by itself costs less than a vector of them
 _TILES = 8  # computed from one part of the operand while it is in the nearest cache
 _PAGE = 4096  # bytes; rows that far apart share the same few places of a cache
 _DEEP = 256  # columns of gradients that are collected before they meet the states in the weights' gradients
@@ -76,6 +77,8 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
 def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, peephole, *, kind, batch_sizes, reverse):
     """Gradients of (h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole) from those of out, of the last h and local."""
     cell, dtype, (batch, size), width = CELLS[kind], x.dtype, h0.shape, x.shape[1]
+    if len(batch_sizes) == 1:
+        return _backward_of_a_step(cell, g + gh, glocal, record, h0, x, w_ih, w_hh, peephole)
     starts, first, last = _rows_of(batch_sizes)
     if gh.any():
         g = np.array(g, order="K")
@@ -104,6 +107,27 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
         sums[ordered].reshape(-1),
         sums[-cell.gates :].reshape(-1),
         None if peephole is None else dpeephole.astype(dtype),
+    )
+
+
+def _backward_of_a_step(cell, d, glocal, record, h0, x, w_ih, w_hh, peephole):
+    """By products of whole matrices: for one step, no packed weights pay."""
+    n, size = d.shape
+    local = np.zeros((size, n), d.dtype) if glocal is None else glocal.T
+    kept, numbers = _step_record(record, size, cell.record, 0, n), _rows(peephole, size, d.dtype)[:, :, None]
+    slopes, local, seen = cell.backward(_NumPy, d.T, local, kept, numbers)
+    slopes, ordered = np.stack(slopes), np.argsort(cell.order)
+    to_input, to_state = (s.reshape(-1, n) for s in (slopes[ordered], slopes[-cell.gates :]))
+    sums = slopes.sum(2, np.float64).astype(d.dtype)
+    return (
+        matmul(to_state.T, w_hh),
+        matmul(to_input.T, w_ih),
+        np.array(local.T),
+        matmul(to_input, x),
+        matmul(to_state, h0),
+        sums[ordered].reshape(-1),
+        sums[-cell.gates :].reshape(-1),
+        None if peephole is None else np.stack([terms.sum(1, np.float64).astype(d.dtype) for terms in seen]),
     )
 
 
@@ -300,17 +324,19 @@ def panel(one, weights, tiles, k, operand, row, out, n, few, many, each, more=0)
     chunk = max(_NEAR // (many * each), 1)
     b = 0
     while b < n:
-        broad = many > few and n - b > few
+        broad, single = many > few and n - b > few, n - b <= _SINGLE
         for k0 in range(0, k, chunk):
             count, add = min(chunk, k - k0), 1 if k0 > 0 else more
             h = operand + (k0 * row + b) * each
             for i in range(tiles):
                 w, c = weights + (i * k + k0) * ROWS * each, out + (i * ROWS * row + b) * each
-                if broad:
+                if single:
+                    column(one, w, h, row, c, row, count, add, each)
+                elif broad:
                     wide(one, w, h, row, c, row, count, add)
                 else:
                     narrow(one, w, h, row, c, row, count, add)
-        b += many if broad else few
+        b += 1 if single else many if broad else few
 
 
 _copied = vector.rows(lambda m, given, numbers: given, (1,), (1,), ())
@@ -351,15 +377,18 @@ def pack(one, weight, packed, at, first, last, gates, size, few):
 
 
 @inline
-def pack_transposed(weight, packed, at, first, last, order, size):
+def pack_transposed(one, weight, packed, at, first, last, order, size):
     """Columns of the weight as tiles, for blocks first to last; its rows by gates in the order given."""
-    k, columns = weight.shape
+    (k, columns), each = weight.shape, weight.itemsize
     for block in range(first, last):
         to = at + block * k * ROWS
-        for i in range(k):
-            row = order[i // size] * size + i % size
-            for r in range(ROWS):
-                packed[to + i * ROWS + r] = weight[row, block * ROWS + r] if block * ROWS + r < columns else 0
+        if (block + 1) * ROWS > columns:
+            packed[to : to + k * ROWS] = 0
+        for gate in order:
+            for row in range(gate * size, (gate + 1) * size):
+                into = address(packed) + to * each
+                copy_row(one, min(ROWS, columns - block * ROWS), at_element(weight, row, block * ROWS), into)
+                to += ROWS
 
 
 def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x, keep, record, out, hidden, local, bias,
@@ -488,8 +517,8 @@ def _backward(one, part, parts, reverse, starts, w_ih, w_hh, across_g, g, across
     part_sums = np.empty((ROWS, few), local.dtype)
     before_h, before_x = at_line(of_h * deep * many, local), at_line(of_x * deep * many, local)
     other = blocks * ROWS * height
-    pack_transposed(w_hh, packed, 0, first, last, NATURAL, size)
-    pack_transposed(w_ih, packed, other, begin, end, ORDER, size)
+    pack_transposed(one, w_hh, packed, 0, first, last, NATURAL, size)
+    pack_transposed(one, w_ih, packed, other, begin, end, ORDER, size)
     filled, flushed, n_after, known_after, start_after = 0, 0, 0, 0, 0
     for s in range(steps + 1):
         t = s if reverse else steps - 1 - s

@@ -144,10 +144,8 @@ def _weight_by_pieces(form, g, x, corner, out, lanes, many, one):
         v, m, room = _rooms(form, c, o, tiles.most, x.dtype)
         columns = scratch("winograd columns", (tiles.most, broad), x.dtype)
         rows = scratch("winograd rows", (high * tiles.most,), x.dtype)
-        part = scratch("winograd part", (high, broad), x.dtype)
-        part[...] = 0
         for piece in tiles.pieces(start, stop):
-            loops.weight(x, g, total, part, v, m, columns, rows, room, *piece, *corner, lanes, many, one)
+            loops.weight(x, g, total, v, m, columns, rows, room, *piece, *corner, lanes, many, one)
 
     workers.run(task, tiles.items)
     parts = [sums[start][:, :o, :c] for start in sorted(sums)]
@@ -352,7 +350,7 @@ def _pack_numpy(form, w, out, taps, start, stop, one):
 
 
 def _weight_numpy(
-    form, x, g, total, part, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one
+    form, x, g, total, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one
 ):
     piece = first, images, top, rows, across
     v, m = _numbers(form, x, *piece, up, left), _gradients(form, g, *piece)
@@ -485,10 +483,8 @@ def _forward(filters, v, c, bias, out, m, room, o0, o1, first, images, top, rows
     results(m, out, o0, o1, bias, room, first, images, top, rows, across, apart, padded, few, one)
 
 
-def _weight(
-    x, g, total, part, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one
-):
-    """Add a piece's sums to `total`, through `part`, zeros before and after: one sum of all tiles is rounded worse."""
+def _weight(x, g, total, v, m, columns, room_rows, room, first, images, top, rows, across, up, left, few, many, one):
+    """Add a piece's sums to `total`."""
     c, o, count = x.shape[1], g.shape[1], rows * across
     apart = -(-count // few) * few
     into, plane = address(v), _plane(c, apart, few)
@@ -499,11 +495,7 @@ def _weight(
     for i in range(reach**2):
         at, start = i * _plane(c, apart, few), i * _plane(o, apart, few)
         left, right = ms[start : start + o * apart].reshape(o, apart), vs[at : at + c * apart].reshape(c, apart)
-        outer(one, left, right, part, columns.reshape(-1), room_rows, 0, count, few, many)
-        sums, more = total[i].reshape(-1), part.reshape(-1)
-        for j in range(len(more)):
-            sums[j] += more[j]
-            more[j] = 0
+        outer(one, left, right, total[i], columns.reshape(-1), room_rows, 0, count, few, many)
 
 
 def _columns(x, v, columns, room, broad, c0, c1, first, images, top, rows, across, up, left, few, one):

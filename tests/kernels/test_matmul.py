@@ -92,7 +92,7 @@ needs_numba = pytest.mark.skipif(not matmul.compiles(), reason="tiles are compil
 
 
 def laid_out(x, layout):
-    """The same numbers in rows, turned, with gaps between them, or at the left of longer rows of NaN, perhaps turned."""
+    """The same numbers in rows, turned, with gaps between them, or at the left of longer rows of NaN."""
     longer = lambda rows: np.pad(rows, ((0, 0), (0, 5)), constant_values=np.nan)[:, :-5]
     kinds = {
         "C": lambda: x,
