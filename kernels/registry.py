@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
 
-NAMES = ("cuda", "numba", "columns", "batch", "pointwise", "pixels", "direct", "winograd", "winograd2", "fft")
+_CONVOLUTIONS = ("columns", "batch", "pointwise", "pixels", "depthwise", "direct", "winograd", "winograd2", "fft")
+NAMES = ("cuda", "numba", *_CONVOLUTIONS)
 _DTYPES = {"f2": "float16", "bf16": "bfloat16", "f4": "float32", "f8": "float64", "i8": "int64"}
 
 
@@ -137,9 +138,10 @@ def asked(preferred, *ops) -> tuple[str, bool]:
 def using(text: str) -> Iterator[None]:
     """Within this context take the implementations that `text` names, as CHAINRULE_KERNELS names them.
 
-    On the CPU a convolution has the algorithms columns, batch, pointwise, pixels, direct, winograd, winograd2 and fft.
-    `conv2d=fft` takes one for every convolution and both adjoints, and ValueError says where it cannot be; `fft` takes
-    it where it can; `conv2d_weight=columns` is for one adjoint alone. ValueError for a name that nothing has.
+    On the CPU a convolution has the algorithms columns, batch, pointwise, pixels, depthwise, direct, winograd,
+    winograd2 and fft. `conv2d=fft` takes one for every convolution and both adjoints, and ValueError says where it
+    cannot be; `fft` takes it where it can; `conv2d_weight=columns` is for one adjoint alone. ValueError for a name that
+    nothing has.
 
     >>> x, w = cr.randn(1, 2, 16, 16), cr.randn(3, 2, 9, 9)
     >>> with cr.kernels.using("conv2d=columns"):

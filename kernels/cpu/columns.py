@@ -198,9 +198,9 @@ class Plan:
 
     @cached_property
     def turned(self):
-        """The plan of the convolution that is the adjoint of x, of stride 1 and one group: with turned filters."""
+        """The plan of the convolution that is the adjoint of x, of stride 1: with turned filters."""
         padding = tuple((r - before, r - after) for r, (before, after) in zip(self.reach, self.padding, strict=True))
-        shapes = (self.n, self.o, *self.out_size), (self.c, self.o, *self.kernel)
+        shapes = (self.n, self.o, *self.out_size), (self.c, self.o // self.groups, *self.kernel)
         return plan_of(*shapes, self.stride, padding, self.dilation, self.groups, self.itemsize)
 
     def kernels(self, w):

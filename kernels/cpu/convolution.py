@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import floors, registry
-from . import columns, direct, fourier, packed, pixels, pointwise, winograd
+from . import columns, depthwise, direct, fourier, packed, pixels, pointwise, winograd
 from .columns import at_once
 from .epilogue import Epilogue, Plain
 from .layout import floats, half_by_single
@@ -98,6 +98,9 @@ def _by_turned(forward, plan, g, w):
     return out
 
 
+_EMPTY = "an empty array: it has nothing to compute"
+
+
 def _not_pointwise(plan):
     said = f"filters of {_by(plan.kernel)} at stride {_by(plan.stride)}, which see more than a pixel"
     return _not_whole(plan) or ("" if plan.pointwise else said)
@@ -106,23 +109,27 @@ def _not_pointwise(plan):
 def _not_whole(plan):
     if plan.groups != 1:
         return f"{plan.groups} groups: it computes with one"
-    return "" if plan.n * plan.o * plan.k else "an empty array: it has nothing to compute"
+    return "" if plan.n * plan.o * plan.k else _EMPTY
 
 
 def _not_near(plan):
     """What pads by more than its filters reach."""
-    if lack := _not_whole(plan):
-        return lack
+    if not plan.n * plan.o * plan.k:
+        return _EMPTY
     if not plan.near:
         return f"a padding of {plan.padding}, which is wider than its filters of {_by(plan.kernel)}"
     return ""
+
+
+def _not_depthwise(plan):
+    return _not_near(plan) or depthwise.lacks(plan)
 
 
 def _not_dense(plan):
     """What is no convolution at every place of an image whose adjoint is another."""
     if tuple(plan.stride) != (1, 1):
         return f"a stride of {_by(plan.stride)}: it computes the results at every place"
-    return _not_near(plan)
+    return _not_whole(plan) or _not_near(plan)
 
 
 def _not_of(*sides):
@@ -146,6 +153,7 @@ ALGORITHMS = {
     "batch": Algorithm(lambda plan: "", packed.forward, packed.input, columns.batch_weight),
     "pointwise": Algorithm(_not_pointwise, pointwise.forward, pointwise.input, pointwise.weight),
     "pixels": Algorithm(_not_whole, pixels.forward, pixels.input, pixels.weight),
+    "depthwise": Algorithm(_not_depthwise, depthwise.forward, depthwise.input, depthwise.weight),
     "direct": Algorithm(_not_near, direct.forward, direct.input, direct.weight),
     "winograd": _minimal(_not_of(3, 5), winograd.form_of),
     "winograd2": _minimal(_not_of(3), lambda plan: F23),
@@ -157,6 +165,8 @@ _ALL = (_FORWARD, _INPUT, _WEIGHT)
 #: (algorithm, the operations for which it is the fastest, if so for the plan): the first that holds is taken
 #: (docs/decisions/0015 and 0019 have the figures)
 _RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
+    ("depthwise", (_FORWARD, _INPUT), depthwise.suits),
+    ("depthwise", (_WEIGHT,), depthwise.suits_weight),
     ("winograd", (_FORWARD, _INPUT), winograd.suits),
     ("winograd", (_WEIGHT,), winograd.suits_weight),
     ("fft", _ALL, fourier.suits),

@@ -24,6 +24,7 @@ _MOST, _MOST_PLAIN = 4800, 160  # weights of a filter up to which columns are sl
 _FILTERS = 256  # at most
 _RESULTS, _RESULTS_MANY = 64, 196  # of an image at least, and for more than so many weights
 _MANY = 1 << 18
+_SMALL = 128  # terms up to which matrices of groups do not pay, however few the results
 _GRAIN = 20_000  # FLOPs that outlast handing a slice to a worker that waits
 _NEAR_BYTES = 2 << 20  # of what the results of a strip see, and of their sums
 _DEEP = 256  # terms of the sums at a time: what the filters meet stays in the nearest cache
@@ -37,10 +38,12 @@ def suits(plan):
     """Whether these loops are the faster ones; docs/decisions/0015 and 0019 have the figures."""
     (oh, ow), stride = plan.out_size, tuple(plan.stride)
     plain = stride == (1, 1)
-    few = 4 <= plan.k <= (_MOST if has_numba() else _MOST_PLAIN) and plan.o <= _FILTERS
-    enough = oh * ow >= (_RESULTS if plan.k * plan.o <= _MANY else _RESULTS_MANY)
+    filters = plan.o // plan.groups
+    few = 4 <= plan.k <= (_MOST if has_numba() else _MOST_PLAIN) and filters <= _FILTERS
+    enough = oh * ow >= (_RESULTS if plan.k * filters <= _MANY else _RESULTS_MANY)
     dense = 2 * (plan.size[1] + sum(plan.padding[1])) <= 3 * ow * stride[1]
-    return few and enough and dense and plan.groups == 1 and (plan.kernel != [1, 1] if plain else has_numba())
+    small = plan.groups > 1 and plan.k <= _SMALL
+    return few and (small or enough and dense) and (plan.kernel != [1, 1] if plain else has_numba())
 
 
 def suits_back(plan):
@@ -56,65 +59,86 @@ def forward(plan, x, w, b, results):
         _forward_numpy(plan, x, w, b, room)
         results.finish(every, room)
         return
-    targets, stride = results.targets, tuple(plan.stride)
-    strip = _strip(plan, x.itemsize, targets[-2])
+    (*targets, activation, pool, kh, kw), stride = results.targets, tuple(plan.stride)
+    strip, count = _strip(plan, x.itemsize, kh), plan.o // plan.groups
     places, sizes = layout(plan, strip)
-    filters, items = _in_blocks(w.reshape(plan.o, plan.k)), plan.n * -(-plan.out_size[0] // strip)
-    loop, starts = _forward_by(filters.shape[2], stride, x.dtype), _starts(filters)
+    filters, items = _in_blocks(plan.kernels(w)), plan.n * plan.groups * -(-plan.out_size[0] // strip)
+    loop, starts = _forward_by(filters.shape[3], stride, x.dtype), _starts(filters)
     if b is not None:
-        starts[: plan.o] = b[:, None]
-    loop(items, x, filters, starts, np.zeros(plan.o, x.dtype), places, sizes, *targets, grain=grain_of(plan, items))
+        starts[:, :count] = b.reshape(plan.groups, count, 1)
+    x, *targets = (_by_group(plan, array) for array in (x, *targets))
+    zeros, how = np.zeros(count, x.dtype), (activation, pool, kh, kw)
+    loop(items, x, filters, starts, zeros, places, sizes, *targets, *how, grain=grain_of(plan, items))
 
 
 def input(plan, g, w):
     """The adjoint with respect to x."""
     if tuple(plan.stride) == (1, 1):
         out = np.empty(plan.x_shape, g.dtype)
-        forward(plan.turned, g, w[:, :, ::-1, ::-1].swapaxes(0, 1), None, Plain(out))
+        forward(plan.turned, g, _exchanged(plan, w[:, :, ::-1, ::-1]), None, Plain(out))
         return out
     if not compiles():
         return _input_numpy(plan, g, w)
-    order, places, ends, sizes = _phases(plan.c, plan.o, *_geometry(plan), g.itemsize)
-    out, taps = np.empty(plan.x_shape, g.dtype), np.ascontiguousarray(w.swapaxes(0, 1)).reshape(plan.c, -1)
-    filters, items = _in_blocks(taps[:, order]), plan.n * sizes[-1]
-    loop = _input_by(filters.shape[2], plan.stride[1], g.dtype)
-    loop(items, g, filters, _starts(filters), places, ends, sizes, out, grain=grain_of(plan, items))
+    order, places, ends, sizes = _phases(*_of_group(plan), *_geometry(plan), g.itemsize)
+    out, taps = np.empty(plan.x_shape, g.dtype), _exchanged(plan, w).reshape(plan.groups, *_of_group(plan)[:1], -1)
+    filters, items = _in_blocks(taps[..., order]), plan.n * plan.groups * sizes[-1]
+    loop, arrays = _input_by(filters.shape[3], plan.stride[1], g.dtype), (_by_group(plan, g), filters, _starts(filters))
+    loop(items, *arrays, places, ends, sizes, _by_group(plan, out), grain=grain_of(plan, items))
     return out
+
+
+def _of_group(plan):
+    """Channels and filters of a group."""
+    return plan.c // plan.groups, plan.o // plan.groups
+
+
+def _by_group(plan, array):
+    """(N, G A, h, w) seen as (N G, A, h, w)."""
+    return array.reshape(len(array) * plan.groups, array.shape[1] // plan.groups, *array.shape[2:])
+
+
+def _exchanged(plan, w):
+    """w (G A, B, kh, kw) as (G B, A, kh, kw), which sees what that gives."""
+    w = w.reshape(plan.groups, -1, *w.shape[1:]).swapaxes(1, 2)
+    return np.ascontiguousarray(w).reshape(-1, *w.shape[2:])
 
 
 def _starts(filters):
     """What the sums of each filter begin with, a tile's columns of it: zeros."""
-    blocks, _, rows = filters.shape
-    return np.zeros((blocks * rows, vector.lanes(filters.dtype) * panels.vectors(rows)), filters.dtype)
+    groups, blocks, _, rows = filters.shape
+    return np.zeros((groups, blocks * rows, vector.lanes(filters.dtype) * panels.vectors(rows)), filters.dtype)
 
 
 def _in_blocks(w):
-    """w (O, K) as (blocks, K, rows of a tile), with zeros beyond O."""
-    rows = panels.height(len(w))
-    filters = np.zeros((-(-len(w) // rows), rows, w.shape[1]), w.dtype)
-    filters.reshape(-1, w.shape[1])[: len(w)] = w
-    return np.ascontiguousarray(filters.swapaxes(1, 2))
+    """w (G, O, K) as (G, blocks, K, rows of a tile), with zeros beyond O."""
+    groups, count, taps = w.shape
+    rows = panels.height(count)
+    filters = np.zeros((groups, -(-count // rows), rows, taps), w.dtype)
+    filters.reshape(groups, -1, taps)[:, :count] = w
+    return np.ascontiguousarray(filters.swapaxes(2, 3))
 
 
 def weight(plan, g, x):
     """The adjoint with respect to w."""
     if not compiles():
         return _weight_numpy(plan, g, x)
-    lanes, parts = vector.lanes(x.dtype), min(_PARTS, plan.n)
-    given = x, g.reshape(plan.n, plan.o, math.prod(plan.out_size)), *layout(plan, plan.out_size[0])
-    grain = grain_of(plan, parts)
-    if panels.height(plan.o) == plan.o:
-        loop, taps = _weight_few_by(plan.o, tuple(plan.stride))
-        totals = np.zeros((parts, -(-plan.k // taps), plan.o, taps, lanes), x.dtype)
-        loop(parts, *given, totals, grain=grain)
-        total = np.add.reduce(np.add.reduce(totals), -1).swapaxes(0, 1).reshape(plan.o, -1)[:, : plan.k]
-        return np.ascontiguousarray(total).reshape(plan.w_shape)
-    abreast = min(vector.abreast(), -(-plan.o // lanes))
+    lanes, groups, count = vector.lanes(x.dtype), plan.groups, plan.o // plan.groups
+    parts = min(max(1, _PARTS // groups), plan.n)
+    slopes = g.reshape(plan.n * groups, count, math.prod(plan.out_size))
+    given = _by_group(plan, x), slopes, *layout(plan, plan.out_size[0])
+    grain = grain_of(plan, parts * groups)
+    if panels.height(count) == count:
+        loop, taps = _weight_few_by(count, plan.k, tuple(plan.stride))
+        totals = np.zeros((parts, groups, -(-plan.k // taps), count, taps, lanes), x.dtype)
+        loop(parts * groups, *given, totals, grain=grain)
+        total = np.add.reduce(np.add.reduce(totals), -1).swapaxes(1, 2)
+        return np.ascontiguousarray(total.reshape(plan.o, -1)[:, : plan.k]).reshape(plan.w_shape)
+    abreast = min(vector.abreast(), -(-count // lanes))
     across = lanes * abreast
-    totals = np.zeros((parts, -(-plan.o // across), -(-plan.k // _TAPS) * _TAPS, across), x.dtype)
-    _weight_by(abreast, tuple(plan.stride))(parts, *given, totals, lanes, grain=grain)
-    total = np.add.reduce(totals)[:, : plan.k].swapaxes(1, 2).reshape(-1, plan.k)
-    return np.ascontiguousarray(total[: plan.o]).reshape(plan.w_shape)
+    totals = np.zeros((parts, groups, -(-count // across), -(-plan.k // _TAPS) * _TAPS, across), x.dtype)
+    _weight_by(abreast, tuple(plan.stride))(parts * groups, *given, totals, lanes, grain=grain)
+    total = np.add.reduce(totals)[:, :, : plan.k].swapaxes(2, 3).reshape(groups, -1, plan.k)[:, :count]
+    return np.ascontiguousarray(total).reshape(plan.w_shape)
 
 
 def grain_of(plan, items):
@@ -124,14 +148,15 @@ def grain_of(plan, items):
 
 def _strip(plan, itemsize, kh):
     """Rows of results at a time, whole windows of a pooling: what they see and their sums stay near."""
-    seen = plan.c * plan.stride[0] * (plan.size[1] + sum(plan.padding[1]))
-    windows, row = -(-plan.out_size[0] // kh), itemsize * kh * (seen + plan.o * plan.out_size[1])
+    channels, filters = _of_group(plan)
+    seen = channels * plan.stride[0] * (plan.size[1] + sum(plan.padding[1]))
+    windows, row = -(-plan.out_size[0] // kh), itemsize * kh * (seen + filters * plan.out_size[1])
     return kh * -(-windows // -(-windows // max(1, _NEAR_BYTES // row)))
 
 
 def layout(plan, rows):
     """Each tap's shift in a field for so many rows of results, and its sizes; see `_places`."""
-    return _places(plan.c, rows, *_geometry(plan), tuple(plan.out_size))
+    return _places(_of_group(plan)[0], rows, *_geometry(plan), tuple(plan.out_size))
 
 
 def _geometry(plan):
@@ -187,32 +212,38 @@ def _padded(plan, x):
 
 
 def _shifted(plan, field):
-    """Of padded images (N, C, H, W), those numbers that are under each tap: (tap, numbers (N, oh, ow))."""
+    """Of padded images (N, C, H, W), those numbers that are under each tap: (tap, numbers (N, G, oh, ow))."""
     (oh, ow), (sh, sw), (dh, dw), (kh, kw) = plan.out_size, plan.stride, plan.dilation, plan.kernel
-    for tap, (c, i, j) in enumerate(np.ndindex(plan.c, kh, kw)):
-        yield tap, field[:, c, i * dh :, j * dw :][:, : oh * sh : sh, : ow * sw : sw]
+    channels, _ = _of_group(plan)
+    for tap, (c, i, j) in enumerate(np.ndindex(channels, kh, kw)):
+        yield tap, field[:, c::channels, i * dh :, j * dw :][..., : oh * sh : sh, : ow * sw : sw]
+
+
+def _in_groups(plan, array):
+    """(N, G A, h, w) as (N, G, A, h, w)."""
+    return array.reshape(len(array), plan.groups, -1, *array.shape[2:])
 
 
 def _forward_numpy(plan, x, w, b, out):
     out[...] = 0 if b is None else b[:, None, None]
-    filters = w.reshape(plan.o, plan.k)
+    filters, sums = plan.kernels(w), _in_groups(plan, out)
     for tap, part in _shifted(plan, _padded(plan, x)):
-        out += filters[:, tap, None, None] * part[:, None]
+        sums += filters[..., tap, None, None] * part[:, :, None]
 
 
 def _input_numpy(plan, g, w):
     (top, _), (left, _) = plan.padding
     field = _padded(plan, np.zeros(plan.x_shape, g.dtype))
-    filters = w.reshape(plan.o, plan.k)
+    filters, slopes = plan.kernels(w), _in_groups(plan, g)
     for tap, part in _shifted(plan, field):
-        part += np.einsum("nohw,o->nhw", g, filters[:, tap])
+        part += np.einsum("ngohw,go->nghw", slopes, filters[..., tap])
     return np.ascontiguousarray(field[:, :, top : top + plan.size[0], left : left + plan.size[1]])
 
 
 def _weight_numpy(plan, g, x):
-    total = np.empty((plan.o, plan.k), x.dtype)
+    total, slopes = np.empty((plan.groups, plan.o // plan.groups, plan.k), x.dtype), _in_groups(plan, g)
     for tap, part in _shifted(plan, _padded(plan, x)):
-        total[:, tap] = np.einsum("nohw,nhw->o", g, part)
+        total[..., tap] = np.einsum("ngohw,nghw->go", slopes, part)
     return total.reshape(plan.w_shape)
 
 
@@ -243,22 +274,22 @@ def _products(one, filters, count, begin, end, places, field, starts, near, into
 
 def _forward(x, filters, starts, zeros, places, sizes, out, values, largest, activation, pool, kh, kw, first, last):
     height, width, _, _, down, across, oh, ow, strip = sizes
-    taps, count = filters.shape[1], len(zeros)
+    groups, taps, count = len(filters), filters.shape[2], len(zeros)
     strips, pitch = -(-oh // strip), (strip - 1) * width + ow
     field = np.zeros(x.shape[1] * down * across * height * width + step, x.dtype)
     straight = pool == 0 and width >= least
-    sums, near = at_line(1 if straight else count, pitch, field), at_line(len(starts), step, field)
+    sums, near = at_line(1 if straight else count, pitch, field), at_line(starts.shape[1], step, field)
     one = field[0]
     for item in range(first, last):
         n, y = item // strips, item % strips * strip
-        some = min(strip, oh - y)
+        own, first_sums, some = filters[n % groups], starts[n % groups], min(strip, oh - y)
         length = (some - 1) * width + ow
         inset(one, x[n], field, sizes, y)
         if straight:
-            products(one, filters, count, 0, taps, places, field, starts, near, address(out[n, 0, y]), oh * ow,
+            products(one, own, count, 0, taps, places, field, first_sums, near, address(out[n, 0, y]), oh * ow,
                      length, width, ow)  # fmt: skip
         else:
-            products(one, filters, count, 0, taps, places, field, starts, near, address(sums), pitch,
+            products(one, own, count, 0, taps, places, field, first_sums, near, address(sums), pitch,
                      length, pitch + step, pitch + step)  # fmt: skip
         for o in range(count):
             if not straight:
@@ -271,17 +302,17 @@ def _forward(x, filters, starts, zeros, places, sizes, out, values, largest, act
 def _input(g, filters, starts, places, ends, sizes, out, first, last):
     """See `_phases`; the phases of a row, side by side in the sums, are joined to it."""
     height, width, _, _, _, _, low_y, low_x, count_y, count_x, down, across, top, left, strip, strips = sizes
-    count, pitch = out.shape[1], (strip - 1) * width + count_x
+    groups, count, pitch = len(filters), out.shape[1], (strip - 1) * width + count_x
     plane = count * pitch
     field = np.zeros(g.shape[1] * height * width + step, g.dtype)
-    sums, near = at_line(1, across * plane + step, field).reshape(-1), at_line(len(starts), step, field)
+    sums, near = at_line(1, across * plane + step, field).reshape(-1), at_line(starts.shape[1], step, field)
     one, size, spots = field[0], field.itemsize, np.empty(across, np.int64)
     for b in range(across):
         v, phase = divmod(b + left, across)
         spots[b] = phase * plane + v - low_x
     for item in range(first, last):
         n, u = item // strips, item % strips * strip
-        some = min(strip, count_y - u)
+        own, first_sums, some = filters[n % groups], starts[n % groups], min(strip, count_y - u)
         inset(one, g[n], field, sizes, u)
         for a in range(down):
             for b in range(across):
@@ -290,7 +321,7 @@ def _input(g, filters, starts, places, ends, sizes, out, first, last):
                 if begin == end:
                     sums[b * plane : (b + 1) * plane] = 0
                 else:
-                    products(one, filters, count, begin, end, places, field, starts, near,
+                    products(one, own, count, begin, end, places, field, first_sums, near,
                              address(sums) + b * plane * size, pitch, (some - 1) * width + count_x,
                              pitch + step, pitch + step)  # fmt: skip
             for c in range(count):
@@ -301,16 +332,18 @@ def _input(g, filters, starts, places, ends, sizes, out, first, last):
 
 
 def _weight(x, g, places, sizes, totals, few, first, last):
-    """totals (parts, blocks of filters, taps, filters of a block)."""
+    """totals (parts, G, blocks of filters, taps, filters of a block)."""
     height, width, _, _, down, across, oh, ow, _ = sizes
-    parts, blocks, taps, lanes = totals.shape
+    parts, groups, blocks, taps, lanes = totals.shape
+    images = len(x) // groups
     lines = max(1, _PIXELS // ow)
     field = np.zeros(x.shape[1] * down * across * height * width, x.dtype)
     turned = at_line(lines * ow, lanes, field)
     turned[...] = 0
     one, size = field[0], field.itemsize
-    for part in range(first, last):
-        for n in range(len(x) * part // parts, len(x) * (part + 1) // parts):
+    for item in range(first, last):
+        part, group = divmod(item, groups)
+        for n in range(images * part // parts * groups + group, images * (part + 1) // parts * groups, groups):
             inset(one, x[n], field, sizes, 0)
             for block in range(blocks):
                 for y in range(0, oh, lines):
@@ -318,28 +351,30 @@ def _weight(x, g, places, sizes, totals, few, first, last):
                     filters = min(lanes, g.shape[1] - block * lanes)
                     turn(one, g[n], block * lanes, filters, y * ow, some * ow, turned.reshape(-1), 0, lanes, few)
                     for t in range(0, taps, _TAPS):
-                        a, c = address(field) + y * width * size, address(totals[part, block, t])
+                        a, c = address(field) + y * width * size, address(totals[part, group, block, t])
                         pixels(one, (a, address(places[t:]), some, width, ow, address(turned), c))
 
 
 def _weight_few(x, g, places, sizes, totals, first, last):
-    """totals (parts, blocks of taps, filters, taps of a block, lanes)."""
+    """totals (parts, G, blocks of taps, filters, taps of a block, lanes)."""
     height, width, _, _, down, across, oh, ow, _ = sizes
-    parts, blocks, filters, taps, lanes = totals.shape
+    parts, groups, blocks, filters, taps, lanes = totals.shape
+    images = len(x) // groups
     length = (oh - 1) * width + ow
     pitch = -(-length // lanes) * lanes
     field = np.zeros(x.shape[1] * down * across * height * width + lanes, x.dtype)
     spread = np.zeros((filters, pitch), x.dtype)
     one, zero = field[0], np.zeros(1, x.dtype)
-    for part in range(first, last):
-        for n in range(len(x) * part // parts, len(x) * (part + 1) // parts):
+    for item in range(first, last):
+        part, group = divmod(item, groups)
+        for n in range(images * part // parts * groups + group, images * (part + 1) // parts * groups, groups):
             inset(one, x[n], field, sizes, 0)
             for o in range(filters):
                 plus(one, (oh, ow, address(g[n, o]), ow, address(spread[o]), width, address(zero)))
             for p in range(0, length, _PIXELS_FEW):
                 h, a = address(spread) + p * zero.itemsize, address(field) + p * zero.itemsize
                 for block in range(blocks):
-                    c = address(totals[part, block])
+                    c = address(totals[part, group, block])
                     dots(one, (h, pitch, min(_PIXELS_FEW, pitch - p), a, address(places[block * taps :]), c))
 
 
@@ -372,11 +407,11 @@ def _weight_by(abreast, stride):
 
 
 @cache
-def _weight_few_by(filters, stride):
-    """The loop for so many filters, and the taps of its tiles."""
-    taps = panels.vectors(filters)
+def _weight_few_by(filters, count, stride):
+    """The loop for so many filters, and the taps of its tiles for `count` in all: as even as may be."""
+    taps = -(-count // -(-count // panels.vectors(filters)))
     own = dict(dots=panels.dots(filters, taps), inset=filler(stride))
-    return workers.shared(None)(variant(_weight_few, f"weight_few_{_name(stride)}{filters}", **own)), taps
+    return workers.shared(None)(variant(_weight_few, f"weight_few_{_name(stride)}{filters}_{taps}", **own)), taps
 
 
 def _name(stride):

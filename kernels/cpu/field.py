@@ -84,7 +84,7 @@ def _parted(across):
             at = builder.add(start, o.whole(v * o.count))
             given.append(o.load(o.at(source, at), o.first(builder.sub(n, at))))
         for r in range(across):
-            value = _gathered(o, given, [i * across + r for i in range(o.count)])
+            value = gathered(o, given, [i * across + r for i in range(o.count)])
             spot = builder.load(o.pointer(builder.add(spots, o.whole(8 * r)), o.index))
             some = builder.sdiv(builder.add(builder.sub(n, start), o.whole(across - 1 - r)), o.whole(across))
             o.store(value, o.at(into, spot, q), o.first(some))
@@ -107,14 +107,14 @@ def joined(across):
         for v in range(across):
             places = [divmod(v * o.count + i, across) for i in range(o.count)]
             at = builder.add(builder.mul(q, o.whole(across)), o.whole(v * o.count))
-            value = _gathered(o, given, [r * o.count + i for i, r in places])
+            value = gathered(o, given, [r * o.count + i for i, r in places])
             o.store(value, o.at(into, at), o.first(builder.sub(n, at)))
         end()
 
     return vector.instruction(emit)
 
 
-def _gathered(o, vectors, places):
+def gathered(o, vectors, places):
     """The vector of the numbers at these places of several vectors, one after the other."""
     value = vectors[0]
     for v, other in enumerate(vectors):

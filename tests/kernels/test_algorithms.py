@@ -180,7 +180,7 @@ def test_rows_of_parts_a_few_at_a_time(near, path, rng, threads, monkeypatch):
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("algorithm", sorted({*convolution.ALGORITHMS} - {"columns", "pointwise"}))
+@pytest.mark.parametrize("algorithm", sorted({*convolution.ALGORITHMS} - {"columns", "pointwise", "depthwise"}))
 def test_fused_with_every_pooling(algorithm, rng, threads):
     threads(2)
     x, w, b = (rng.normal(size=s).astype("f4") for s in ((5, 4, 12, 13), (6, 4, 3, 3), (6,)))
@@ -191,6 +191,108 @@ def test_fused_with_every_pooling(algorithm, rng, threads):
             true, kept = cpu.conv2d_act_pool(x, w, b, **PLAIN, **follows, algorithm="columns")
             np.testing.assert_allclose(got, true, rtol=0, atol=2e-5 * true.max())
             assert (saved is None) == (kept is None)
+
+
+# ---- groups ----------------------------------------------------------------------------------------------------------
+
+
+def drawn_groups(data, c, o):
+    """(x, w, b, geometry) of groups of c channels and o filters, with strides and dilation."""
+    draw = lambda least, most: data.draw(st.integers(least, most))
+    pair = lambda least, most: (draw(least, most), draw(least, most))
+    forms = ((3, 3), (1, 1), (1, 1)), ((3, 2), (2, 3), (1, 2))  # few, as each has its loops
+    kernel, stride, dilation = data.draw(st.sampled_from(forms))
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    padding = tuple(pair(0, r) for r in reach)
+    size = [draw(max(1, r + 1 - sum(pads)), r + 20) for r, pads in zip(reach, padding, strict=True)]
+    n, groups = draw(1, 4), draw(2, 40)
+    rng = np.random.default_rng(draw(0, 2**32))
+    shapes = (n, groups * c, *size), (groups * o, c, *kernel), (groups * o,)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in shapes)
+    return x, w, b, dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_drawn_channels_by_themselves(data):
+    x, w, b, geometry = drawn_groups(data, 1, 1)
+    check("depthwise", x, w, b, **geometry)
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_drawn_groups(data):
+    x, w, b, geometry = drawn_groups(data, 2, 3)
+    check("direct", x, w, b, **geometry)
+
+
+def test_groups_of_more_filters_than_a_tile_has(rng):
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((3, 6, 12, 13), (42, 3, 3, 3), (42,)))
+    for stride in ((1, 1), (2, 2)):
+        check("direct", x, w, b, **PLAIN | dict(stride=stride, groups=2))
+
+
+@pytest.mark.parametrize("pool", [None, ("max", 2, 2), ("avg", 2, 3)])
+@pytest.mark.parametrize("algorithm", ["depthwise", "direct"])
+def test_groups_fused_with_every_pooling(path, algorithm, pool, rng):
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((5, 4, 12, 13), (8, 1, 3, 3), (8,)))
+    for activation in ("relu", "sigmoid"):
+        follows = PLAIN | dict(groups=4, activation=activation, pool=pool)
+        got, _ = cpu.conv2d_act_pool(x, w, b, **follows, algorithm=algorithm)
+        true, _ = cpu.conv2d_act_pool(x, w, b, **follows, algorithm="columns")
+        np.testing.assert_allclose(got, true, rtol=0, atol=2e-6 * true.max())
+
+
+def test_groups_without_numba(path, rng):
+    for c, o, stride in ((1, 1, 1), (1, 2, 2), (3, 2, 1)):
+        x, w, b = (rng.normal(size=s).astype("f4") for s in ((2, 4 * c, 9, 8), (4 * o, c, 3, 3), (4 * o,)))
+        geometry = dict(stride=(stride,) * 2, padding=((1, 0), (2, 1)), dilation=(1, 1), groups=4)
+        for algorithm in ("direct", "depthwise")[: 1 + (c == 1)]:
+            check(algorithm, x, w, b, **geometry)
+
+
+def test_channels_by_themselves_keep_a_nan_where_it_is(rng):
+    """Also out of the taps that do not meet it, and of results that lie below and to the right of it."""
+    x, w = rng.normal(size=(1, 2, 7, 19)), rng.normal(size=(2, 1, 3, 3))
+    x[0, 1, 6, 18] = np.nan  # no result sees it at this stride but the last, under its last tap
+    geometry = PLAIN | dict(stride=(2, 2), groups=2, algorithm="depthwise")
+    expected = np.zeros((1, 2, 3, 9), bool)
+    expected[0, 1, 2, 8] = True
+    np.testing.assert_array_equal(np.isnan(cpu.conv2d(x, w, None, **geometry)), expected)
+    slope = cpu.conv2d_weight(np.ones(expected.shape), x, kernel_size=(3, 3), **geometry)
+    np.testing.assert_array_equal(np.isnan(slope).nonzero(), [[1], [0], [2], [2]])
+    unseen = cpu.conv2d_weight(np.ones((1, 2, 2, 8)), x[:, :, :6, :18], kernel_size=(3, 3), **geometry)
+    assert not np.isnan(unseen).any()
+    x[0, 1, 5, 17] = np.nan  # where no result reaches
+    unseen = cpu.conv2d_weight(np.ones((1, 2, 2, 8)), x[:, :, :6, :18], kernel_size=(3, 3), **geometry)
+    assert not np.isnan(unseen).any()
+
+
+def test_groups_have_the_same_bits_whatever_the_number_of_threads(rng, threads):
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((20, 5, 14, 17), (5, 1, 3, 3), (5,)))
+    g = rng.normal(size=(20, 5, 12, 15)).astype("f4")
+    for algorithm in ("depthwise", "direct"):
+        seen = set()
+        for count in (1, 2, 3):
+            threads(count)
+            for _ in range(5):
+                seen.add(tuple(a.tobytes() for a in everything(x, w, b, g, algorithm, **PLAIN | dict(groups=5))))
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    "x, w, stride, groups, expected",
+    [
+        ((16, 64, 32, 32), (64, 1, 3, 3), 1, 64, "depthwise"),
+        ((16, 512, 7, 7), (512, 1, 3, 3), 2, 512, "depthwise"),
+        ((8, 96, 28, 28), (96, 1, 5, 5), 1, 96, "direct direct depthwise"),
+        ((8, 128, 28, 28), (128, 4, 3, 3), 1, 32, "direct"),
+        ((16, 256, 7, 7), (256, 32, 3, 3), 1, 8, "batch"),
+    ],
+)
+def test_which_is_taken_for_groups(x, w, stride, groups, expected):
+    plan = columns.plan_of(x, w, (stride,) * 2, ((w[2] // 2,) * 2,) * 2, (1, 1), groups, 4)
+    assert [convolution.fastest(op, plan) for op in ("conv2d", "conv2d_input", "conv2d_weight")] == of_three(expected)
 
 
 # ---- Fourier's -------------------------------------------------------------------------------------------------------
@@ -240,8 +342,8 @@ def test_an_impulse_gives_the_filter():
 IMAGES = (4, 16, 16, 16)
 
 
-def convolve(kernel=3, **differs):
-    x, w = np.ones(IMAGES, "f4"), np.ones((8, 16 // differs.get("groups", 1), kernel, kernel), "f4")
+def convolve(kernel=3, o=8, **differs):
+    x, w = np.ones(IMAGES, "f4"), np.ones((o, 16 // differs.get("groups", 1), kernel, kernel), "f4")
     return cpu.conv2d(x, w, None, **PLAIN | differs)
 
 
@@ -252,7 +354,12 @@ def convolve(kernel=3, **differs):
         (dict(kernel=5, algorithm="winograd2"), "the algorithm 'winograd2' received filters of 5×5, .* those of 3×3"),
         (dict(dilation=(2, 2), algorithm="winograd"), "filters of 3×3, dilation 2×2: it transforms"),
         (dict(stride=(2, 1), algorithm="fft"), "'fft' received a stride of 2×1: it computes the results"),
-        (dict(groups=2, algorithm="direct"), "'direct' received 2 groups: .* with one; take columns, batch,? or"),
+        (dict(groups=2, algorithm="fft"), "'fft' received 2 groups: .* with one; take columns, batch, direct,? or"),
+        (dict(groups=2, algorithm="depthwise"), "'depthwise' received 2 groups for 16 channels: .* with one for each"),
+        (
+            dict(groups=16, kernel=12, o=16, algorithm="depthwise"),
+            "received filters of 144 taps at a stride of 1: it writes out up to 128, at up to 8",
+        ),
         (dict(algorithm="pointwise"), "'pointwise' received filters of 3×3 at stride 1×1, which see more than a pixel"),
         (dict(padding=((3, 0), (0, 0)), algorithm="fft"), r"a padding of \(\(3, 0\), .* wider than its filters"),
         (dict(algorithm="cudnn"), "there is no algorithm 'cudnn'; take columns, batch, .*winograd, winograd2, fft,"),
