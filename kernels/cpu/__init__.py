@@ -31,6 +31,7 @@ from .activations import (
     squared_error,
     squared_error_backward,
     tanh_backward,
+    where,
 )
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward

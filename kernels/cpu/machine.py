@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from . import vector, workers
+from .activations import where
 from .jit import compiles, jit
 from .panels import at_line
 from .recording import Call, Ref, is_pure, refs
@@ -326,7 +327,7 @@ _EMITTED: dict[Any, Any] = {
     np.reciprocal: lambda o, x, *_: o.builder.fdiv(_all(o, 1.0), x),
     np.absolute: _of_llvm("fabs"),
     np.sqrt: _of_llvm("sqrt"),
-    np.where: _chosen,
+    where: _chosen,
     **{function: _compared(*how) for function, how in _COMPARISONS.items()},
     **{(f, g): _after(_ARITHMETIC[f], _ARITHMETIC[g]) for f in _ARITHMETIC for g in _ARITHMETIC},
 }
