@@ -26,6 +26,7 @@ from .vector import address
 
 _BLOCK = 512  # elements that go to a thread together
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+_NUMBERS = (int, float, bool)  # operands that are no arrays
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -78,11 +79,12 @@ def formula(*, small=2048, grain=16_384, mask=False):
                     *[named[name] if name in named else numbers[name] for name in [*numbers][len(values) :]],
                 )
             last = given[-1]
-            shape, dtype = last.shape, last.dtype
+            dtype = getattr(last, "dtype", None)
             if dtype is not _SINGLE and dtype is not _DOUBLE:
                 return general(given, values)
+            shape = last.shape
             for x in given:
-                if x.shape != shape or (x.dtype is not dtype and not (mask and x is given[0])):
+                if type(x) in _NUMBERS or x.shape != shape or (x.dtype is not dtype and not (mask and x is given[0])):
                     return general(given, values)
             return computed(given, values, last.size, shape, dtype)
 
@@ -122,12 +124,12 @@ def _as_array(made, shape, dtype):
 
 
 def _alike(arrays, mask):
-    """(arrays, shape, dtype): arrays that broadcast to that shape, and of that dtype but for a mask."""
-    shapes = {x.shape for x in arrays} - {()} or {()}
+    """(arrays, shape, dtype): arrays or numbers that broadcast to that shape, of that dtype but for a mask."""
+    shapes = {np.shape(x) for x in arrays} - {()} or {()}
     shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
     dtype = np.result_type(*arrays[mask:])
     dtype = np.dtype(dtype.type) if dtype.kind == "f" else _SINGLE
-    return [*arrays[:mask], *[x.astype(dtype, copy=False) for x in arrays[mask:]]], shape, dtype
+    return [*arrays[:mask], *[np.asarray(x, dtype) for x in arrays[mask:]]], shape, dtype
 
 
 def _in_order(x, shape):
