@@ -32,7 +32,8 @@ def test_rows_are_printed_and_kept(operations, tmp_path, capsys):
     kept = tmp_path / "rows.json"
     assert operations.main(["softplus", "leaky", "--seconds", "0", "--threads", "1", "--json", str(kept)]) == 0
     rows = json.loads(kept.read_text())
-    assert list(rows) == ["leaky_relu", "softplus"] and all(value > 0 for row in rows.values() for value in row.values())
+    assert list(rows) == ["leaky_relu", "softplus"]
+    assert all(value > 0 for row in rows.values() for value in row.values())
     out = capsys.readouterr().out
     assert "1 threads of the CPU; about 2 s" in out and "ratio" in out and "leaky_relu" in out
 
