@@ -18,9 +18,9 @@ def whole_rows(x):
 
     Of the last of them only what is in `x` may be read.
     """
-    step, rest = divmod(x.strides[0], x.itemsize)
     if x.flags.carray:
         return x
+    step, rest = divmod(x.strides[0], x.itemsize)
     if rest or len(x) < 2 or x.strides[1] != x.itemsize or step < x.shape[1] or not x.flags.behaved:
         return None
     return np.lib.stride_tricks.as_strided(x, (len(x), step))

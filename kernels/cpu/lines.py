@@ -21,12 +21,12 @@ def batch_norm_by_lines(x, weight, bias, eps, out, mean, var, rstd):
     lines, results, images, sums, own = _prepared(x, out)
     known = x.shape[2], len(x) * x.shape[2], weight, bias, eps, mean, var, rstd, own
     if len(sums) == 1:
-        _normal_channels(len(mean), lines, sums, *known, results, grain=_grain(x, len(mean)))
+        _normal_channels(len(mean), lines, sums, *known, results, grain=grain_of(x.size, len(mean)))
     else:
         own[0] = np.repeat(x[0, :, 0], x.shape[2])
         _sums_of_chunks(len(sums), lines, own, images, sums, grain=1)
         _normal_of_chunks(sums, *known)
-        _normal_images(len(x), lines, own, results, grain=_grain(x, len(x)))
+        _normal_images(len(x), lines, own, results, grain=grain_of(x.size, len(x)))
 
 
 def batch_norm_backward_by_lines(g, x, weight, mean, rstd, gx, gweight, gbias):
@@ -34,12 +34,12 @@ def batch_norm_backward_by_lines(g, x, weight, mean, rstd, gx, gweight, gbias):
     lines, results, images, sums, own = _prepared(x, gx)
     slopes, known = g.reshape(lines.shape), (x.shape[2], len(x) * x.shape[2], weight, rstd, gweight, gbias, own)
     if len(sums) == 1:
-        _adjoint_channels(len(mean), slopes, lines, mean, sums, *known, results, grain=_grain(x, len(mean)))
+        _adjoint_channels(len(mean), slopes, lines, mean, sums, *known, results, grain=grain_of(x.size, len(mean)))
     else:
         own[0] = np.repeat(mean, x.shape[2])
         _products_of_chunks(len(sums), slopes, lines, own, images, sums, grain=1)
         _adjoint_of_chunks(sums, *known)
-        _adjoint_images(len(x), slopes, lines, own, results, grain=_grain(x, len(x)))
+        _adjoint_images(len(x), slopes, lines, own, results, grain=grain_of(x.size, len(x)))
 
 
 def _prepared(x, out):
@@ -50,8 +50,9 @@ def _prepared(x, out):
     return x.reshape(len(x), line), out.reshape(len(x), line), images, sums, own
 
 
-def _grain(x, n):
-    return -(-_GRAIN * n // max(1, x.size))
+def grain_of(size, n):
+    """Of n slices of an array, how many a thread takes at least."""
+    return -(-_GRAIN * n // max(size, 1))
 
 
 # ---- of the images n0 … n1, the places a … b -------------------------------------------------------------------------

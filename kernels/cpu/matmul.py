@@ -100,9 +100,7 @@ def _tiling(rows, terms, n, dtype, turned, activation, threads):
 
 def _either_way(x):
     """An array whose rows begin with those of a matrix, which may be turned there: that, and whether it is."""
-    if x.flags.carray:
-        return x, False
-    for rows, turned in ((x.T, True), (x, False)):
+    for rows, turned in ((x, False), (x.T, True)):
         if (wider := whole_rows(rows)) is not None:
             return wider, turned
     return compact(x), False

@@ -12,10 +12,9 @@ import numpy as np
 from . import workers
 from .jit import compiles
 from .layout import floats, half_by_single
-from .lines import away_from, batch_norm_backward_by_lines, batch_norm_by_lines, moments
+from .lines import away_from, batch_norm_backward_by_lines, batch_norm_by_lines, grain_of, moments
 from .reduction import sum
 
-_GRAIN = 4_000  # elements that outlast handing a slice to a worker
 _NEAR = 1 << 17  # numbers of some channels that stay in a core's cache from the first pass to the second
 _SHORT = 32  # numbers of a plane that are too few for a loop
 _ROWS = 64  # whose share in the gradients of weight and bias is summed in its own precision
@@ -35,7 +34,7 @@ def batch_norm(x, weight, bias, *, eps):
     if planes.shape[2] < _SHORT and compiles():
         batch_norm_by_lines(*arrays)
     else:
-        _batch_norm(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
+        _batch_norm(x.shape[1], *arrays, grain=grain_of(x.size, x.shape[1]))
     return out, mean, var, rstd
 
 
@@ -50,7 +49,7 @@ def batch_norm_backward(g, x, weight, mean, rstd):
     if planes.shape[2] < _SHORT and compiles():
         batch_norm_backward_by_lines(*arrays)
     else:
-        _batch_norm_backward(x.shape[1], *arrays, grain=_grain(x.size, x.shape[1]))
+        _batch_norm_backward(x.shape[1], *arrays, grain=grain_of(x.size, x.shape[1]))
     return gx, gweight, gbias
 
 
@@ -66,7 +65,7 @@ def layer_norm(x, weight, bias, *, axes, eps):
     mean, rstd = (np.empty((*kept, *(1,) * axes), x.dtype) for _ in range(2))
     scale, shift = _or_full(weight, over, 1, x.dtype).reshape(-1), _or_full(bias, over, 0, x.dtype).reshape(-1)
     arrays = rows, scale, shift, eps, out.reshape(rows.shape), mean.reshape(-1), rstd.reshape(-1)
-    _layer_norm(len(rows), *arrays, grain=_grain(x.size, len(rows)))
+    _layer_norm(len(rows), *arrays, grain=grain_of(x.size, len(rows)))
     return out, mean, rstd
 
 
@@ -80,7 +79,7 @@ def layer_norm_backward(g, x, weight, mean, rstd, *, axes):
     scale = _or_full(weight, over, 1, x.dtype).reshape(-1)
     shape = rows, size
     arrays = g.reshape(shape), x.reshape(shape), scale, mean.reshape(-1), rstd.reshape(-1), gx.reshape(shape), sums
-    _layer_norm_backward(len(sums), *arrays, grain=_grain(x.size, len(sums)))
+    _layer_norm_backward(len(sums), *arrays, grain=grain_of(x.size, len(sums)))
     gweight, gbias = sum(sums, 0).reshape(2, *over)
     return gx, gweight.copy(), gbias.copy()
 
@@ -91,11 +90,6 @@ def _planes(x):
 
 def _or_full(x, shape, value, dtype):
     return np.full(shape, value, dtype) if x is None else x
-
-
-def _grain(size, n):
-    """Of n slices of an array, how many a thread takes at least."""
-    return -(-_GRAIN * n // max(size, 1))
 
 
 def _batch_norm_numpy(x, weight, bias, eps, out, mean, var, rstd, first, last):

@@ -7,6 +7,8 @@ from . import runtime
 
 
 def _launch(name, *arrays, numbers=(0.0, 0.0)):
+    if any(x.shape != arrays[0].shape for x in arrays):
+        arrays = cupy.broadcast_arrays(*arrays)
     arrays = [cupy.ascontiguousarray(x) for x in arrays]
     x = arrays[-1]
     out, per_thread = cupy.empty(x.shape, x.dtype), 16 // x.itemsize

@@ -143,7 +143,7 @@ def test_no_rows(path):
 
 
 def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
-    monkeypatch.setattr(normalization, "_GRAIN", 1)
+    monkeypatch.setattr(lines, "_GRAIN", 1)
     threads(4)
     x, weight = rng.normal(size=(33, 20)).astype("float32"), rng.normal(size=20).astype("float32")
     runs = set()
