@@ -676,7 +676,7 @@ def elu(x, alpha: float = 1.0):
 
 @primitive(name="softplus", elementwise=True, floating=True, formula=r"\tfrac1\beta \ln(1 + e^{\beta x})", flops=16)
 def softplus_by(k, x, *, beta, threshold):
-    return k.softplus(x, beta, threshold)
+    return k.softplus(x, beta=beta, threshold=threshold)
 
 
 @softplus_by.vjp("x", formula=r"\bar o\,\sigma(\beta x)")

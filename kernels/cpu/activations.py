@@ -86,7 +86,7 @@ def logsigmoid_backward(m, g, x):
 
 
 @formula(small=256, grain=4096)
-def softplus(m, x, beta=1.0, threshold=20.0):
+def softplus(m, x, *, beta, threshold):
     """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
     scaled = x * beta
     return m.where(scaled, ">", threshold, x, _softplus(m, scaled) / beta)

@@ -6,9 +6,9 @@
         return m.where(x, ">", 0.0, x, x * slope)
 
 makes the function leaky_relu(x, *, slope). The formula computes with what has arithmetic, vectors or arrays, and with
-the words of their mathematics m, `vector.Mathematics` or `Arrays`. Its parameters without a default are arrays, which
-broadcast; the others are numbers. What one operand is, an array, one number for all elements or bools, is a loop of its
-own, compiled on its first use.
+the words of their mathematics m, `vector.Mathematics` or `Arrays`. Its parameters are arrays, which broadcast; those by
+keyword alone are numbers. What one operand is, an array, one number for all elements or bools, is a loop of its own,
+compiled on its first use.
 """
 
 import inspect
@@ -67,17 +67,12 @@ def formula(*, small=2048, grain=16_384, mask=False):
 
     def made(text):
         parameters = list(inspect.signature(text).parameters.values())[1:]
-        numbers = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY or p.default is not p.empty}
+        numbers = tuple([p.name for p in parameters if p.kind is p.KEYWORD_ONLY])
         blocks, arrays = max(1, grain // _BLOCK), len(parameters) - len(numbers)
-        written = partial(_of_values, text, arrays, tuple(numbers)) if numbers else text
+        written = partial(_of_values, text, arrays, numbers) if numbers else text
 
         def function(*given, **named):
-            given, values = given[:arrays], given[arrays:]
-            if numbers:
-                values = (
-                    *values,
-                    *[named[name] if name in named else numbers[name] for name in [*numbers][len(values) :]],
-                )
+            values = [named[name] for name in numbers] if numbers else ()
             last = given[-1]
             dtype = getattr(last, "dtype", None)
             if dtype is not _SINGLE and dtype is not _DOUBLE:

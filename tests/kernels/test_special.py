@@ -11,7 +11,6 @@ ORACLES = {
     "erf": special.erf,
     "sigmoid": special.expit,
     "logsigmoid": special.log_expit,
-    "softplus": lambda x: np.logaddexp(0, x),
     "silu": lambda x: x * special.expit(x),
     "gelu": lambda x: x * stats.norm.cdf(x),
 }
@@ -53,9 +52,8 @@ def test_strange_strides(rng, path):
 
 def test_softplus_beta_and_threshold(rng):
     x = rng.normal(size=50) * 10
-    np.testing.assert_allclose(
-        cpu.softplus(x, 2.0, 8.0), np.where(2 * x > 8, x, np.log1p(np.exp(2 * x)) / 2), rtol=1e-12
-    )
+    expected = np.where(2 * x > 8, x, np.log1p(np.exp(2 * x)) / 2)
+    np.testing.assert_allclose(cpu.softplus(x, beta=2.0, threshold=8.0), expected, rtol=1e-12)
 
 
 def test_gelu_backward(rng, path):
