@@ -23,6 +23,7 @@ _EACH = 32  # rows of a thread, at least, that outweigh copying all of the other
 _TILED = frozenset(map(np.dtype, (np.float32, np.float64)))
 _BESIDE = 1  # from a number to the next of a row; of a known one, LLVM makes shuffles where a tile loads numbers
 _GRAIN = 1 << 17  # multiplications that outlast handing a slice to a worker that waits
+_LEAST_BATCH = 1 << 21  # multiplications of a batch by our own tiles
 
 
 def matmul(a, b):
@@ -37,6 +38,8 @@ def _matmul(a, b):
     if b.ndim > 1 and b.shape[-2] == 1 and a.ndim > 1 and a.shape[-1] == 1:
         return np.multiply(a, b, order="C")  # a column times a row: 3 times as fast as by BLAS
     work = a.size * (b.shape[-1] if b.ndim > 1 else 1)
+    if _by_batches(a, b):
+        return _batched(a, b)
     if work <= _GEMM_ALONE:
         fits = a.ndim == b.ndim == 2 and a.shape[1] == len(b)
         if fits and (work <= _BLAS_ALONE or 1 < len(a) != b.shape[1] > 1):
@@ -112,7 +115,7 @@ def _places(terms, lanes):
     return np.multiply.outer(np.arange(panels.widest() + 1) * lanes, np.arange(terms))
 
 
-wide = thin = most = widest = None  # the tiles of this machine (`_with_tiles`)
+wide = thin = most = widest = None  # the tiles of this machine (`_own_tiles`)
 
 
 def _product(a, a_row, a_step, b, turned, begin, places, out, few, by_rows, activation, first, last):
@@ -147,14 +150,117 @@ def _product(a, a_row, a_step, b, turned, begin, places, out, few, by_rows, acti
 
 def _with_tiles(name):
     """`_product` with the tiles of this machine."""
+    return variant(_product, name, **_own_tiles())
+
+
+def _own_tiles():
     rows, vectors = panels.most(), panels.widest()
-    own = dict(wide=panels.tile(rows, vectors), thin=panels.tile(rows, vectors - 1), most=rows, widest=vectors)
-    return variant(_product, name, **own)
+    return dict(wide=panels.tile(rows, vectors), thin=panels.tile(rows, vectors - 1), most=rows, widest=vectors)
 
 
 @cache
 def _product_by_tiles():
     return workers.shared(None)(_with_tiles("product"))
+
+
+# ---- batches: the threads share the matrices, each of which is read where it lies ------------------------------------
+
+
+def _by_batches(a, b):
+    """Whether the operands are batches of matrices for which our tiles are the faster ones."""
+    if a.ndim + b.ndim < 5 or min(a.ndim, b.ndim) < 2 or not _of_tiles(a, b):
+        return False
+    (rows, terms), n = a.shape[-2:], b.shape[-1]
+    fits = rows >= _ROWS and terms == b.shape[-2] <= _TERMS and n > vector.lanes(a.dtype)
+    return fits and max(a.size * n, b.size * rows) >= _LEAST_BATCH and rows * terms * n <= _MOST
+
+
+def _batched(a, b):
+    """a @ b for matrices that may begin anywhere in memory."""
+    (rows, terms), n, dtype = a.shape[-2:], b.shape[-1], a.dtype
+    (a, at_a, a_row, turned_a), (b, at_b, b_row, turned) = _lying(a), _lying(b)
+    batch = at_a.shape
+    if batch != at_b.shape:
+        at_a, at_b = np.array(np.broadcast_arrays(at_a, at_b))
+        batch = at_a.shape
+    out = np.empty((at_a.size, rows, n), dtype)
+    steps = (1, a_row) if turned_a else (a_row, 1)
+    count, grain, *known = _batch_tiling(rows, terms, n, b_row, dtype)
+    numbers = a, *steps, at_a.reshape(-1), b, b_row, turned, at_b.reshape(-1)
+    _batch_by_tiles()(count * len(out), *numbers, out, *known, grain=grain)
+    return out.reshape(*batch, rows, n)
+
+
+def _lying(x):
+    """Matrices as (memory, where each begins there, from row to row, whether they lie turned), copied if scattered."""
+    found = _place(x.shape, x.strides, x.itemsize) if x.flags.behaved else None
+    if found is None:
+        x = compact(x)
+        found = _place(x.shape, x.strides, x.itemsize)
+    end, *found = found
+    whole = x.mT if found[-1] else x
+    memory = whole.reshape(-1) if whole.flags.carray else np.lib.stride_tricks.as_strided(x, (end,), (x.itemsize,))
+    return memory, *found
+
+
+@lru_cache(64)
+def _place(shape, strides, size):
+    """(where the last row ends, where each matrix begins, from row to row, whether turned), of numbers; None if not."""
+    (count, n), (row, step), turned = shape[-2:], strides[-2:], strides[-1] != size
+    if turned:
+        count, n, row, step = n, count, step, row
+    at = np.zeros((), np.int64)
+    for length, stride in zip(shape[:-2], strides):
+        at = np.add.outer(at, np.arange(length) * stride)
+    if step != size or row < n * size or row % size or (at % size).any() or at.min() < 0:
+        return None
+    at, row = np.asarray(at // size), row // size
+    return int(at.max()) + count * row, at, row, turned
+
+
+@lru_cache(256)
+def _batch_tiling(rows, terms, n, b_row, dtype):
+    """(tiles of rows of a product, grain of them, nothing to add, places, rows of b, the numbers of a vector)."""
+    lanes, high = vector.lanes(dtype), panels.most()
+    grain = max(1, _GRAIN // (high * terms * n))
+    return -(-rows // high), grain, _nothing(n, dtype), _places(terms, lanes), np.arange(terms) * b_row, lanes
+
+
+def _batch_product(a, a_row, a_step, at_a, b, b_row, turned, at_b, out, begin, places, lines, few, first, last):
+    """Tiles first … last of the products' rows; of b what is turned, and what fills no panel, is copied into one."""
+    (rows, n), terms, zero, high = out.shape[1:], places.shape[1], np.zeros(1, out.dtype), -(-out.shape[1] // most)
+    one, size, panel = zero[0], out.itemsize, at_line(terms, widest * few, zero)
+    packed, depth = address(panel), n if turned else terms
+    panel[...] = 0  # what lies there by chance may be numbers too small to be fast
+    for i in range(first // high, -(-last // high)):
+        top, bottom = max(0, first - i * high) * most, min(rows, (last - i * high) * most)
+        left, into = address(a) + at_a[i] * size, address(out[i])
+        right = b[at_b[i] : at_b[i] + depth * b_row].reshape(depth, b_row)
+        j = 0
+        while j < n:
+            vectors = -(-(n - j) // few)
+            abreast = widest - (vectors % widest > 0)  # the last ones are then wide
+            across = abreast * few
+            h, at, columns = packed, address(places[abreast]), min(across, n - j)
+            if turned:
+                turn(one, right, j, columns, 0, terms, panel.reshape(-1), 0, across, few)
+            elif columns < across:
+                plus(one, (terms, columns, address(right) + j * size, b_row, packed, across, address(zero)))
+            else:
+                h, at = address(right) + j * size, address(lines)
+            for r in range(top, bottom, most):
+                c, start = into + (r * n + j) * size, address(begin) + j * size
+                it = min(most, bottom - r), left + r * a_row * size, a_row, a_step, h, at, terms, c, n, columns, start
+                if abreast == widest:
+                    wide(one, it)
+                else:
+                    thin(one, it)
+            j += across
+
+
+@cache
+def _batch_by_tiles():
+    return workers.shared(None)(variant(_batch_product, "batch", **_own_tiles()))
 
 
 def _shared(a, b, work):

@@ -125,6 +125,58 @@ def test_tiles_against_einsum(layouts, dtype, bound, rng, monkeypatch, threads):
             assert (abs(got - np.einsum("ij,jk->ik", wide_a, wide_b)) / size).max() < bound
 
 
+def batch_laid_out(x, layout):
+    """The same matrices turned, with gaps, at the left of longer rows of NaN, as heads are, read-only, or backwards."""
+    kinds = {
+        "C": lambda: x,
+        "F": lambda: np.ascontiguousarray(x.mT).mT,
+        "gaps": lambda: x.repeat(2, -1)[..., ::2],
+        "longer": lambda: np.concatenate([x, x * np.nan], -1)[..., : x.shape[-1]],
+        "heads": lambda: np.moveaxis(np.moveaxis(x, -2, 0).copy(), 0, -2),
+        "heads, turned": lambda: np.moveaxis(np.moveaxis(x.mT, -2, 0).copy(), 0, -2).mT,
+        "read-only": lambda: np.broadcast_to(x, x.shape),
+        "backwards": lambda: x[::-1].copy()[::-1],
+    }
+    return kinds[layout]()
+
+
+@needs_numba
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize("batches", [
+    ((5,), (5,)), ((1,), (1,)), ((3, 1), (4,)), ((4,), ()), ((), (2, 3)), ((2, 3), (2, 3)),
+])  # fmt: skip
+def test_batches_by_tiles(batches, dtype, bound, count, rng, monkeypatch, threads):
+    """Each layout of both operands, on shapes that fill no tile; the error in terms of sum |a| |b|."""
+    monkeypatch.setattr(matmul, "_LEAST_BATCH", 0)
+    monkeypatch.setattr(matmul, "_GRAIN", 1)
+    matmul._batch_tiling.cache_clear()
+    threads(count)
+    layouts = "C", "F", "gaps", "longer", "heads", "heads, turned", "read-only", "backwards"
+    for n, layout in enumerate(layouts):
+        for other in (layout, layouts[n - 1], "C", "F"):
+            m, k, columns = (int(rng.integers(low, 70)) for low in (8, 2, 17))
+            shapes = (*batches[0], m, k), (*batches[1], k, columns)
+            a, b = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+            assert matmul._by_batches(a, b)
+            got = cpu.matmul(batch_laid_out(a, layout), batch_laid_out(b, other))
+            assert got.dtype == dtype and got.flags.c_contiguous
+            exact, size = (np.einsum("...ij,...jk->...ik", f(a.astype(np.float64)), f(b)) for f in (lambda x: x, abs))
+            assert got.shape == exact.shape and (abs(got - exact) / size).max() < bound
+    matmul._batch_tiling.cache_clear()
+
+
+@needs_numba
+def test_batches_give_the_same_bits_whatever_the_number_of_threads(rng, threads):
+    a, b = (rng.normal(size=size).astype(np.float32) for size in ((20, 70, 60), (20, 60, 50)))
+    assert matmul._by_batches(a, b)
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        results.append(cpu.matmul(a, b).tobytes())
+    assert len(set(results)) == 1
+
+
 @needs_numba
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 @pytest.mark.parametrize("dtype, bound", [("float64", 1e-13), ("float32", 2e-6)])
