@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from string import ascii_letters
 
 from ...kernels import is_array
@@ -190,26 +191,74 @@ def _einsum_flops(*shapes, out, subscripts):
 @primitive(name="einsum", formula=r"\operatorname{einsum}", flops=_einsum_flops)
 def einsum_plain(k, *xs, subscripts):
     xs = [x.astype("f4") if x.dtype.kind == "V" else x for x in xs]  # einsum knows no bfloat16
-    return k.einsum(subscripts, *xs, optimize=True)
+    orders = _as_product(subscripts)
+    return k.einsum(subscripts, *xs, optimize=True) if orders is None else _product(k, xs, *orders)
+
+
+@lru_cache(1024)
+def _as_product(subscripts):
+    """The arguments of `_product` where two operands are batches of matrices, else None."""
+    inputs, out = subscripts.split("->")
+    labels = inputs.split(",")
+    if len(labels) != 2:
+        return None
+    swap = next((c for c in out if (c in labels[0]) != (c in labels[1])), labels[0][:1]) in labels[1]
+    left, right = labels[::-1] if swap else labels
+    batch, summed = [c for c in out if c in left and c in right], [c for c in left if c in right and c not in out]
+    rows, columns = [c for c in out if c not in right], [c for c in out if c not in left]
+    whole = len(batch + rows + summed) == len(left) and len(batch + summed + columns) == len(right)
+    if not (whole and summed and rows and columns):
+        return None
+    order_left, order_right = (
+        tuple([own.index(c) for c in order])
+        for own, order in ((left, batch + rows + summed), (right, batch + summed + columns))
+    )
+    made = batch + rows + columns
+    return swap, order_left, order_right, len(batch), len(rows), len(summed), tuple([made.index(c) for c in out])
+
+
+def _product(k, xs, swap, order_left, order_right, batch, rows, summed, order):
+    """Two operands' dimensions as (batch…, rows…, summed…) and (batch…, summed…, columns…); the result's in `order`."""
+    left, right = xs[::-1] if swap else xs
+    left, right = left.transpose(order_left), right.transpose(order_right)
+    shape = (*left.shape[: batch + rows], *right.shape[batch + summed :])
+    out = k.matmul(_matrices(left, batch, rows), _matrices(right, batch, summed)).reshape(shape)
+    return out.transpose(order)
+
+
+def _matrices(x, batch, rows):
+    """x with so many dimensions of a batch, then so many merged into rows, the rest into columns."""
+    if x.ndim == batch + 2:
+        return x
+    shape = x.shape
+    return x.reshape(*shape[:batch], math.prod(shape[batch : batch + rows]), math.prod(shape[batch + rows :]))
 
 
 @einsum_plain.vjp("xs", formula=r"\operatorname{einsum} \text{ with the result in the place of } x_i")
 def einsum_plain_dxs(g, xs, xs_shape, *, subscripts):
     """Each operand's gradient is an einsum of g and the other operands, spread over labels that only it has."""
-    inputs, out = subscripts.split("->")
-    labels = inputs.split(",")
     gradients = []
-    for i, own in enumerate(labels):
-        others = [(labels[j], x) for j, x in enumerate(xs) if j != i]
-        known = set(out).union(*[set(name) for name, _ in others]) if others else set(out)
-        reach = "".join(c for c in own if c in known)
-        equation = ",".join([out, *[name for name, _ in others]]) + "->" + reach
-        part = einsum_plain(g, *[x for _, x in others], subscripts=equation)
-        if reach != own:
-            part = reshape(part, tuple(n if c in known else 1 for c, n in zip(own, xs_shape[i], strict=True)))
+    for i, (others, equation, known) in enumerate(_adjoints(subscripts)):
+        part = einsum_plain(g, *[xs[j] for j in others], subscripts=equation)
+        if not all(known):
+            part = reshape(part, tuple([n if there else 1 for there, n in zip(known, xs_shape[i], strict=True)]))
             part = broadcast_to(part, xs_shape[i])
         gradients.append(part)
     return gradients
+
+
+@lru_cache(1024)
+def _adjoints(subscripts):
+    """For each operand: the others, the equation of its gradient, and which of its labels that gives."""
+    inputs, out = subscripts.split("->")
+    labels, adjoints = inputs.split(","), []
+    for i, own in enumerate(labels):
+        others = tuple([j for j in range(len(labels)) if j != i])
+        known = set(out).union(*[labels[j] for j in others])
+        reach = "".join(c for c in own if c in known)
+        equation = ",".join([out, *[labels[j] for j in others]]) + "->" + reach
+        adjoints.append((others, equation, tuple([c in known for c in own])))
+    return adjoints
 
 
 def einsum(equation: str, *operands):
@@ -222,41 +271,47 @@ def einsum(equation: str, *operands):
     """
     given = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
     xs = [operand(x) for x in given]
-    labels, out = _parsed(equation, xs)
-    sizes: dict[str, int] = {}
-    for name, x in zip(labels, xs, strict=True):
-        for c, n in zip(name, x.shape, strict=True):
-            if sizes.get(c, 1) != 1 and n not in (1, sizes[c]):
-                raise ValueError(
-                    f"einsum: label '{c}' of {equation!r} has sizes {sizes[c]} and {n}; they must be equal"
-                )
-            sizes[c] = max(sizes.get(c, 1), n) if n else 0
-    for i, name in enumerate(labels):
-        labels[i], xs[i] = _without_ones(name, xs[i], sizes)
-    for i, name in enumerate(labels):
-        labels[i], xs[i] = _diagonals(name, xs[i])
+    labels, out, sizes, plain = _parsed(equation, tuple([x.shape for x in xs]))
+    if not plain:
+        taken = [_diagonals(*_without_ones(name, x, sizes)) for name, x in zip(labels, xs, strict=True)]
+        labels, xs = [name for name, _ in taken], [x for _, x in taken]
     present = set("".join(labels))
     kept = "".join(c for c in out if c in present)
     result = einsum_plain(*xs, subscripts=",".join(labels) + "->" + kept)
     return result if kept == out else reshape(result, tuple(sizes[c] if c in present else 1 for c in out))
 
 
-def _parsed(equation, operands):
-    """Labels per operand and of the result, with ellipses written out."""
+@lru_cache(1024)
+def _parsed(equation, shapes):
+    """Labels per operand and of the result, with ellipses written out; sizes; whether operands are read as they are."""
+    labels, out = _labels(equation, shapes)
+    sizes: dict[str, int] = {}
+    for name, shape in zip(labels, shapes, strict=True):
+        for c, n in zip(name, shape, strict=True):
+            if sizes.get(c, 1) != 1 and n not in (1, sizes[c]):
+                raise ValueError(
+                    f"einsum: label '{c}' of {equation!r} has sizes {sizes[c]} and {n}; they must be equal"
+                )
+            sizes[c] = max(sizes.get(c, 1), n) if n else 0
+    whole = all(n == sizes[c] for name, shape in zip(labels, shapes, strict=True) for c, n in zip(name, shape))
+    return labels, out, sizes, whole and all(len(set(name)) == len(name) for name in labels)
+
+
+def _labels(equation, shapes):
     text = equation.replace(" ", "")
     left, arrow, out = text.partition("->")
     labels = left.split(",")
-    if len(labels) != len(operands):
-        raise ValueError(f"einsum: {equation!r} names {len(labels)} operands and {len(operands)} were passed")
+    if len(labels) != len(shapes):
+        raise ValueError(f"einsum: {equation!r} names {len(labels)} operands and {len(shapes)} were passed")
     free = [c for c in reversed(ascii_letters) if c not in text]
-    extra = [x.ndim - len(name.replace("...", "")) for name, x in zip(labels, operands, strict=True)]
+    extra = [len(shape) - len(name.replace("...", "")) for name, shape in zip(labels, shapes, strict=True)]
     widest = max([n for name, n in zip(labels, extra, strict=True) if "..." in name], default=0)
     dots = "".join(reversed(free[: max(widest, 0)]))
     for i, (name, n) in enumerate(zip(labels, extra, strict=True)):
         if n < 0 or (n and "..." not in name):
             raise ValueError(
                 f"einsum: '{name}' of {equation!r} names {len(name)} dimensions and operand {i} has shape "
-                f"{operands[i].shape}; "
+                f"{shapes[i]}; "
                 "write one label for each dimension, or ..."
             )
         labels[i] = name.replace("...", dots[len(dots) - n :] if n else "")

@@ -37,9 +37,7 @@ def matmul(a, b):
 def _matmul(a, b):
     if b.ndim > 1 and b.shape[-2] == 1 and a.ndim > 1 and a.shape[-1] == 1:
         return np.multiply(a, b, order="C")  # a column times a row: 3 times as fast as by BLAS
-    work = a.size * (b.shape[-1] if b.ndim > 1 else 1)
-    if _by_batches(a, b):
-        return _batched(a, b)
+    work = b.size * a.shape[-2] if b.ndim > a.ndim > 1 else a.size * (b.shape[-1] if b.ndim > 1 else 1)
     if work <= _GEMM_ALONE:
         fits = a.ndim == b.ndim == 2 and a.shape[1] == len(b)
         if fits and (work <= _BLAS_ALONE or 1 < len(a) != b.shape[1] > 1):
@@ -48,6 +46,8 @@ def _matmul(a, b):
             return np.asarray(np.matmul(a, b))
     if _by_tiles(a, b, work):
         return _tiled(a, b, None)
+    if work >= _LEAST_BATCH and _by_batches(a, b):
+        return _batched(a, b)
     if work < 2 * _WORTH_SHARING or min(a.ndim, b.ndim) < 2:
         with workers.one_blas_thread:
             return np.asarray(np.matmul(a, b))
@@ -168,11 +168,11 @@ def _product_by_tiles():
 
 def _by_batches(a, b):
     """Whether the operands are batches of matrices for which our tiles are the faster ones."""
-    if a.ndim + b.ndim < 5 or min(a.ndim, b.ndim) < 2 or not _of_tiles(a, b):
+    if a.ndim + b.ndim < 5 or min(a.ndim, b.ndim) < 2:
         return False
     (rows, terms), n = a.shape[-2:], b.shape[-1]
-    fits = rows >= _ROWS and terms == b.shape[-2] <= _TERMS and n > vector.lanes(a.dtype)
-    return fits and max(a.size * n, b.size * rows) >= _LEAST_BATCH and rows * terms * n <= _MOST
+    fits = rows >= _ROWS and terms == b.shape[-2] <= _TERMS and rows * terms * n <= _MOST
+    return fits and _of_tiles(a, b) and n > vector.lanes(a.dtype)
 
 
 def _batched(a, b):

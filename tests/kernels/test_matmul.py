@@ -148,7 +148,8 @@ def batch_laid_out(x, layout):
 ])  # fmt: skip
 def test_batches_by_tiles(batches, dtype, bound, count, rng, monkeypatch, threads):
     """Each layout of both operands, on shapes that fill no tile; the error in terms of sum |a| |b|."""
-    monkeypatch.setattr(matmul, "_LEAST_BATCH", 0)
+    for name in "_LEAST_BATCH", "_BLAS_ALONE":
+        monkeypatch.setattr(matmul, name, 0)
     monkeypatch.setattr(matmul, "_GRAIN", 1)
     matmul._batch_tiling.cache_clear()
     threads(count)
