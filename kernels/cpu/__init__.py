@@ -36,7 +36,7 @@ from .activations import (
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward
 from .extremes import argmax, argmin
-from .indexing import add_at, index_add, scatter_add, take
+from .indexing import add_at, index_add, scatter_add, take, take_along_axis
 from .matmul import add_product, affine, affine_act, affine_act_backward, affine_backward, matmul
 from .memory import memory_held
 from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward

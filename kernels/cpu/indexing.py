@@ -6,9 +6,12 @@ import numpy as np
 
 from . import workers
 from .layout import compact, half_by_single
+from .planes import lines, planes, tile
 from .tiles import beyond_caches, clear
 
 _GRAIN = 10_000  # elements that outlast handing a slice to a worker
+_FOUND = 2_000  # the same of elements that are looked up one by one
+_SOME = 1_000  # elements that NumPy takes longer to find than a loop to be called
 _MANY = 200_000  # elements that NumPy takes longer to copy than several threads
 _LOOPED = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -39,20 +42,35 @@ def index_add(shape, axis, index, src):
     return out
 
 
+def take_along_axis(x, index, axis):
+    """`numpy.take_along_axis`; threads share the lines."""
+    if index.size < _SOME or not (x.size and x.flags.carray) or x.dtype not in _LOOPED or index.dtype.kind not in "iu":
+        return np.take_along_axis(x, index, axis)
+    axis, wrong = axis % x.ndim, np.zeros(1, bool)
+    if x.shape[:axis] + x.shape[axis + 1 :] != index.shape[:axis] + index.shape[axis + 1 :]:
+        return np.take_along_axis(x, index, axis)
+    index = planes(compact(index, np.int64), axis)
+    out, grain = np.empty(index.shape, x.dtype), -(-_FOUND // max(1, index.shape[1]))
+    _take_lines(lines(index), planes(x, axis), index, out, wrong, grain=grain)
+    shape = x.shape[:axis] + index.shape[1:2] + x.shape[axis + 1 :]
+    return np.take_along_axis(x, index.reshape(shape), axis) if wrong[0] else out.reshape(shape)
+
+
 @half_by_single
 def scatter_add(shape, axis, index, src):
     """zeros(shape) with out[…, index[…, i, …], …] += src[…, i, …]; index and src of one rank, index not the larger."""
-    _check(index, shape, axis)
     axis = axis % len(shape)
-    src = compact(src[tuple(map(slice, index.shape))])
-    out = np.empty(shape, src.dtype)
-    places = np.array(0)
-    for at, size in enumerate(shape):
-        along = np.arange(index.shape[at]).reshape(-1, *(1,) * (len(shape) - at - 1))
-        places = places * size + (index if at == axis else along)
-    places = compact(np.broadcast_to(places, index.shape), np.int64).reshape(-1)
-    into, through = out.reshape(1, -1, 1), beyond_caches(out)
-    _add_rows(out.size, src.reshape(1, -1, 1), places, into, through, grain=out.size)
+    reached = index.shape[:axis] + shape[axis : axis + 1] + index.shape[axis + 1 :]
+    src, places = planes(src[tuple(map(slice, index.shape))], axis), planes(compact(index, np.int64), axis)
+    made, wrong = np.empty(reached, src.dtype), np.zeros(1, bool)
+    into, grain = planes(made, axis), -(-_GRAIN * len(src) * src.shape[2] // max(1, src.size + made.size))
+    _add_lines(lines(into), into, places, src, beyond_caches(made), wrong, grain=grain)
+    if wrong[0]:
+        _check(index, shape, axis)
+    if reached == shape:
+        return made
+    out = np.zeros(shape, made.dtype)
+    out[tuple(map(slice, reached))] = made
     return out
 
 
@@ -106,3 +124,78 @@ def _add_rows(src, index, out, through, first, last):
             row, into = src[a, i], out[a, index[i]]
             for j in range(len(row)):
                 into[j] += row[j]
+
+
+def _take_lines_numpy(x, index, out, wrong, first, last):
+    while first < last:
+        k, a, b = tile(first, last, index)
+        part = index[k, :, a:b]
+        if ((part < 0) | (part >= x.shape[1])).any():
+            wrong[0] = True
+            return
+        out[k, :, a:b] = np.take_along_axis(x[k, :, a:b], part, 0)
+        first += b - a
+
+
+@workers.shared(_take_lines_numpy)
+def _take_lines(x, index, out, wrong, first, last):
+    if x.shape[2] == 1:
+        for k in range(first, last):
+            row, places, into, outside = x[k].reshape(-1), index[k].reshape(-1), out[k].reshape(-1), False
+            for i in range(len(places)):
+                place = np.uint64(places[i])  # one comparison, and none for places from the end
+                beyond = place >= np.uint64(len(row))
+                into[i] = row[np.uint64(0) if beyond else place]
+                outside |= beyond
+            if outside:
+                wrong[0] = True
+                return
+        return
+    while first < last:
+        k, a, b = tile(first, last, index)
+        plane, places, into = x[k], index[k], out[k]
+        for i in range(len(places)):
+            for j in range(a, b):
+                if not 0 <= places[i, j] < len(plane):
+                    wrong[0] = True
+                    return
+                into[i, j] = plane[places[i, j], j]
+        first += b - a
+
+
+def _add_lines_numpy(out, index, src, through, wrong, first, last):
+    while first < last:
+        k, a, b = tile(first, last, out)
+        part = index[k, :, a:b]
+        if ((part < 0) | (part >= out.shape[1])).any():
+            wrong[0] = True
+            return
+        out[k, :, a:b] = 0
+        np.add.at(out[k, :, a:b], (part, np.arange(b - a)), src[k, :, a:b])
+        first += b - a
+
+
+@workers.shared(_add_lines_numpy)
+def _add_lines(out, index, src, through, wrong, first, last):
+    if out.shape[2] == 1:
+        clear(out[first:last].reshape(-1), through)
+        for k in range(first, last):
+            row, places, numbers = out[k].reshape(-1), index[k].reshape(-1), src[k].reshape(-1)
+            for i in range(len(places)):
+                if not 0 <= places[i] < len(row):
+                    wrong[0] = True
+                    return
+                row[places[i]] += numbers[i]
+        return
+    while first < last:
+        k, a, b = tile(first, last, out)
+        into, places, numbers = out[k], index[k], src[k]
+        for i in range(len(into)):
+            into[i, a:b] = 0
+        for i in range(len(places)):
+            for j in range(a, b):
+                if not 0 <= places[i, j] < len(into):
+                    wrong[0] = True
+                    return
+                into[places[i, j], j] += numbers[i, j]
+        first += b - a

@@ -34,6 +34,46 @@ def test_scatter_add(axis, dtype, rng, path):
     np.testing.assert_array_equal(cpu.scatter_add(shape, axis, index, src), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", ">f4"])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_take_along_axis(axis, dtype, rng, path, threads, monkeypatch):
+    for name in "_FOUND", "_SOME":
+        monkeypatch.setattr(indexing, name, 1)
+    threads(2)
+    for shape in (4, 5, 6), (3, 7, 1), (1, 300, 2), (2, 3, 300), (0, 3, 2):
+        x = rng.integers(-9, 9, shape).astype(dtype)
+        chosen = [5 if d == axis % 3 and n else n for d, n in enumerate(shape)]
+        if x.size:
+            for low in 0, -shape[axis]:
+                for kind in "int64", "int32", "uint8" if low == 0 else "int16":
+                    index = rng.integers(low, shape[axis], chosen).astype(kind)
+                    for given in x, x[::-1].copy()[::-1], np.asfortranarray(x):
+                        expected = np.take_along_axis(x, index, axis)
+                        found = cpu.take_along_axis(given, index, axis)
+                        np.testing.assert_array_equal(found, expected)
+                        assert found.dtype == expected.dtype
+        else:
+            assert cpu.take_along_axis(x, np.zeros(chosen, int), axis).shape == tuple(chosen)
+    with pytest.raises(IndexError, match="index 9 is out of bounds for axis 0 with size 3"):
+        cpu.take_along_axis(np.ones(3, dtype), np.array([0, 9]), 0)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_places_along_many_lines(axis, count, rng, path, threads, monkeypatch):
+    monkeypatch.setattr(indexing, "_GRAIN", 1)
+    threads(count)
+    for shape in (2, 3, 300), (40, 5, 1), (3, 200, 7):
+        narrow = tuple(4 if d == axis else n - (n > 2) * (rng.random() < 0.5) for d, n in enumerate(shape))
+        index, src = rng.integers(0, shape[axis], narrow), rng.normal(size=narrow).astype(np.float32)
+        expected = np.zeros(shape, np.float32)
+        for at in np.ndindex(narrow):
+            to = list(at)
+            to[axis] = index[at]
+            expected[tuple(to)] += src[at]
+        np.testing.assert_array_equal(cpu.scatter_add(shape, axis, index, src), expected)
+
+
 def test_a_million_equal_indices(path):
     index, src = np.zeros(1_000_000, np.int64), np.ones((1_000_000, 1), np.float32)
     assert cpu.index_add((2, 1), 0, index, src).tolist() == [[1_000_000], [0]]
