@@ -13,7 +13,7 @@ from sys import getrefcount
 
 import numpy as np
 
-from ..kernels import for_array
+from ..kernels import for_array, for_device
 from .graph import ALONE, Node, leaf_hooks, node_hooks, recomputes, root, writes
 from .ops.convert import clone
 from .ops.shape import sum_to
@@ -21,7 +21,7 @@ from .primitive import as_ndarray
 from .state import State, state
 from .tensor import Tensor, as_array, is_floating, is_writeable, result
 
-_by_seq = attrgetter("seq")
+_by_seq, _add = attrgetter("seq"), for_device("cpu").add
 
 
 def backward(output, gradient=None, retain_graph=None, create_graph=False, inputs=None) -> None:
@@ -332,7 +332,7 @@ def _visit(node, g, table, ours, waiting, needed=None, targets=(), create_graph=
     for rule in plan.rules if create_graph else plan.raw:
         if needed is not None and not _useful(plan, rule, edges, needed, targets):
             continue
-        wrt, function, wants, _, adding = rule
+        wrt, function, wants, _, adding, _ = rule
         if adding is not None and not watches and edges[wrt[0]] in table:
             into = _own(table, ours, edges[wrt[0]])
             adding.function(g, into, *_values(plan, kept, adding.wants), **params)
@@ -478,10 +478,11 @@ def _deposit(table, ours, edge, gradient, create_graph) -> None:
         table[edge] = gradient
     elif edge in ours and not isinstance(have, (np.generic, Tensor)):
         have += gradient
-    else:
+    elif create_graph:
         table[edge] = have + gradient
-        if not create_graph:
-            ours.add(edge)
+    else:
+        table[edge] = _add(have, gradient)
+        ours.add(edge)
 
 
 def _own(table, ours, edge) -> np.ndarray:

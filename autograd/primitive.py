@@ -56,6 +56,7 @@ class Rule(NamedTuple):
     wants: tuple[int, ...]  # i >= 0: kept[i]; i < 0: the shape of input ~i
     formula: str = ""
     adding: Any = None  # the rule that adds the gradient to what has arrived before
+    kernel: Callable | None = None  # what does the same for arrays
 
 
 @dataclass(slots=True, eq=False)
@@ -138,11 +139,15 @@ class Primitive:
 
     # ---- declaring ---------------------------------------------------------------------------------------------------
 
-    def vjp(self, *wrt: str, formula: str = ""):
-        """Declare the rule that turns the result's gradient `g` into the gradients of the inputs named."""
+    def vjp(self, *wrt: str, formula: str = "", kernel: str = ""):
+        """Declare the rule that turns the result's gradient `g` into the gradients of the inputs named.
+
+        kernel: what computes the same of the same arrays on the CPU, where the backward pass is not recorded.
+        """
 
         def register(rule):
-            self.rules.append(self._rule(wrt, rule, 1, formula))
+            serving = getattr(for_device("cpu"), kernel) if kernel else None
+            self.rules.append(self._rule(wrt, rule, 1, formula)._replace(kernel=serving))
             self.forget_plans()
             return rule
 
@@ -363,7 +368,7 @@ class Primitive:
         on = (lambda rule: any(live)) if self.variadic else (lambda rule: any(live[i] for i in rule.wrt))
         rules = tuple([rule for rule in self.rules if on(rule)])
         adding = {rule.wrt: _bound(rule) for rule in self.adding if on(rule)}
-        raw = tuple([rule._replace(adding=adding.get(rule.wrt)) for rule in rules])
+        raw = tuple([r._replace(function=r.kernel or r.function, adding=adding.get(r.wrt)) for r in rules])
         if self.fused and on(self.fused):
             raw = (_bound(self.fused, live),)
         wants = {slot for rule in (*rules, *raw, *adding.values()) for slot in rule.wants}
@@ -463,13 +468,14 @@ def _short_one(self):
     """
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
     on_cpu = bind(np.empty(0))
+    at_once = getattr(on_cpu, "ufunc", on_cpu)  # for arrays too small for threads
     forward, view, recorded = self.forward, self.view, self.recorded
     plain = self.elementwise and len(self.__signature__.parameters) == 1
     kinds = "f" if self.floating else "" if plain or view else "fiub"  # of dtypes that it computes in; "": in all
     alike = plain and self._direct  # then a floating result has its input's form
     known = common = None
 
-    def short(x, how=(on_cpu, None, 1)):
+    def short(x, how=(at_once, None, 1)):
         nonlocal known, common
         try:
             call, params, depth = how
@@ -489,7 +495,7 @@ def _short_one(self):
             else:
                 kind = type(a)
                 if kind is ndarray and call is not None:
-                    out = call(a)
+                    out = (on_cpu if call is at_once else call)(a)
                 elif params:
                     out = forward(for_array(a), a, **params)
                 else:
@@ -554,6 +560,7 @@ def _short_two(self):
     """`self(x, y)` for a tensor and another of the same dtype, or a Python number."""
     bound, bind, plans = self._implementations.get, self._implementation, self._quick
     on_cpu = bind(np.empty(0))
+    at_once = getattr(on_cpu, "ufunc", on_cpu)  # for arrays too small for threads
     general, recorded, floating, elementwise = self.general, self.recorded, self.floating, self.elementwise
     alike = elementwise and self._direct  # then a floating result of two inputs of one form has that form
     depth = 1 if elementwise else 2  # of the first caller that may be the user's: an operator is `short` itself
@@ -571,7 +578,7 @@ def _short_two(self):
         try:
             if form is not None and form.solid and type(y) is Tensor and y._form is form:
                 b, live = y.array, y._live
-                out = on_cpu(a, b)
+                out = at_once(a, b)
             else:
                 kind = type(a)
                 if type(y) is Tensor or isinstance(y, Tensor):
@@ -583,7 +590,10 @@ def _short_two(self):
                     out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
                 elif elementwise and (type(y) is float or type(y) is int):
                     b, live = y, False
-                    out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
+                    if form is not None and form.solid:
+                        out = at_once(a, b)
+                    else:
+                        out = (on_cpu if kind is ndarray else bound(kind) or bind(a))(a, b)
                     if out.dtype is not a.dtype and out.dtype.kind != "b":
                         return general(x, y)
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import weakref
 from functools import cache, lru_cache
@@ -26,6 +27,7 @@ uint8, uint16, uint32, uint64 = np.dtype("uint8"), np.dtype("uint16"), np.dtype(
 bool_ = np.dtype("bool")
 
 _default_dtype = float32
+_LARGE = for_device("cpu").LARGE  # elements from which threads share NumPy's arithmetic
 _INFERENCE = object()  # the edge of a tensor made in inference mode
 
 
@@ -197,14 +199,14 @@ def _short(value, limit: int = 60) -> str:
 class Form:
     """The type, dtype and shape of an array: one object for all arrays that are alike, so that `is` compares them.
 
-    `solid`: NumPy's and not 0-d, so NumPy's kernels make arrays of it, never scalars.
+    `solid`: NumPy's and not 0-d, so NumPy's kernels make arrays of it, never scalars, and too small for threads.
     """
 
     __slots__ = ("kind", "dtype", "shape", "solid")
 
     def __init__(self, kind: type, dtype: np.dtype, shape: tuple[int, ...]):
         self.kind, self.dtype, self.shape = kind, dtype, shape
-        self.solid = kind is np.ndarray and shape != ()
+        self.solid = kind is np.ndarray and shape != () and math.prod(shape) < _LARGE
 
 
 _form: Any = lru_cache(4096)(Form)  # (kind, dtype, shape) to its form

@@ -12,8 +12,11 @@ from ..tensor import is_floating, is_number, result
 # ---- functions of one number -----------------------------------------------------------------------------------------
 
 
-def _one(name, title, formula, derivative, rule, at, value, flops=1, floating=True):
-    """Declare y = name(x). `rule(g, x | out)` is its derivative; `at` and `value` are the docstring's example."""
+def _one(name, title, formula, derivative, rule, at, value, flops=1, floating=True, kernel=""):
+    """Declare y = name(x). `rule(g, x | out)` is its derivative; `at` and `value` are the docstring's example.
+
+    kernel: see `Primitive.vjp`.
+    """
 
     def forward(k, x):
         return getattr(k, name)(x)
@@ -29,11 +32,11 @@ def _one(name, title, formula, derivative, rule, at, value, flops=1, floating=Tr
     options = dict(floating=floating, differentiable=rule is not None, formula=formula, flops=flops)
     made = primitive(elementwise=True, direct=True, **options)(forward)
     if rule is not None:
-        made.vjp("x", formula=derivative)(rule)
+        made.vjp("x", formula=derivative, kernel=kernel)(rule)
     return made
 
 
-exp = _one("exp", "The exponential", r"e^x", r"\bar o\,e^x", lambda g, out: g * out, 1.0, 2.7183, 8)
+exp = _one("exp", "The exponential", r"e^x", r"\bar o\,e^x", lambda g, out: g * out, 1.0, 2.7183, 8, kernel="multiply")
 exp2 = _one(
     "exp2", "Two to the power x", r"2^x", r"\bar o\,2^x \ln 2", lambda g, out: g * out * math.log(2), 3.0, 8.0, 8
 )
@@ -47,7 +50,7 @@ expm1 = _one(
     1.7183,
     8,
 )
-log = _one("log", "The natural logarithm", r"\ln x", r"\bar o / x", lambda g, x: g / x, 2.0, 0.6931, 8)
+log = _one("log", "The natural logarithm", r"\ln x", r"\bar o / x", lambda g, x: g / x, 2.0, 0.6931, 8, kernel="divide")
 log1p = _one(
     "log1p",
     "The logarithm of 1 + x, exact near 0",
@@ -204,7 +207,9 @@ silu = _one(
     0.7311,
     11,
 )
-negative = _one("negative", "The negative", r"-x", r"-\bar o", lambda g: -g, 2.0, -2.0, floating=False)
+negative = _one(
+    "negative", "The negative", r"-x", r"-\bar o", lambda g: -g, 2.0, -2.0, floating=False, kernel="negative"
+)
 absolute = _one(
     "abs",
     "The absolute value (derivative 0 at 0)",
@@ -331,7 +336,7 @@ def subtract_dx(g):
     return g
 
 
-@subtract.vjp("y", formula=r"-\bar o")
+@subtract.vjp("y", formula=r"-\bar o", kernel="negative")
 def subtract_dy(g):
     return -g
 
@@ -347,12 +352,12 @@ def multiply(k, x, y):
     return k.multiply(x, y)
 
 
-@multiply.vjp("x", formula=r"\bar o\,y")
+@multiply.vjp("x", formula=r"\bar o\,y", kernel="multiply")
 def multiply_dx(g, y):
     return g * y
 
 
-@multiply.vjp("y", formula=r"\bar o\,x")
+@multiply.vjp("y", formula=r"\bar o\,x", kernel="multiply")
 def multiply_dy(g, x):
     return g * x
 
@@ -367,7 +372,7 @@ def divide(k, x, y):
     return k.divide(x, y)
 
 
-@divide.vjp("x", formula=r"\bar o / y")
+@divide.vjp("x", formula=r"\bar o / y", kernel="divide")
 def divide_dx(g, y):
     return g / y
 

@@ -13,9 +13,32 @@ from .reductions import mean_over, sum_over, var_over
 from .shape import reshape
 
 
+@primitive(elementwise=True, floating=True, formula=r"x\,s + t", flops=2)
+def scale_shift(k, x, scale, shift):
+    """x scale + shift, broadcasting, in one pass over memory."""
+    return k.scale_shift(x, scale, shift)
+
+
+@scale_shift.vjp("x", formula=r"\bar o\,s", kernel="multiply")
+def scale_shift_dx(g, scale):
+    return g * scale
+
+
+@scale_shift.vjp("scale", formula=r"\bar o\,x", kernel="multiply")
+def scale_shift_dscale(g, x):
+    return g * x
+
+
+@scale_shift.vjp("shift", formula=r"\bar o")
+def scale_shift_dshift(g):
+    return g
+
+
 def _affine(out, weight, bias, shape):
+    if weight is not None and bias is not None:
+        return scale_shift(out, reshape(weight, shape), reshape(bias, shape))
     if weight is not None:
-        out = out * reshape(weight, shape)
+        return out * reshape(weight, shape)
     return out if bias is None else out + reshape(bias, shape)
 
 
@@ -106,7 +129,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
         scale = rsqrt(running_var + eps)
         scale = scale if weight is None else scale * weight
         shift = -running_mean * scale if bias is None else bias - running_mean * scale
-        return input * reshape(scale, shape) + reshape(shift, shape)
+        return _affine(input, scale, shift, shape)
     n = math.prod(input.shape) // max(channels, 1)
     if n == 1:
         raise ValueError(
@@ -204,8 +227,9 @@ def group_norm(input, num_groups: int, weight=None, bias=None, eps: float = 1e-5
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != (channels,):
             raise ValueError(f"group_norm: the {name} has shape {value.shape}; it must be ({channels},)")
-    groups = reshape(input, (input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups))
-    normal = reshape(layer_norm_last(groups, axes=1, eps=eps), input.shape)
+    groups = input.shape[0] * num_groups
+    planes = reshape(input, (1, groups, math.prod(input.shape) // max(groups, 1)))
+    normal = reshape(batch_norm_batch(planes, eps=eps, report=None), input.shape)
     return _affine(normal, weight, bias, _channel_shape(input.ndim))
 
 

@@ -20,6 +20,7 @@ from .activations import (
     relu_backward,
     rsqrt,
     rsqrt_backward,
+    scale_shift,
     sigmoid,
     sigmoid_backward,
     silu,
@@ -33,9 +34,10 @@ from .activations import (
     tanh_backward,
     where,
 )
+from .arithmetic import LARGE, absolute, add, divide, multiply, negative, reciprocal, sqrt, square, subtract
 from .convolution import conv2d, conv2d_act_pool, conv2d_input, conv2d_weight
 from .epilogue import act_backward, act_pool_backward
-from .extremes import argmax, argmin
+from .extremes import amax, amin, argmax, argmin
 from .indexing import add_at, index_add, scatter_add, take, take_along_axis
 from .matmul import add_product, affine, affine_act, affine_act_backward, affine_backward, matmul
 from .memory import memory_held
@@ -56,7 +58,7 @@ from .program import assemble
 from .random import dropout
 from .recording import Recorded, Recorder, Tape, current_tape, recorded_on, unrecorded
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
-from .reduction import sum
+from .reduction import prod, sum
 from .replay import aside, describe, each_time, hold, live, taken_in
 from .running import running_sum
 from .softmax import (

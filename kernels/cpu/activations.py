@@ -167,6 +167,12 @@ def binary_cross_entropy_backward(m, g, x, t):
 
 
 @formula()
+def scale_shift(m, x, scale, shift):
+    """x scale + shift."""
+    return x * scale + shift
+
+
+@formula()
 def rsqrt(m, x):
     """1 / sqrt(x)."""
     return 1.0 / m.sqrt(x)

@@ -8,25 +8,27 @@
 makes the function leaky_relu(x, *, slope). The formula computes with what has arithmetic, vectors or arrays, and with
 the words of their mathematics m, `vector.Mathematics` or `Arrays`. Its parameters are arrays, which broadcast; those by
 keyword alone are numbers. What one operand is, an array, one number for all elements or bools, is a loop of its own,
-compiled on its first use.
+compiled on its first use. Of operands that broadcast or lie in rows the loop takes the rows where they are.
 """
 
 import inspect
 import math
 import operator
-from functools import cache, partial
+from functools import cache, lru_cache, partial
+from itertools import chain
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from . import vector, workers
 from .jit import compiles, variant
 from .layout import half_by_single
-from .vector import address
 
 _BLOCK = 512  # elements that go to a thread together
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-_NUMBERS = (int, float, bool)  # operands that are no arrays
+_ZERO = {dtype: dtype.type(0) for dtype in (_SINGLE, _DOUBLE)}
 _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -77,17 +79,17 @@ def formula(*, small=2048, grain=16_384, mask=False):
             dtype = getattr(last, "dtype", None)
             if dtype is not _SINGLE and dtype is not _DOUBLE:
                 return general(given, values)
-            shape = last.shape
+            shape, bools = last.shape, given[0] if mask else None
             for x in given:
-                if type(x) in _NUMBERS or x.shape != shape or (x.dtype is not dtype and not (mask and x is given[0])):
+                if type(x) is not ndarray or x.shape != shape or (x.dtype is not dtype and x is not bools):
                     return general(given, values)
             return computed(given, values, last.size, shape, dtype)
 
         def computed(given, values, size, shape, dtype):
             if size < small or not compiles():
                 return _as_array(written(Arrays, *given, *values), shape, dtype)
-            given = [_in_order(x, shape) for x in given] + [np.array(value, dtype) for value in values]
-            return _looped(written, text.__name__, given, np.empty(shape, dtype), mask, blocks)
+            given = [*given, *[np.array(value, dtype) for value in values]] if values else given
+            return looped(written, given, np.empty(shape, dtype), mask, blocks)
 
         def general(given, values):
             return on_floats(*given, values=values)
@@ -127,31 +129,81 @@ def _alike(arrays, mask):
     return [*arrays[:mask], *[np.asarray(x, dtype) for x in arrays[mask:]]], shape, dtype
 
 
-def _in_order(x, shape):
-    """The array of that shape with its elements in C order; one number, seen at every place, as a number."""
-    if type(x) is np.ndarray and x.shape == shape and x.flags.c_contiguous and x.flags.aligned:
-        return x
-    if any(x.strides) or x.dtype == bool:
-        return np.array(np.broadcast_to(x, shape), order="C")
-    return np.array(x[(0,) * x.ndim])
+# ---- the loops -------------------------------------------------------------------------------------------------------
 
 
-def _looped(written, name, arrays, out, mask, blocks):
-    kinds = ["one" if x.size == 1 else "every" for x in arrays]
-    if mask:
-        kinds[0] = "mask"
-    objects = np.array([*map(id, arrays), id(out)], np.intp)
-    _loop(written, "_".join((name, *kinds)), tuple(kinds))(
-        -(-out.size // _BLOCK), objects, out.dtype.type(0), out.size, grain=blocks
-    )
+class Rows(NamedTuple):
+    """How a loop goes through operands: rows of so many columns, in groups of `inner` rows."""
+
+    kinds: tuple[str, ...]  # what is taken of each operand's row, as `vector.elementwise` wants it
+    shape: tuple[int, int]  # columns, inner
+    steps: tuple[int, ...]  # of each array, the result's last: the bytes from a row and from a group to the next
+    blocks: int
+
+
+def looped(written, arrays, out, mask, grain):
+    """`out`, with the formula of the arrays in it; `mask`: the first are bools."""
+    rows = _rows_at(arrays, out, mask)
+    if rows is None:
+        spread = [x.size > 1 or (mask and x is arrays[0]) for x in arrays]
+        whole = [np.broadcast_to(x, out.shape) if wide else x for x, wide in zip(arrays, spread, strict=True)]
+        arrays = [np.array(x, order="C") for x in whole]
+        rows = _rows_at(arrays, out, mask)
+    run(written, rows, arrays, out, grain)
     return out
 
 
+def _rows_at(arrays, out, mask):
+    for x in arrays:
+        if not x.flags.aligned:
+            return None
+    return rows_of(out.shape, out.itemsize, mask, *[(x.shape, x.strides) for x in arrays])
+
+
+def run(written, rows, arrays, out, grain):
+    """Write the formula of arrays that lie in `rows` into `out`."""
+    loop = _loop(written, rows.kinds)
+    loop(rows.blocks, rows.shape, (*map(id, arrays), id(out)), rows.steps, _ZERO[out.dtype], out.size, grain=grain)
+
+
+@lru_cache(1024)
+def rows_of(shape, itemsize, mask, *laid):
+    """The rows of operands that broadcast to an array of `shape`; laid: their shapes and strides.
+
+    None where an element and the next of a row lie apart, or where three dimensions do not suffice.
+    """
+    strides = [_broadcast_strides(len(shape), *own) for own in laid]
+    strides.append([itemsize * prod(shape[i + 1 :]) for i in range(len(shape))])
+    dims = []  # (n, the step of each), of which neighbours that lie in one run are one
+    for n, *steps in zip(shape, *strides, strict=True):
+        if n > 1 and dims and all([far == n * step for far, step in zip(dims[-1][1], steps, strict=True)]):
+            dims[-1] = dims[-1][0] * n, steps
+        elif n > 1:
+            dims.append((n, steps))
+    (_, leaps), (inner, steps), (columns, sides) = [(1, [0] * len(strides))] * (3 - len(dims)) + dims[-3:]
+    kinds = []
+    for i, side in enumerate(sides[:-1]):
+        kind, size = ("mask", 1) if mask and i == 0 else ("every", itemsize)
+        if side not in (0, size) or (kind == "mask" and not side and columns > 1):
+            return None
+        kinds.append(kind if side or kind == "mask" else "one")
+    if len(dims) > 3:
+        return None
+    return Rows(tuple(kinds), (columns, inner), (*chain(*zip(steps, leaps)),), -(-prod(shape) // _BLOCK))
+
+
+def _broadcast_strides(ndim, shape, strides):
+    return [0] * (ndim - len(shape)) + [0 if n == 1 else step for n, step in zip(shape, strides)]
+
+
 @cache
-def _loop(written, name, kinds):
+def _loop(written, kinds):
     """The loop of a formula for arrays of these kinds, shared by the threads."""
+    text = written.args[0] if isinstance(written, partial) else written
+    name = "_".join((text.__name__, *kinds))
     return workers.shared(None)(variant(_blocks, name, apply=vector.elementwise(written, kinds)))
 
 
-def _blocks(objects, one, size, first, last):
-    apply(one, (address(objects), first * _BLOCK, min(last * _BLOCK, size)))  # noqa: F821 (each variant has its own)
+def _blocks(shape, objects, steps, one, size, first, last):
+    numbers = first * _BLOCK, min(last * _BLOCK, size)
+    apply(one, numbers + shape + objects + steps)  # noqa: F821 (each variant has its own)

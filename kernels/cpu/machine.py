@@ -42,7 +42,6 @@ _FEW, _LARGE = 3, 1 << 16  # operations that do, if they times the elements are 
 _GRAIN = 1 << 17  # elements times operations that outlast handing them to a worker
 _SMALL = 16  # elements up to which a register is one vector
 _HELD = 1 << 16  # bytes of a result that the machine keeps from call to call
-_HEAD = object.__basicsize__  # bytes of a NumPy array's object before the address of its elements
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -375,7 +374,7 @@ def _copied(loading):
     """
 
     def emit(o, n, register, array, start):
-        place = o.builder.add(_elements(o, array), start)
+        place = o.builder.add(vector.elements(o, array), start)
         i, _, end = o.loop(n, o.count, [])
         mask = o.first(o.builder.sub(n, i))
         if loading:
@@ -391,7 +390,7 @@ def _spread():
     """The instruction (n, into, array): the array's only number n times, n being whole vectors."""
 
     def emit(o, n, into, array):
-        value = o.splat(o.builder.load(o.pointer(_elements(o, array), o.scalar)))
+        value = o.splat(o.builder.load(o.pointer(vector.elements(o, array), o.scalar)))
         i, _, end = o.loop(n, o.count, [])
         o.put(value, o.at(into, i))
         end()
@@ -405,11 +404,6 @@ def _applied(o, what, n, into, x, y, z):
         i, _, end = o.loop(n, o.count, [])
         o.put(emitted(o, *[o.get(o.at(source, i)) for source in (x, y, z)]), o.at(into, i))
         end()
-
-
-def _elements(o, array):
-    """Where the elements of the array lie that is the object at an address."""
-    return o.builder.load(o.pointer(o.builder.add(array, o.whole(_HEAD)), o.index))
 
 
 def _cases(o, what, kinds):
@@ -453,7 +447,7 @@ def _on_vectors(o, code, rows, slots, room, size):
         k, _, end = o.loop(rows, 1, [])
         fields = [builder.add(builder.mul(k, o.whole(5)), o.whole(i)) for i in range(5)]
         what, into, *given = [builder.sext(_number(o, code, at, o.ir.IntType(32)), o.index) for at in fields]
-        elements = lambda: _elements(o, _number(o, slots, given[0], o.index))
+        elements = lambda: vector.elements(o, _number(o, slots, given[0], o.index))
         for kind in _cases(o, what, {_LOAD: _LOAD, _SPREAD: _SPREAD, _STORE: _STORE, **_BY_CODE}):
             if kind == _LOAD:
                 made = o.load(elements(), mask)

@@ -411,7 +411,7 @@ class Recorder:
         if isinstance(found, types.ModuleType):
             found = Recorder(found)
         elif callable(found) and not isinstance(found, type):
-            found = _Function(found)
+            found = _Function(getattr(found, "ufunc", found))
         setattr(self, name, found)
         return found
 

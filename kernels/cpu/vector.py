@@ -407,6 +407,26 @@ class Writer:
         one = self.ir.Constant(self.ir.IntType(32), 1)
         store.set_metadata("nontemporal", self.builder.module.add_metadata([one]))
 
+    def least(self, a, b):
+        """The smaller of two indices."""
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
+
+    def until(self, first, last, write):
+        """A loop from the index `first` until `last` is reached: write(at, end) calls end(the index to go on at)."""
+        builder, entry = self.builder, self.builder.block
+        body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+        builder.branch(body)
+        builder.position_at_end(body)
+        at = builder.phi(self.index)
+        at.add_incoming(first, entry)
+
+        def end(following):
+            at.add_incoming(following, builder.block)
+            builder.cbranch(builder.icmp_signed("<", following, last), body, after)
+            builder.position_at_end(after)
+
+        write(at, end)
+
     def loop(self, n, step, starts):
         """Begin a loop over 0, step, … below n > 0: its index, its carried values, and the function that ends it."""
         builder, entry = self.builder, self.builder.block
@@ -669,48 +689,76 @@ def rows(formula, reads, writes, scalars):
 
 
 def elementwise(formula, kinds):
-    """The instruction (objects, first, last): a formula over the elements first … last of arrays that lie in C order.
+    """The instruction (first, last, columns, inner, *objects, *steps): a formula over elements first … last of rows.
 
-    formula(Mathematics, *values) gives the value to write. `objects`: the address of those of the arrays' objects, the
-    result's last; kinds: for each but the result "every" element counts, the first alone ("one"), or those are bools
-    ("mask"). The result may be one of the others.
+    formula(Mathematics, *values) gives the value to write. `objects`: the addresses of the arrays' objects, the
+    result's last. Its rows of so many columns lie one behind the other, and those of an operand anywhere: `steps` holds
+    for each array the bytes from a row to the next, and from the first of `inner` rows to that of the next ones. kinds:
+    for each but the result "every" element of a row counts, the first alone ("one"), or those are bools ("mask"). The
+    result may be one of the others.
     """
+    arrays = len(kinds) + 1
 
-    def emit(o, objects, first, last):
+    def emit(o, first, last, columns, inner, *numbers):
         o, builder = o.of(o.count * abreast()), o.builder
-        places = [_elements(o, o.pointer(builder.add(objects, o.whole(8 * i)), o.index)) for i in range(len(kinds) + 1)]
-        number = lambda place: o.splat(builder.load(o.pointer(place, o.scalar)))
-        spread = [number(place) if kind == "one" else None for place, kind in zip(places, kinds)]
+        bases, steps = [elements(o, place) for place in numbers[:arrays]], numbers[arrays:]
+        sizes = [{"every": o.bits // 8, "mask": 1, "one": 0}[kind] for kind in (*kinds, "every")]
 
-        def apply(at, get, bools, put):
-            values = []
-            for place, kind, one in zip(places, kinds, spread):
-                if kind == "mask":
-                    values.append(bools(builder.add(place, at)))
-                else:
-                    values.append(Vector(builder, one or get(o.at(place, at))))
-            put(formula(Mathematics, *values).value, o.at(places[-1], at))
+        def block(at, end):
+            row = builder.sdiv(at, columns)
+            column, group = builder.sub(at, builder.mul(row, columns)), builder.sdiv(row, inner)
+            within = builder.sub(row, builder.mul(group, inner))
+            n = o.least(builder.sub(columns, column), builder.sub(last, at))
+            addresses = []
+            for base, size, step, leap in zip(bases, sizes, steps[::2], steps[1::2], strict=True):
+                for count, far in ((column, o.whole(size)), (within, step), (group, leap)):
+                    base = builder.add(base, builder.mul(count, far))
+                addresses.append(base)
+            _over_line(o, formula, kinds, addresses, n)
+            end(builder.add(at, n))
 
-        count = builder.sub(last, first)
-        rest = builder.and_(count, o.whole(o.count - 1))
-        whole = builder.sub(count, rest)
-        with builder.if_then(builder.icmp_signed(">", whole, o.whole(0))):
-            i, _, end = o.loop(whole, o.count, [])
-            apply(builder.add(first, i), o.get, o.bools, o.put)
-            end()
-        with builder.if_then(builder.icmp_signed(">", rest, o.whole(0))):
-            mask, masked = o.first(rest), lambda function: lambda *given: function(*given, mask)
-            apply(builder.add(first, whole), *map(masked, (o.load, o.bools, o.store)))
+        o.until(first, last, block)
 
     return instruction(emit, formula)
+
+
+def _over_line(o, formula, kinds, addresses, n):
+    """Write a formula over n elements: whole vectors that begin where a line of the caches does, the rest by masks."""
+    builder = o.builder
+    number = lambda address: o.splat(builder.load(o.pointer(address, o.scalar)))
+    spread = [number(address) if kind == "one" else None for kind, address in zip(kinds, addresses)]
+
+    def apply(at, get, bools, put):
+        values = []
+        for address, kind, one in zip(addresses, kinds, spread):
+            if kind == "mask":
+                values.append(bools(builder.add(address, at)))
+            else:
+                values.append(Vector(builder, one or get(o.at(address, at))))
+        put(formula(Mathematics, *values).value, o.at(addresses[-1], at))
+
+    behind = builder.sdiv(builder.and_(builder.neg(addresses[-1]), o.whole(width() - 1)), o.whole(o.bits // 8))
+    head = builder.select(builder.icmp_signed("<=", n, o.whole(o.count)), n, o.least(behind, n))
+    whole = builder.and_(builder.sub(n, head), o.whole(-o.count))
+    _, (at, few, many), end = o.loop(o.whole(2), 1, [o.whole(0), head, whole])
+    with builder.if_then(builder.icmp_signed(">", few, o.whole(0))):
+        mask, masked = o.first(few), lambda function: lambda *given: function(*given, mask)
+        apply(at, *map(masked, (o.load, o.bools, o.store)))
+    begin = builder.add(at, few)
+    with builder.if_then(builder.icmp_signed(">", many, o.whole(0))):
+        i, _, close = o.loop(many, o.count, [])
+        apply(builder.add(begin, i), o.get, o.bools, o.put)
+        close()
+    begin = builder.add(begin, many)
+    end([begin, builder.sub(n, begin), o.whole(0)])
 
 
 _HEAD = object.__basicsize__  # bytes of a NumPy array's object before the address of its elements
 
 
-def _elements(o, place):
-    """Where the elements of the array lie whose object's address is at `place`."""
-    return o.builder.load(o.pointer(o.builder.add(o.builder.load(place), o.whole(_HEAD)), o.index))
+def elements(o, array):
+    """Where the elements of the array lie whose object is at that address."""
+    return o.builder.load(o.pointer(o.builder.add(array, o.whole(_HEAD)), o.index))
 
 
 # ---- threads that wait for each other --------------------------------------------------------------------------------

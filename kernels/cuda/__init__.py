@@ -29,6 +29,7 @@ from .pointwise import (
     relu_backward,
     rsqrt,
     rsqrt_backward,
+    scale_shift,
     sigmoid,
     sigmoid_backward,
     silu,

@@ -35,6 +35,7 @@ FUNCTIONS = {  # name: (definition, units in the last place in float32 and float
     "gelu": (lambda x: x * PHI(x), 8),
     "gelu_backward": (lambda g, x: g * (PHI(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)), None),
     "rsqrt_backward": (lambda g, out: g * out**3 * -0.5, 4),
+    "scale_shift": (lambda x, s, t: x * s + t, None),
     "squared_error": (lambda x, y: (x - y) ** 2, None),
     "squared_error_backward": (lambda g, x, y: 2 * g * (x - y), None),
     "smooth_l1": (lambda x, y, beta: special.huber(beta, x - y) / beta, None),

@@ -320,6 +320,7 @@ ROWS = [
         drops((3, 4, 2), (2, 3, 2, 2)),
         function=lambda x, p, seed: cr.feature_dropout(x, p, generator=cr.Generator(seed)),
     ),
+    elementwise("scale_shift", lambda x, s, t: x * s + t, (-2.0, 2.0), (-2.0, 2.0), (-2.0, 2.0)),
     elementwise("squared_error", lambda x, y: (x - y) ** 2, (-2.0, 2.0), (-2.0, 2.0)),
     elementwise(
         "smooth_l1_items",

@@ -1,0 +1,125 @@
+"""Arithmetic shared by threads: NumPy's bits, for every way in which operands lie."""
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.kernels import cpu
+from chainrule.kernels.cpu import arithmetic
+
+TWO = ["add", "subtract", "multiply", "divide"]
+ONE = ["negative", "absolute", "square", "sqrt", "reciprocal"]
+ENDS = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38, -1.0]
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Call arrays large from 50 elements on, and note which formulas the loop was called for."""
+    called, run = [], arithmetic.run
+    monkeypatch.setattr(arithmetic, "LARGE", 50)
+    monkeypatch.setattr(arithmetic, "run", lambda formula, *given: (called.append(formula), run(formula, *given)))
+    arithmetic._laid.cache_clear()
+    yield called
+    arithmetic._laid.cache_clear()
+
+
+def same(name, *given):
+    with np.errstate(all="ignore"):
+        result, expected = getattr(cpu, name)(*given), getattr(np, name)(*given)
+    np.testing.assert_array_equal(result, expected)
+    assert type(result) is type(expected) and result.dtype == expected.dtype
+    if result.dtype.kind == "f":
+        np.testing.assert_array_equal(np.signbit(result), np.signbit(expected))
+
+
+def numbers(rng, dtype, *shape):
+    x = rng.normal(size=shape) * 9
+    if x.size > 9:
+        x.reshape(-1)[: len(ENDS)] = ENDS
+    with np.errstate(over="ignore"):
+        return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(1025,), (1025,)],
+        [(60, 70), (70,)],
+        [(60, 70), (60, 1)],
+        [(60, 1), (1, 70)],
+        [(60, 70), (1, 1)],
+        [(4, 5, 6, 7), (5, 1, 1)],
+        [(4, 5, 6, 7), (4, 1, 6, 7)],
+        [(4, 1, 6, 7), (5, 6, 1)],
+        [(9, 20, 30), (9, 1, 30)],
+        [(3000, 3), (3,)],
+        [(1, 100), (100,)],
+    ],
+)
+def test_broadcasting(large, name, dtype, shapes, rng):
+    x, y = [numbers(rng, dtype, *shape) for shape in shapes]
+    same(name, x, y)
+    same(name, y, x)
+    four = shapes == [(4, 1, 6, 7), (5, 6, 1)]  # dimensions that do not lie in one run
+    assert len(large) == 2 * (arithmetic.compiles() and not four)
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_operands_that_lie_apart_or_are_of_other_kinds(large, name, rng):
+    x, y = numbers(rng, "f4", 40, 60), numbers(rng, "f4", 40, 60)
+    unaligned = np.frombuffer(b"." + y.tobytes(), "f4", offset=1).reshape(y.shape)
+    frozen = y.copy()
+    frozen.setflags(write=False)
+    for other in (y[::-1], y[:, ::-1], y.T.copy().T, unaligned, frozen, y.astype("f8"), y.astype(">f4")):
+        same(name, x, other)
+    for part in (np.s_[:, 5:50], np.s_[::3], np.s_[::2, ::2], np.s_[:, :1]):
+        same(name, x[part], y[part])
+    for other in (2.0, 3, True, np.float32(2), np.float64(2), np.array(2.0), np.array(2.0, "f4")):
+        same(name, x, other)
+        same(name, other, x)
+    for dtype in ("f2", "i4", "c8"):
+        same(name, np.ones((9, 9), dtype), np.ones((9, 9), dtype))
+    same(name, np.empty((0, 80), "f4"), np.empty((1, 80), "f4"))
+    with pytest.raises(ValueError, match="could not be broadcast together"):
+        getattr(cpu, name)(np.ones((60, 70), "f4"), np.ones((60, 71), "f4"))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2", "i4"])
+@pytest.mark.parametrize("name", ONE)
+def test_one_operand(large, name, dtype, rng):
+    x = numbers(rng, dtype, 41, 61) if dtype[0] == "f" else np.arange(1, 101)
+    for given in (x, x.T, x[::2], x[0], x[:0]):
+        same(name, given)
+    assert bool(large) == (arithmetic.compiles() and dtype in ("f4", "f8"))
+
+
+@pytest.mark.parametrize("size", [arithmetic.LARGE - 1, arithmetic.LARGE, 400_001])
+def test_the_threads_change_nothing(size, threads, rng):
+    x, y = rng.normal(size=(2, size)).astype("f4")
+    for count in (1, 3):
+        threads(count)
+        for name in TWO:
+            same(name, x, y)
+        same("sqrt", abs(x))
+
+
+def test_the_engine_has_large_arrays_computed_by_the_loop(rng, monkeypatch):
+    called, run = [], arithmetic.run
+    monkeypatch.setattr(arithmetic, "run", lambda formula, *given: (called.append(formula), run(formula, *given)))
+    given = [rng.normal(size=(400, 500)).astype("f4"), rng.normal(size=500).astype("f4") + 5]
+
+    def gradients(lib_of):
+        x, row = [lib_of(a) for a in given]
+        y = -(x * row - x / row) * 2.0 + x
+        y.backward(cr.ones_like(y))
+        return [y.detach().numpy(), x.grad.numpy(), row.grad.numpy()]
+
+    fast = gradients(lambda a: cr.tensor(a, requires_grad=True))
+    count = len(called)
+    exact = gradients(lambda a: cr.tensor(a.astype("f8"), requires_grad=True))
+    for got, expected in zip(fast, exact, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    if arithmetic.compiles():
+        assert {f.__name__ for f in called} == {"_multiply", "_divide", "_subtract", "_negative", "_add"} and count > 9
