@@ -264,7 +264,7 @@ class Extreme(NamedTuple):
 
 def _extreme_over(name, word, formula):
     def forward(k, x, *, dim, keepdim):
-        return getattr(x, name[1:])(axis=dim, keepdims=keepdim)
+        return getattr(k, name)(x, axis=dim, keepdims=keepdim)
 
     forward.__name__ = name + "_over"
     made = primitive(name=name, formula=formula, flops=lambda x, out, **_: math.prod(x))(forward)

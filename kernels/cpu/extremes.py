@@ -1,12 +1,32 @@
-"""Where the largest and the smallest numbers of lines stand."""
+"""The largest and the smallest numbers of lines, and where they stand."""
 
 import numpy as np
 
 from . import workers
+from .folds import LARGEST, SMALLEST, folded
 from .jit import variant
 from .planes import ABREAST, abreast, planes, tile
 
 _GRAIN = 5_000  # elements that outlast handing a slice to a worker
+
+
+def amax(x, axis=None, keepdims=False):
+    """The largest numbers over axis (an int, a tuple, or None for all), NaN where there is one."""
+    return _extreme(np.maximum, _largest_of_singles, x, axis, keepdims)
+
+
+def amin(x, axis=None, keepdims=False):
+    """The smallest numbers over axis (an int, a tuple, or None for all), NaN where there is one."""
+    return _extreme(np.minimum, _smallest_of_singles, x, axis, keepdims)
+
+
+def _extreme(ufunc, of_singles, x, axis, keepdims):
+    if x.dtype == np.float32:
+        return of_singles(x, axis, keepdims)
+    return np.asarray(ufunc.reduce(x, axis, keepdims=keepdims))
+
+
+_largest_of_singles, _smallest_of_singles = folded(LARGEST, "largest"), folded(SMALLEST, "smallest")
 
 
 def argmax(x, axis=None, keepdims=False):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chainrule.kernels import cpu
-from chainrule.kernels.cpu import reduction
+from chainrule.kernels.cpu import folds, reduction
 
 SHAPES = [(), (5,), (70, 80), (8, 6, 14, 14), (7, 9, 100, 3), (200_001,), (9000, 1), (1, 300_000), (3, 0, 5), (0,)]
 
@@ -61,7 +61,7 @@ def test_wrong_axis(size):
 
 
 def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
-    monkeypatch.setattr(reduction, "_GRAIN", 1)
+    monkeypatch.setattr(folds, "_GRAIN", 1)
     threads(4)
     x = rng.normal(size=(20, 30, 40)).astype("float32")
     assert len({(cpu.sum(x, (0, 2)).tobytes(), cpu.sum(x, 1).tobytes()) for _ in range(200)}) == 1
