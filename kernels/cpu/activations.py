@@ -50,6 +50,19 @@ def absolute_backward(m, g, x):
 
 
 @formula()
+def _clip(m, x, *, min, max):
+    above = m.where(x, "<", min, min, x)
+    return m.where(above, ">", max, max, above)
+
+
+def clip(x, min, max):
+    """x limited to [min, max], numbers or None; max where they cross, and NaN stays."""
+    if x.dtype.kind != "f":
+        return np.clip(x, min, max)
+    return _clip(x, min=-np.inf if min is None else min, max=np.inf if max is None else max)
+
+
+@formula()
 def clip_backward(m, g, x, *, min, max):
     """The adjoint of x limited to [min, max]: g where min <= x <= max, else 0."""
     return m.where(x, ">=", min, m.where(x, "<=", max, g, 0.0), 0.0)

@@ -154,6 +154,21 @@ def test_the_threads_change_nothing(name, threads, rng):
     np.testing.assert_array_equal(getattr(cpu, name)(*arrays, **numbers), alone)
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8"])
+@pytest.mark.parametrize("bounds", [(-1, 2), (None, 0.5), (-0.5, None), (2, -1), (-np.inf, np.inf), (-1e300, 1)])
+def test_clip(path, dtype, bounds, rng):
+    x = (rng.normal(size=5000) * 3).astype(dtype)
+    if dtype != "i8":
+        x[:4] = np.nan, np.inf, -np.inf, -0.0
+    elif not all(isinstance(b, int) for b in bounds):
+        pytest.skip("the engine converts integers first")
+    with np.errstate(over="ignore"):
+        for given in (x, x[:50], x.reshape(50, 100).T):
+            result = cpu.clip(given, *bounds)
+            np.testing.assert_array_equal(result, np.clip(given, *bounds))
+            assert result.dtype == dtype
+
+
 def test_one_over_the_root(path, rng):
     x = rng.uniform(0, 9, 5000)
     np.testing.assert_allclose(cpu.rsqrt(x), x**-0.5, rtol=4e-16)
