@@ -548,7 +548,7 @@ def _released(table, edge) -> np.ndarray:
     array = as_ndarray(table.pop(edge))
     if is_writeable(array) and getrefcount(array) <= ALONE and (array.base is None or _is_base_alone(array)):
         return array
-    return array.copy()
+    return for_array(array).copy(array)
 
 
 def _is_base_alone(array) -> bool:

@@ -551,22 +551,34 @@ def pad(x, pad, mode: str = "constant", value: float = 0.0):
     tensor([9., 1., 2., 9., 9.])
     """
     widths = sizes("pad", (tuple(pad),))
-    if len(widths) % 2 or len(widths) > 2 * x.ndim:
-        raise ValueError(
-            f"pad: received {widths} for shape {x.shape}; pass a pair (before, after) for each padded "
-            "dimension, last first"
-        )
-    pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + [widths[i : i + 2] for i in range(len(widths) - 2, -1, -2)]
+    pairs = _borders(x.shape, widths)
     if mode == "constant":
-        cut = tuple(slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pairs, x.shape, strict=True))
-        if any(max(-b, 0) + max(-a, 0) > n for (b, a), n in zip(pairs, x.shape, strict=True)):
-            raise ValueError(f"pad: {widths} cuts more than shape {x.shape} has; cut less")
-        x = x[cut] if any(w < 0 for w in widths) else x
-        return pad_constant(x, widths=tuple((max(b, 0), max(a, 0)) for b, a in pairs), value=value)
+        if min(widths, default=0) < 0:
+            x, pairs = _cut(x, widths, pairs)
+        return pad_constant(x, widths=pairs, value=value)
     for dim, (before, after) in enumerate(pairs):
         if before or after:
             x = x[(slice(None),) * dim + (_border(mode, x.shape[dim], before, after),)]
     return x
+
+
+@lru_cache(1024)
+def _borders(shape, widths):
+    """(before, after) for each dimension of a shape."""
+    if len(widths) % 2 or len(widths) > 2 * len(shape):
+        raise ValueError(
+            f"pad: received {widths} for shape {shape}; pass a pair (before, after) for each padded "
+            "dimension, last first"
+        )
+    return ((0, 0),) * (len(shape) - len(widths) // 2) + tuple(zip(widths[-2::-2], widths[::-2], strict=True))
+
+
+def _cut(x, widths, pairs):
+    """x without what negative widths cut off, and the others."""
+    if any(max(-b, 0) + max(-a, 0) > n for (b, a), n in zip(pairs, x.shape, strict=True)):
+        raise ValueError(f"pad: {widths} cuts more than shape {x.shape} has; cut less")
+    cut = tuple(slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pairs, x.shape, strict=True))
+    return x[cut], tuple((max(b, 0), max(a, 0)) for b, a in pairs)
 
 
 def _border(mode, n, before, after) -> np.ndarray:
