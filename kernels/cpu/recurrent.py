@@ -25,6 +25,7 @@ _APART = 8  # numbers between two threads' counters: a cache line
 _WORTH_SHARING = 1 << 18  # multiplications of a thread's step that outlast the meeting after it
 _WORTH_WAKING = 12 << 20  # multiplications of a thread's whole call that outlast waking it, 20 to 60 us
 _SINGLE = 4  # columns, and fewer, of which each by itself costs less than a vector of them
+_FAR = 4 << 20  # bytes of an input's weights that all steps are better multiplied with at once than each by itself
 _TILES = 8  # computed from one part of the operand while it is in the nearest cache
 _PAGE = 4096  # bytes; rows that far apart share the same few places of a cache
 _DEEP = 256  # columns of gradients that are collected before they meet the states in the weights' gradients
@@ -59,14 +60,14 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     local = _columns(local0)
     hidden = at_line(2 * local.size, local).reshape(2, *local.shape)
     hidden[:, :, :batch] = h0.T
-    if len(batch_sizes) == 1:  # not worth packing the weights
-        products = np.stack([matmul(w_ih, _columns(x)), matmul(w_hh, hidden[0])])
-        across, x = False, np.empty((0, 0), dtype)
+    nothing = np.empty((0, 0), dtype)
+    states = matmul(w_hh, hidden[0]) if len(batch_sizes) == 1 else nothing  # not worth packing the weights
+    if len(states) or batch <= _SINGLE or w_ih.nbytes > _FAR:
+        inputs, across, x = matmul(w_ih, x.T), False, nothing
     else:
-        across, x = _either_way(x)
-        products = np.empty((0, 0, 0), dtype)
+        inputs, (across, x) = nothing, _either_way(x)
     bias, peephole = _biases(cell, b_ih, b_hh, size, dtype), _rows(peephole, size, dtype)
-    arguments = starts, w_ih, w_hh, products, across, x, int(keep), record, out, hidden, local, bias, peephole
+    arguments = starts, w_ih, w_hh, inputs, states, across, x, int(keep), record, out, hidden, local, bias, peephole
     _together(_FORWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
     together = reverse or batch_sizes[-1] == batch  # all sequences end with the step that is computed last
     h = hidden[len(batch_sizes) % 2, :, :batch].T if together else out.T[last]
@@ -243,16 +244,14 @@ class _NumPy:
     positive = staticmethod(lambda x: (x > 0).astype(x.dtype))
 
 
-def _forward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, products, across, x, keep, record, out, hidden,
-                   local, bias, peephole, packed, flags, few, many):  # fmt: skip
+def _forward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, inputs, states, across, x, keep, record, out,
+                   hidden, local, bias, peephole, packed, flags, few, many):  # fmt: skip
     size, numbers = len(out), (bias[:, :, None], peephole[:, :, None])
     for s, (start, stop) in enumerate(_order(reverse, starts)):
         n = stop - start
-        if len(products):
-            pulls = products[:, :, :n]
-        else:
-            pulls = w_ih @ (x[:, start:stop] if across else x[start:stop].T), w_hh @ hidden[s % 2, :, :n]
-        a, r = (p.reshape(cell.gates, size, n) for p in pulls)
+        a = inputs[:, start:stop] if len(inputs) else w_ih @ (x[:, start:stop] if across else x[start:stop].T)
+        r = states[:, :n] if len(states) else w_hh @ hidden[s % 2, :, :n]
+        a, r = (p.reshape(cell.gates, size, n) for p in (a, r))
         kept, local[:, :n], h = cell.forward(_NumPy, a, r, local[:, :n].copy(), *numbers)
         if keep:
             _step_record(record, size, cell.record, start, stop)[...] = kept
@@ -391,46 +390,50 @@ def pack_transposed(one, weight, packed, at, first, last, order, size):
                 to += ROWS
 
 
-def _forward(one, part, parts, reverse, starts, w_ih, w_hh, products, across, x, keep, record, out, hidden, local, bias,
-             peephole, packed, flags, few, many):  # fmt: skip
+def _forward(one, part, parts, reverse, starts, w_ih, w_hh, inputs, states, across, x, keep, record, out, hidden, local,
+             bias, peephole, packed, flags, few, many):  # fmt: skip
     size, held, each, width = out.shape[0], local.shape[1], out.itemsize, w_ih.shape[1]
     blocks, steps = (size + ROWS - 1) // ROWS, len(starts) - 1
     first, last, group = blocks * part // parts, blocks * (part + 1) // parts, (_TILES + GATES - 1) // GATES
     operand, own = at_line(width * held, out), at_line(2 * group * GATES * ROWS * held, out).reshape(2, -1, held)
     record = record if keep else np.empty(RECORD * held, out.dtype)  # else each unit's in the place of the last
-    other = blocks * ROWS * GATES * width
-    if steps > 1:
+    other, ahead, alone = blocks * ROWS * GATES * width, len(inputs) > 0, len(states) > 0
+    if not ahead:
         pack(one, w_ih, packed, 0, first, last, GATES, size, few)
+    if not alone:
         pack(one, w_hh, packed, other, first, last, GATES, size, few)
     for s in range(steps):
         t = steps - 1 - s if reverse else s
         start, n = starts[t], starts[t + 1] - starts[t]
         read = address(hidden) + (s % 2) * size * held * each
         write = address(hidden) + (1 - s % 2) * size * held * each
-        if steps > 1:
+        if not ahead:
             place(one, across, x, start, n, 0, width, operand, 0, held, few)
         for head in range(first, last, group):
             tiles = min(group, last - head) * GATES
-            if steps > 1:
+            if not ahead:
                 w, h = address(packed) + head * GATES * ROWS * width * each, address(operand)
                 panel(one, w, tiles, width, h, held, address(own), n, few, many, each)
+            if not alone:
                 w = address(packed) + (other + head * GATES * ROWS * size) * each
                 panel(one, w, tiles, size, read, held, address(own[1]), n, few, many, each)
             for unit in range(head * ROWS, min(size, head * ROWS + tiles // GATES * ROWS)):
-                here, row, apart = unit * held * each, unit * held * each, size * held
-                from_x, from_h = address(products), address(products[1])
-                if steps > 1:
-                    row, apart = ((unit // ROWS - head) * GATES * ROWS + unit % ROWS) * held * each, ROWS * held
-                    from_x, from_h = address(own), address(own[1])
+                here, row = unit * held * each, ((unit // ROWS - head) * GATES * ROWS + unit % ROWS) * held * each
+                from_x, apart_x = address(own) + row, ROWS * held
+                if ahead:
+                    from_x, apart_x = at_element(inputs, unit, start), size * inputs.shape[1]
+                from_h, apart_h = address(own[1]) + row, ROWS * held
+                if alone:
+                    from_h, apart_h = address(states) + here, size * held
                 step(
                     one,
                     n,
-                    (from_x + row, from_h + row, address(local) + here,
+                    (from_x, from_h, address(local) + here,
                      address(record) + (start * size + unit * n) * keep * RECORD * each,
                      address(local) + here, write + here,
                      address(out) + (unit * out.shape[1] + start) * each,
                      address(bias) + unit * each, address(peephole) + unit * each),
-                    (apart, apart, 0, n, 0, 0, 0, size, size),
+                    (apart_x, apart_h, 0, n, 0, 0, 0, size, size),
                 )  # fmt: skip
         if parts > 1 and not meet(address(flags), part, parts, s + 1):
             return
