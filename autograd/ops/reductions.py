@@ -123,15 +123,7 @@ def mean(x, dim=None, keepdim: bool = False, dtype=None):
     flops=lambda x, out, **_: 4 * math.prod(x),
 )
 def var_over(k, x, *, dim, keepdim, correction):
-    return _variance(k, _wide(x), dim, keepdim, correction).astype(x.dtype, copy=False)
-
-
-def _variance(k, x, dim, keepdim, correction):
-    n = _count(x.shape, dim)
-    x = x - _first(x, dim)
-    centred = x - k.sum(x, dim, True) / builtins.max(n, 1)
-    total = k.sum(centred * centred, dim, keepdim)
-    return total / (n - correction) if n > correction else total * math.nan
+    return k.variance(_wide(x), dim, keepdim, correction).astype(x.dtype, copy=False)
 
 
 def _first(x, dim):
@@ -168,7 +160,7 @@ def var(x, dim=None, correction: float = 1, keepdim: bool = False, unbiased: boo
 
 @primitive(name="std", formula=r"\sqrt{\operatorname{var} x}", flops=lambda x, out, **_: 4 * math.prod(x))
 def std_over(k, x, *, dim, keepdim, correction):
-    return k.sqrt(_variance(k, _wide(x), dim, keepdim, correction)).astype(x.dtype, copy=False)
+    return k.sqrt(k.variance(_wide(x), dim, keepdim, correction)).astype(x.dtype, copy=False)
 
 
 @std_over.vjp("x", formula=r"\bar o\,(x - \bar x) / ((n - c)\,\operatorname{std} x)")
@@ -486,7 +478,7 @@ def log_softmax(x, dim: int, dtype=None):
 
 @primitive(name="norm", floating=True, formula=r"\sqrt{\textstyle\sum x^2}", flops=lambda x, out, **_: 2 * math.prod(x))
 def norm2_over(k, x, *, dim, keepdim):
-    return k.sqrt(k.sum(x * x, dim, keepdim))
+    return k.norm(x, dim, keepdim)
 
 
 @norm2_over.vjp("x", formula=r"\bar o\,x / \lVert x \rVert")

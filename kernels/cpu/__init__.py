@@ -60,7 +60,7 @@ from .program import assemble
 from .random import dropout
 from .recording import Recorded, Recorder, Tape, current_tape, recorded_on, unrecorded
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
-from .reduction import prod, sum
+from .reduction import norm, prod, sum, variance
 from .replay import aside, describe, each_time, hold, live, taken_in
 from .running import running_sum
 from .softmax import (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import workers
-from .folds import LARGEST, SMALLEST, folded
+from .folds import LARGEST, SMALLEST, Folded
 from .jit import variant
 from .planes import ABREAST, abreast, planes, tile
 
@@ -12,21 +12,21 @@ _GRAIN = 5_000  # elements that outlast handing a slice to a worker
 
 def amax(x, axis=None, keepdims=False):
     """The largest numbers over axis (an int, a tuple, or None for all), NaN where there is one."""
-    return _extreme(np.maximum, _largest_of_singles, x, axis, keepdims)
+    return _extreme(np.maximum, _largest, x, axis, keepdims)
 
 
 def amin(x, axis=None, keepdims=False):
     """The smallest numbers over axis (an int, a tuple, or None for all), NaN where there is one."""
-    return _extreme(np.minimum, _smallest_of_singles, x, axis, keepdims)
+    return _extreme(np.minimum, _smallest, x, axis, keepdims)
 
 
 def _extreme(ufunc, of_singles, x, axis, keepdims):
     if x.dtype == np.float32:
-        return of_singles(x, axis, keepdims)
+        return np.asarray(of_singles(x, axis, keepdims))
     return np.asarray(ufunc.reduce(x, axis, keepdims=keepdims))
 
 
-_largest_of_singles, _smallest_of_singles = folded(LARGEST, "largest"), folded(SMALLEST, "smallest")
+_largest, _smallest = Folded(LARGEST, "largest"), Folded(SMALLEST, "smallest")
 
 
 def argmax(x, axis=None, keepdims=False):

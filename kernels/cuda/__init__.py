@@ -54,7 +54,7 @@ from .pooling import (
 )
 from .random import dropout
 from .recurrent import recurrent_sequence, recurrent_sequence_backward
-from .reduction import running_sum, sum
+from .reduction import norm, running_sum, sum, variance
 from .softmax import (
     cross_entropy,
     cross_entropy_backward,

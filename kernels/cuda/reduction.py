@@ -41,6 +41,23 @@ def sum(x, axis=None, keepdims=False):
     return _in_chunks(x, length, *form, tuple(shape))
 
 
+def variance(x, axis, keepdims, correction):
+    """The squares of the differences from the mean over axes (a tuple): their sum / (n - correction), or NaN.
+
+    Shifted by the first of them, equal numbers have 0 exactly, however a mean rounds.
+    """
+    n = prod([x.shape[i] for i in axis])
+    x = x - x[tuple([slice(0, 1) if i in axis else slice(None) for i in range(x.ndim)])]
+    away = x - sum(x, axis, True) / max(n, 1)
+    total = sum(away * away, axis, keepdims)
+    return total / (n - correction) if n > correction else total * np.nan
+
+
+def norm(x, axis=None, keepdims=False):
+    """The root of the sum of squares over axis (an int, a tuple, or None for all)."""
+    return cupy.sqrt(sum(x * x, axis, keepdims))
+
+
 @implementation("running_sum", "cuda", floor=lambda x, axis, backwards=False: (2 * x.nbytes, x.size))
 def running_sum(x, axis, backwards=False):
     """The sums of x[: i + 1] along axis, or backwards of x[i:]: floats keep their dtype, others give int64.

@@ -1,4 +1,4 @@
-"""Sums, products and extremes of float32 in vectors: NumPy's, over any axes of any layout, with NaN and infinities."""
+"""Sums, products, extremes, norms and variances of float32 in vectors: NumPy's, over any axes of any layout."""
 
 import numpy as np
 import pytest
@@ -67,6 +67,49 @@ def test_special_numbers(name, special, rng, path, monkeypatch):
             _agree(name, np.full(shape, special, np.float32), axis)
 
 
+@pytest.mark.parametrize("few", [-1, 4096])
+def test_norm_and_variance_for_random_shapes(few, rng, path, threads, monkeypatch):
+    monkeypatch.setattr(folds, "_FEW", few)
+    for _ in range(60):
+        threads(int(rng.integers(1, 4)))
+        for constant, most in (("_PART", 60), ("_PART_OF_MANY", 900), ("_MANY", 80), ("_GRAIN", 50)):
+            monkeypatch.setattr(folds, constant, int(rng.integers(1, most)))
+        x = (100 + 5 * rng.normal(size=rng.integers(1, (7, 40, 150)))).astype("float32")
+        x = LAYOUTS[rng.integers(len(LAYOUTS))](x)
+        axis = [(), (0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)][rng.integers(8)]
+        for keepdims in False, True:
+            exact = x.astype(np.float64)
+            out, expected = cpu.norm(x, axis, keepdims), np.sqrt(np.square(exact).sum(axis, keepdims=keepdims))
+            assert out.dtype == np.float32 and out.shape == expected.shape
+            np.testing.assert_allclose(out, expected, rtol=2e-7)
+            out, expected = cpu.variance(x, axis, keepdims, 0), exact.var(axis, keepdims=keepdims)
+            assert out.dtype == np.float32 and out.shape == expected.shape
+            np.testing.assert_allclose(out, expected, rtol=2e-7, atol=1e-20)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_equal_numbers_do_not_vary(dtype, path):
+    x = np.full((70, 90), 0.1, dtype)
+    for axis in (0,), (1,), (0, 1), ():
+        out = cpu.variance(x, axis, False, 0)
+        assert out.dtype == dtype and not out.any()
+        assert np.isnan(cpu.variance(x, axis, False, x.size)).all()
+
+
+def test_squares_may_be_beyond_float32(path):
+    np.testing.assert_allclose(cpu.norm(np.full((3, 3000), 1e30, np.float32), 1), 3000**0.5 * 1e30, rtol=1e-6)
+
+
+def test_norm_and_variance_of_nothing_nan_and_infinities(path):
+    assert cpu.norm(np.empty((3, 0), np.float32), 1).tolist() == [0, 0, 0]
+    assert np.isnan(cpu.variance(np.empty((3, 0), np.float32), (1,), False, 0)).all()
+    x = np.ones((3, 2000), np.float32)
+    x[0, 7], x[1, 7] = np.nan, np.inf
+    np.testing.assert_array_equal(cpu.norm(x, 1), np.float32([np.nan, np.inf, 2000**0.5]))
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(cpu.variance(x, (1,), False, 1), [np.nan, np.nan, 0])
+
+
 @pytest.mark.parametrize("name", NUMPYS)
 def test_any_number_of_threads_gives_equal_bits(name, rng, threads, monkeypatch):
     monkeypatch.setattr(folds, "_GRAIN", 1)
@@ -111,6 +154,7 @@ for shape in (90, 150), (700, 9), (70, 7, 20), (9000,):
         np.testing.assert_allclose(cpu.prod(x, axis), x.astype(float).prod(axis), rtol=1e-6)
         np.testing.assert_array_equal(cpu.amax(x, axis), x.max(axis))
         np.testing.assert_array_equal(cpu.amin(x, axis), x.min(axis))
+        np.testing.assert_allclose(cpu.norm(x, axis), np.sqrt((x.astype(float) ** 2).sum(axis)), rtol=1e-6)
 print("right")
 """
 
