@@ -212,13 +212,14 @@ class _Accumulators:
         """The fold of the n numbers at x."""
         from numba.core import cgutils
 
-        o, builder, step = self.o, self.o.builder, _CHAINS * self.o.count
+        o, builder, chains = self.o, self.o.builder, _CHAINS if self.o.count > 1 else 1
+        step = chains * o.count
         centre = [o.splat(builder.load(o.pointer(*centre, self.kept.scalar)))] if centre else []
         joined = lambda total, at, mask=None: self.joined(total, at, mask, *centre)
-        places = [cgutils.alloca_once_value(builder, self.start) for _ in range(_CHAINS)]
+        places = [cgutils.alloca_once_value(builder, self.start) for _ in range(chains)]
         whole = _cut(o, n, step)
         with builder.if_then(builder.icmp_signed(">", whole, o.whole(0))):
-            i, totals, end = o.loop(whole, step, [self.start] * _CHAINS)
+            i, totals, end = o.loop(whole, step, [self.start] * chains)
             totals = [joined(total, o.at(x, i, o.whole(c * o.count))) for c, total in enumerate(totals)]
             end(totals)
             for total, place in zip(totals, places):
@@ -247,7 +248,7 @@ def _cut(o, n, step):
 
 
 def _fold_row(fold, o, x, n, into, *centre):
-    """The fold of the n numbers at x, one by one where they do not fill a vector."""
+    """The fold of the n numbers at x, one after another where they do not fill a vector."""
     builder, made, single = o.builder, _Accumulators(fold, o), _Accumulators(fold, o, 1)
     with builder.if_else(builder.icmp_signed("<", n, o.whole(made.o.count))) as (few, many):
         for branch, way in (few, single), (many, made):
