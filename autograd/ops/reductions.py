@@ -262,9 +262,11 @@ def _extreme_over(name, word, formula):
     made = primitive(name=name, formula=formula, flops=lambda x, out, **_: math.prod(x))(forward)
 
     def rule(g, x, out, *, dim, keepdim):
-        hit = x == reshape(out, kept_shape(x.shape, dim))
-        ties = array_of(hit).sum(axis=dim, keepdims=True, dtype=values_dtype(x))
-        return where(hit, _spread(g, x.shape, dim) / np.maximum(ties, 1), 0)
+        kept = kept_shape(x.shape, dim)
+        hit = x == reshape(out, kept)
+        hits = as_ndarray(array_of(hit))
+        ties = for_array(hits).sum(hits.astype(values_dtype(x)), dim, True)
+        return where(hit, reshape(g, kept) / np.maximum(ties, 1), 0)
 
     rule.__name__ = name + "_over_dx"
     made.vjp("x", formula=r"\bar o\,[x = y] / \#\text{ties}")(rule)
