@@ -57,13 +57,14 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     starts, _, last = _rows_of(batch_sizes)
     w_ih, w_hh = compact(w_ih), compact(w_hh)
     record, out = np.empty(len(x) * size * cell.record if keep else 0, dtype), _padded(size, len(x), dtype)
-    local = _columns(local0)
+    lone = batch == 1 and _compiled()  # its units lie side by side in a vector
+    local = local0.T.copy() if lone else _columns(local0)
     hidden = at_line(2 * local.size, local).reshape(2, *local.shape)
     hidden[:, :, :batch] = h0.T
     nothing = np.empty((0, 0), dtype)
     states = matmul(w_hh, hidden[0]) if len(batch_sizes) == 1 else nothing  # not worth packing the weights
-    if len(states) or batch <= _SINGLE or w_ih.nbytes > _FAR:
-        inputs, across, x = matmul(w_ih, x.T), False, nothing
+    if size and (len(states) or batch <= _SINGLE or w_ih.nbytes > _FAR):
+        inputs, across, x = matmul(x, w_ih.T) if lone else matmul(w_ih, x.T), False, nothing
     else:
         inputs, (across, x) = nothing, _either_way(x)
     bias, peephole = _biases(cell, b_ih, b_hh, size, dtype), _rows(peephole, size, dtype)
@@ -231,7 +232,7 @@ def _together(loop, reverse, weights, arguments):
 
 # Of the cell: each kind's loops have its own in their place (`_loops`). INPUT, STATE: which gradients belong to the
 # gates' input parts, and to their state parts.
-GATES = RECORD = GRADIENTS = ORDER = INPUT = STATE = NATURAL = step = None
+GATES = RECORD = GRADIENTS = ORDER = INPUT = STATE = NATURAL = step = step_of_units = None
 
 # ---- the loops -------------------------------------------------------------------------------------------------------
 
@@ -397,6 +398,7 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, inputs, states, acro
     first, last, group = blocks * part // parts, blocks * (part + 1) // parts, (_TILES + GATES - 1) // GATES
     operand, own = at_line(width * held, out), at_line(2 * group * GATES * ROWS * held, out).reshape(2, -1, held)
     record = record if keep else np.empty(RECORD * held, out.dtype)  # else each unit's in the place of the last
+    block_record = at_line(RECORD * ROWS, out)
     other, ahead, alone = blocks * ROWS * GATES * width, len(inputs) > 0, len(states) > 0
     if not ahead:
         pack(one, w_ih, packed, 0, first, last, GATES, size, few)
@@ -417,7 +419,25 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, inputs, states, acro
             if not alone:
                 w = address(packed) + (other + head * GATES * ROWS * size) * each
                 panel(one, w, tiles, size, read, held, address(own[1]), n, few, many, each)
-            for unit in range(head * ROWS, min(size, head * ROWS + tiles // GATES * ROWS)):
+            end = min(size, head * ROWS + tiles // GATES * ROWS)
+            if held == 1:
+                for unit in range(head * ROWS, end, ROWS):
+                    here, count = unit * each, min(ROWS, end - unit)
+                    from_h, apart_h = address(own[1]) + (unit - head * ROWS) * GATES * each, ROWS
+                    if alone:
+                        from_h, apart_h = address(states) + here, size
+                    step_of_units(
+                        one,
+                        count,
+                        (at_element(inputs, start, unit), from_h, address(local) + here, address(bias) + here,
+                         address(peephole) + here, address(block_record), address(local) + here, write + here),
+                        (size, apart_h, 0, size, size, ROWS, 0, 0),
+                    )  # fmt: skip
+                    for u in range(unit, unit + count):
+                        out[u, start] = hidden[1 - s % 2, u, 0]
+                        for value in range(RECORD * keep):
+                            record[(start * size + u) * RECORD + value] = block_record[value * ROWS + u - unit]
+            for unit in range(head * ROWS, end if held > 1 else 0):
                 here, row = unit * held * each, ((unit // ROWS - head) * GATES * ROWS + unit % ROWS) * held * each
                 from_x, apart_x = address(own) + row, ROWS * held
                 if ahead:
@@ -585,10 +605,22 @@ def _forward_formula(cell, m, given, numbers):
     return record, (local,), (h,), (h,)
 
 
+def _units_formula(cell, m, given, _):
+    x, r, (local,), *numbers = given
+    record, local, h = cell.forward(m, x, r, local, *numbers)
+    return record, (local,), (h,)
+
+
 def _backward_formula(cell, m, given, numbers):
     (back,), (g,), (local,), record = given
     grads, local, seen = cell.backward(m, back + g, local, record, *numbers)
     return grads, grads, (local,), seen
+
+
+def _step_of_units(cell):
+    """A step forward of one sequence: a row has a number of each unit, biases and peepholes too."""
+    reads = cell.gates, cell.gates, 1, cell.biases, cell.peepholes
+    return vector.rows(partial(_units_formula, cell), reads, (cell.record, 1, 1), ())
 
 
 def _loops(function, twin, formula, groups):
@@ -604,6 +636,7 @@ def _loops(function, twin, formula, groups):
             INPUT=tuple(cell.order.index(gate) for gate in range(cell.gates)),
             STATE=tuple(range(cell.gradients - cell.gates, cell.gradients)),
             step=vector.rows(partial(formula, cell), *groups(cell)),
+            step_of_units=_step_of_units(cell),
         )
         made[kind] = Loop(variant(function, f"{function.__name__}_{kind}", **names), partial(twin, cell), {"contract"})
     return made

@@ -33,6 +33,8 @@ for kind, previous in (("lstm", False), ("lstm_current", False), ("lstm_previous
 CASES = {
     "one of everything": ((1,), 1, 1),
     "one step": ((5,), 7, 9),
+    "one sequence": ((1,) * 7, 5, 19),
+    "one step of one": ((1,), 5, 19),
     "one unit": ((2,) * 3, 8, 1),
     "wide input": ((17, 17, 3), 33, 9),
     "many units": ((3, 2), 7, 33),
@@ -115,6 +117,18 @@ def check(kind, got, want, tolerance):
 
 
 # ---- values and gradients --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_input_of_all_steps_at_once(path, kind, reverse, rng, monkeypatch):
+    sizes, inputs, units = (9, 9, 8, 2), 5, 19
+    arrays, results = cast(drawn(kind, sizes, inputs, units, rng), "float64"), []
+    for far in (1 << 40, 0):
+        monkeypatch.setattr(recurrent, "_FAR", far)
+        results.append(forward(kind, arrays, sizes, reverse))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", CELLS)
