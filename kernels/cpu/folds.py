@@ -78,10 +78,7 @@ class Folded:
         turned = x.flags.fnc
         planes, left, rest, shape = _plan(x.shape, axis, keepdims, turned)
         if centre:
-            kept = [1 if i in rest else n for i, n in enumerate(left)]
-            middle = np.asarray(*centre).T if turned else np.asarray(*centre)
-            middle = middle.reshape(kept) if middle.ndim else middle
-            centre = (compact(np.broadcast_to(middle, left)).reshape(planes[0], planes[2]),)
+            centre = (_of_lines(*centre, turned, planes, left, rest),)
         made = self._down_rows(compact(x.T if turned else x).reshape(planes), *centre)
         made = (numpys(made.reshape(left), rest) if rest else made).reshape(shape)
         return made.T if turned else made
@@ -97,6 +94,17 @@ class Folded:
 
 def _squares(x, centre):
     return np.square(x - np.float64(centre))
+
+
+def _of_lines(centre, turned, planes, left, rest):
+    """The centre of each line (l, n) of the planes."""
+    lines = planes[0], planes[2]
+    if np.ndim(centre) == 0:
+        return np.full(lines, centre)
+    centre = centre.T if turned else centre
+    if rest:
+        centre = np.broadcast_to(centre.reshape([1 if i in rest else n for i, n in enumerate(left)]), left)
+    return compact(centre).reshape(lines)
 
 
 @lru_cache(1024)
