@@ -96,13 +96,15 @@ class _Shared:
         self.loop = jit(partial(_by_run, twin))(team.conductor(inline(function, reassociate=reassociate), name))
 
     def __call__(self, n, *arguments, grain=1, turns=1):
+        if n <= 0:
+            return
         parts, helpers = 1, 0
         if n >= 2 * grain and _state.threads > 1 and not _here.busy:
             parts = min(turns * _state.threads, int(n // grain))
             helpers = min(parts, _state.threads) - 1
             if n >= _WORTH_WAKING * grain and team.waiting(_board) < helpers:
                 _wake(helpers)
-        if n > 0 and self.loop(_board, helpers, parts, n, arguments):
+        if self.loop(_board, helpers, parts, n, arguments):
             raise MemoryError(f"{self.__name__}: no memory for its own working arrays; take smaller ones")
 
 
