@@ -1,7 +1,7 @@
 """NumPy's arithmetic, with the same bits, by a loop that the threads share where arrays are large.
 
-Each function has NumPy's own as `ufunc`, for those who know that their arrays are small, and for recordings. Of other
-arrays than NumPy's it is the operator.
+Each function has NumPy's own as `ufunc`, for those who know that their arrays are small, and for recordings; its
+methods, and what is done by keyword, are NumPy's. Of other arrays than NumPy's it is the operator.
 """
 
 import operator
@@ -20,7 +20,9 @@ _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def _one(ufunc, plainly, formula):
-    def function(x):
+    def function(x, **options):
+        if options:
+            return ufunc(x, **options)
         if x.size >= LARGE and type(x) is ndarray and (out := _looped(formula, x.dtype, x)) is not None:
             return out
         return plainly(x)
@@ -29,7 +31,9 @@ def _one(ufunc, plainly, formula):
 
 
 def _two(ufunc, plainly, formula):
-    def function(x, y):
+    def function(x, y, **options):
+        if options:
+            return ufunc(x, y, **options)
         if type(x) is type(y) is ndarray:
             if x.size * y.size < LARGE:
                 return ufunc(x, y)
@@ -50,6 +54,8 @@ def _two(ufunc, plainly, formula):
 def _named(function, ufunc):
     function.__name__ = function.__qualname__ = ufunc.__name__
     function.__doc__, function.ufunc = f"NumPy's {ufunc.__name__}.", ufunc
+    for method in ("at", "accumulate", "outer", "reduce", "reduceat"):
+        setattr(function, method, getattr(ufunc, method))
     return function
 
 

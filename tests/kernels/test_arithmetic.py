@@ -95,6 +95,15 @@ def test_one_operand(large, name, dtype, rng):
     assert bool(large) == (arithmetic.compiles() and dtype in ("f4", "f8"))
 
 
+def test_what_numpys_own_can_do_besides(large):
+    x, out = np.arange(1.0, 101.0), np.empty(100)
+    assert cpu.add(x, x, out=out) is out and (out == 2 * x).all()
+    assert cpu.sqrt(x, where=x > 99, out=out) is out and out[0] == 2 and out[-1] == 10
+    assert cpu.add.reduce(x) == 5050 and cpu.multiply.outer(x, x).shape == (100, 100)
+    cpu.add.at(out, [0, 0], 1.0)
+    assert out[0] == 4 and not large
+
+
 @pytest.mark.parametrize("size", [arithmetic.LARGE - 1, arithmetic.LARGE, 400_001])
 def test_the_threads_change_nothing(size, threads, rng):
     x, y = rng.normal(size=(2, size)).astype("f4")

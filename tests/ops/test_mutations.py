@@ -60,7 +60,7 @@ def changed(rule, change):
             return type(got)([None if g is None else change(g) for g in got])
         return change(got)
 
-    return rule._replace(function=wrong)
+    return rule._replace(function=wrong, kernel=None)
 
 
 @contextlib.contextmanager
@@ -111,6 +111,14 @@ def test_a_wrong_twin_is_caught(name, rng):
         caught(generic.fused, name, rng)
     with replaced(name, rules=[changed(rule, lambda g: g * 1.001) for rule in p.rules]):
         caught(generic.fused, name, rng)
+
+
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if any(r.kernel for r in REGISTRY[name].rules)])
+def test_a_wrong_kernel_is_caught(name, rng):
+    for one in [rule for rule in REGISTRY[name].rules if rule.kernel]:
+        wrong = one._replace(kernel=lambda *given, right=one.kernel: right(*given) * 1.001)
+        with replaced(name, rules=[wrong if rule is one else rule for rule in REGISTRY[name].rules]):
+            caught(generic.derivative, name, rng)
 
 
 @pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if REGISTRY[name].adding])
