@@ -41,6 +41,7 @@ def sum(x, axis=None, keepdims=False):
     return _in_chunks(x, length, *form, tuple(shape))
 
 
+@implementation("variance", "cuda", floor=lambda x, *rest: (x.nbytes, 3 * x.size))
 def variance(x, axis, keepdims, correction):
     """The squares of the differences from the mean over axes (a tuple): their sum / (n - correction), or NaN.
 
@@ -53,6 +54,7 @@ def variance(x, axis, keepdims, correction):
     return total / (n - correction) if n > correction else total * np.nan
 
 
+@implementation("norm", "cuda", floor=lambda x, *rest: (x.nbytes, 2 * x.size))
 def norm(x, axis=None, keepdims=False):
     """The root of the sum of squares over axis (an int, a tuple, or None for all)."""
     return cupy.sqrt(sum(x * x, axis, keepdims))

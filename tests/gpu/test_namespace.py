@@ -18,7 +18,9 @@ MADE_OF = {
 # What computes nothing, and need not be on both.
 HELPERS = {"aside", "describe", "each_time", "live", "memory_held", "send"}
 RECORDING = {"assemble", "current_tape", "hold", "recorded_on", "taken_in", "unrecorded"}  # where CUDA has graphs
-OF_NUMPY = {"argmax", "argmin", "take", "where"}  # faster than NumPy's functions of the names; on a GPU CuPy's serve
+# Faster than NumPy's functions of the names; on a GPU CuPy's serve.
+OF_NUMPY = {"amax", "amin", "argmax", "argmin", "clip", "copy", "pad", "prod", "take", "take_along_axis", "where"}
+OF_NUMPY |= {name for name, function in vars(cpu).items() if hasattr(function, "ufunc")}
 HELPERS |= RECORDING | OF_NUMPY
 
 
