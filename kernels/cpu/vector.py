@@ -411,43 +411,31 @@ class Writer:
         """The smaller of two indices."""
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
-    def until(self, first, last, write):
-        """A loop from the index `first` until `last` is reached: write(at, end) calls end(the index to go on at)."""
+    def until(self, first, last, starts=()):
+        """Begin a loop from the index `first` until `last` is reached: its index, its carried values, and what ends it.
+
+        That is the function end(the index to go on at, the values to carry on).
+        """
         builder, entry = self.builder, self.builder.block
         body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
         builder.branch(body)
         builder.position_at_end(body)
-        at = builder.phi(self.index)
-        at.add_incoming(first, entry)
+        index, carried = builder.phi(self.index), [builder.phi(start.type) for start in starts]
+        for phi, start in zip((index, *carried), (first, *starts)):
+            phi.add_incoming(start, entry)
 
-        def end(following):
-            at.add_incoming(following, builder.block)
+        def end(following, values=()):
+            for phi, value in zip((index, *carried), (following, *values)):
+                phi.add_incoming(value, builder.block)
             builder.cbranch(builder.icmp_signed("<", following, last), body, after)
             builder.position_at_end(after)
 
-        write(at, end)
+        return index, carried, end
 
     def loop(self, n, step, starts):
         """Begin a loop over 0, step, … below n > 0: its index, its carried values, and the function that ends it."""
-        builder, entry = self.builder, self.builder.block
-        body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
-        builder.branch(body)
-        builder.position_at_end(body)
-        index = builder.phi(self.index)
-        index.add_incoming(self.whole(0), entry)
-        carried = [builder.phi(start.type) for start in starts]
-        for phi, start in zip(carried, starts):
-            phi.add_incoming(start, entry)
-
-        def end(values=()):
-            following = builder.add(index, self.whole(step))
-            index.add_incoming(following, builder.block)
-            for phi, value in zip(carried, values):
-                phi.add_incoming(value, builder.block)
-            builder.cbranch(builder.icmp_signed("<", following, n), body, after)
-            builder.position_at_end(after)
-
-        return index, carried, end
+        index, carried, end = self.until(self.whole(0), n, starts)
+        return index, carried, lambda values=(): end(self.builder.add(index, self.whole(step)), values)
 
 
 def instruction(emit, *parts):
@@ -704,20 +692,18 @@ def elementwise(formula, kinds):
         bases, steps = [elements(o, place) for place in numbers[:arrays]], numbers[arrays:]
         sizes = [{"every": o.bits // 8, "mask": 1, "one": 0}[kind] for kind in (*kinds, "every")]
 
-        def block(at, end):
-            row = builder.sdiv(at, columns)
-            column, group = builder.sub(at, builder.mul(row, columns)), builder.sdiv(row, inner)
-            within = builder.sub(row, builder.mul(group, inner))
-            n = o.least(builder.sub(columns, column), builder.sub(last, at))
-            addresses = []
-            for base, size, step, leap in zip(bases, sizes, steps[::2], steps[1::2], strict=True):
-                for count, far in ((column, o.whole(size)), (within, step), (group, leap)):
-                    base = builder.add(base, builder.mul(count, far))
-                addresses.append(base)
-            _over_line(o, formula, kinds, addresses, n)
-            end(builder.add(at, n))
-
-        o.until(first, last, block)
+        at, _, end = o.until(first, last)
+        row = builder.sdiv(at, columns)
+        column, group = builder.sub(at, builder.mul(row, columns)), builder.sdiv(row, inner)
+        within = builder.sub(row, builder.mul(group, inner))
+        n = o.least(builder.sub(columns, column), builder.sub(last, at))
+        addresses = []
+        for base, size, step, leap in zip(bases, sizes, steps[::2], steps[1::2], strict=True):
+            for count, far in ((column, o.whole(size)), (within, step), (group, leap)):
+                base = builder.add(base, builder.mul(count, far))
+            addresses.append(base)
+        _over_line(o, formula, kinds, addresses, n)
+        end(builder.add(at, n))
 
     return instruction(emit, formula)
 
