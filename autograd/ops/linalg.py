@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 from string import ascii_letters
+
+import numpy as np
 
 from ...kernels import is_array
 from ..primitive import primitive
@@ -197,7 +200,7 @@ def einsum_plain(k, *xs, subscripts):
 
 @lru_cache(1024)
 def _as_product(subscripts):
-    """The arguments of `_product` where two operands are batches of matrices, else None."""
+    """The arguments of `_product` where two operands are batches of matrices (of vectors, one of them), else None."""
     inputs, out = subscripts.split("->")
     labels = inputs.split(",")
     if len(labels) != 2:
@@ -207,7 +210,7 @@ def _as_product(subscripts):
     batch, summed = [c for c in out if c in left and c in right], [c for c in left if c in right and c not in out]
     rows, columns = [c for c in out if c not in right], [c for c in out if c not in left]
     whole = len(batch + rows + summed) == len(left) and len(batch + summed + columns) == len(right)
-    if not (whole and summed and rows and columns):
+    if not (whole and (rows or columns)):
         return None
     order_left, order_right = (
         tuple([own.index(c) for c in order])
@@ -228,7 +231,7 @@ def _product(k, xs, swap, order_left, order_right, batch, rows, summed, order):
 
 def _matrices(x, batch, rows):
     """x with so many dimensions of a batch, then so many merged into rows, the rest into columns."""
-    if x.ndim == batch + 2:
+    if x.ndim == batch + 2 and rows == 1:
         return x
     shape = x.shape
     return x.reshape(*shape[:batch], math.prod(shape[batch : batch + rows]), math.prod(shape[batch + rows :]))
@@ -277,8 +280,32 @@ def einsum(equation: str, *operands):
         labels, xs = [name for name, _ in taken], [x for _, x in taken]
     present = set("".join(labels))
     kept = "".join(c for c in out if c in present)
-    result = einsum_plain(*xs, subscripts=",".join(labels) + "->" + kept)
+    for places, subscripts in _steps(tuple(labels), kept, tuple([x.shape for x in xs])):
+        rest = [x for i, x in enumerate(xs) if i not in places]
+        xs = [*rest, einsum_plain(*[xs[i] for i in places], subscripts=subscripts)]
+    result = xs[0]
     return result if kept == out else reshape(result, tuple(sizes[c] if c in present else 1 for c in out))
+
+
+@lru_cache(1024)
+def _steps(labels, out, shapes):
+    """(places, equation) of the operands that are taken together, pair by pair: what they give comes last of the next.
+
+    The order is NumPy's greedy one. All at once would take as many products as all labels have values.
+    """
+    equation = ",".join(labels) + "->" + out
+    if len(labels) < 3:
+        return [(range(len(labels)), equation)]
+    sizes = [np.broadcast_to(0.0, shape) for shape in shapes]
+    path, *_ = np.einsum_path(equation, *sizes, optimize=("greedy", sys.maxsize))
+    steps = []
+    for places in path[1:]:
+        taken, labels = [labels[i] for i in places], [name for i, name in enumerate(labels) if i not in places]
+        needed = set(out).union(*labels)
+        made = "".join(dict.fromkeys(c for c in "".join(taken) if c in needed)) if labels else out
+        labels.append(made)
+        steps.append((places, ",".join(taken) + "->" + made))
+    return steps
 
 
 @lru_cache(1024)
