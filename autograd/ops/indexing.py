@@ -222,15 +222,18 @@ def _indices(who, index, x, dim) -> np.ndarray:
         raise TypeError(
             f"{who}: received an index of dtype {array.dtype}; it must hold integers; convert it with .long()"
         )
-    if not may_look(array):
-        return np.where(array < 0, array + n, array)
-    least, most = (array.min(), array.max()) if array.size else (0, -1)
-    if least < -n or most >= n:
-        worst = int(most) if most >= n else int(least)
-        raise IndexError(
-            f"{who}: index {worst} is outside dimension {dim} of size {n}; indices go from {-n} to {n - 1}"
-        )
-    return np.where(array < 0, array + n, array) if least < 0 else array
+    if may_look(array):
+        bits = 8 * array.itemsize
+        if not array.size or array.view(f"uint{bits}").max() < min(n, 1 << bits - 1):  # negative ones lie beyond
+            return array
+        least, most = array.min(), array.max()
+        if least < -n or most >= n:
+            worst = int(most) if most >= n else int(least)
+            raise IndexError(
+                f"{who}: index {worst} is outside dimension {dim} of size {n}; indices go from {-n} to {n - 1}"
+            )
+    array = array.astype(np.int64, copy=False)  # n may be beyond the index's own dtype
+    return np.where(array < 0, array + n, array)
 
 
 @primitive(name="index_select", constant=("index",), formula=r"x[i]", flops=0)

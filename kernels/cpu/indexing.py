@@ -51,7 +51,8 @@ def take_along_axis(x, index, axis):
         return np.take_along_axis(x, index, axis)
     index = planes(compact(index, np.int64), axis)
     out, grain = np.empty(index.shape, x.dtype), -(-_FOUND // max(1, index.shape[1]))
-    _take_lines(lines(index), planes(x, axis), index, out, wrong, grain=grain)
+    loop, *given = _by_rows(_take_rows, _take_lines, planes(x, axis), index, out)
+    loop(lines(index), *given, wrong, grain=grain)
     shape = x.shape[:axis] + index.shape[1:2] + x.shape[axis + 1 :]
     return np.take_along_axis(x, index.reshape(shape), axis) if wrong[0] else out.reshape(shape)
 
@@ -64,7 +65,8 @@ def scatter_add(shape, axis, index, src):
     src, places = planes(src[tuple(map(slice, index.shape))], axis), planes(compact(index, np.int64), axis)
     made, wrong = np.empty(reached, src.dtype), np.zeros(1, bool)
     into, grain = planes(made, axis), -(-_GRAIN * len(src) * src.shape[2] // max(1, src.size + made.size))
-    _add_lines(lines(into), into, places, src, beyond_caches(made), wrong, grain=grain)
+    loop, *given = _by_rows(_add_rows_at, _add_lines, into, places, src)
+    loop(lines(into), *given, beyond_caches(made), wrong, grain=grain)
     if wrong[0]:
         _check(index, shape, axis)
     if reached == shape:
@@ -72,6 +74,11 @@ def scatter_add(shape, axis, index, src):
     out = np.zeros(shape, made.dtype)
     out[tuple(map(slice, reached))] = made
     return out
+
+
+def _by_rows(loop, of_lines, *planes):
+    """The loop for planes of one line each, and them as rows of a matrix, else the one of lines, and them."""
+    return (loop, *[x[:, :, 0] for x in planes]) if planes[0].shape[2] == 1 else (of_lines, *planes)
 
 
 def add_at(out, index, src):
@@ -139,18 +146,6 @@ def _take_lines_numpy(x, index, out, wrong, first, last):
 
 @workers.shared(_take_lines_numpy)
 def _take_lines(x, index, out, wrong, first, last):
-    if x.shape[2] == 1:
-        for k in range(first, last):
-            row, places, into, outside = x[k].reshape(-1), index[k].reshape(-1), out[k].reshape(-1), False
-            for i in range(len(places)):
-                place = np.uint64(places[i])  # one comparison, and none for places from the end
-                beyond = place >= np.uint64(len(row))
-                into[i] = row[np.uint64(0) if beyond else place]
-                outside |= beyond
-            if outside:
-                wrong[0] = True
-                return
-        return
     while first < last:
         k, a, b = tile(first, last, index)
         plane, places, into = x[k], index[k], out[k]
@@ -161,6 +156,25 @@ def _take_lines(x, index, out, wrong, first, last):
                     return
                 into[i, j] = plane[places[i, j], j]
         first += b - a
+
+
+def _of_rows(lines):
+    """What a loop does along lines, along the rows of matrices."""
+    return lambda x, y, z, *rest: lines(x[..., None], y[..., None], z[..., None], *rest)
+
+
+@workers.shared(_of_rows(_take_lines_numpy))
+def _take_rows(x, index, out, wrong, first, last):
+    for k in range(first, last):
+        row, places, into, outside = x[k], index[k], out[k], False
+        for i in range(len(places)):
+            place = np.uint64(places[i])  # one comparison, and none for places from the end
+            beyond = place >= np.uint64(len(row))
+            into[i] = row[np.uint64(0) if beyond else place]
+            outside |= beyond
+        if outside:
+            wrong[0] = True
+            return
 
 
 def _add_lines_numpy(out, index, src, through, wrong, first, last):
@@ -177,16 +191,6 @@ def _add_lines_numpy(out, index, src, through, wrong, first, last):
 
 @workers.shared(_add_lines_numpy)
 def _add_lines(out, index, src, through, wrong, first, last):
-    if out.shape[2] == 1:
-        clear(out[first:last].reshape(-1), through)
-        for k in range(first, last):
-            row, places, numbers = out[k].reshape(-1), index[k].reshape(-1), src[k].reshape(-1)
-            for i in range(len(places)):
-                if not 0 <= places[i] < len(row):
-                    wrong[0] = True
-                    return
-                row[places[i]] += numbers[i]
-        return
     while first < last:
         k, a, b = tile(first, last, out)
         into, places, numbers = out[k], index[k], src[k]
@@ -199,3 +203,15 @@ def _add_lines(out, index, src, through, wrong, first, last):
                     return
                 into[places[i, j], j] += numbers[i, j]
         first += b - a
+
+
+@workers.shared(_of_rows(_add_lines_numpy))
+def _add_rows_at(out, index, src, through, wrong, first, last):
+    clear(out[first:last].reshape(-1), through)
+    for k in range(first, last):
+        row, places, numbers = out[k], index[k], src[k]
+        for i in range(len(places)):
+            if not 0 <= places[i] < len(row):
+                wrong[0] = True
+                return
+            row[places[i]] += numbers[i]

@@ -1,4 +1,4 @@
-"""Numbers moved to other places, rows at a time: borders around them, matrices turned.
+"""Numbers moved to other places, rows at a time: arrays joined, borders around them, matrices turned.
 
 What moves is bits, so that one loop serves all dtypes of a size.
 """
@@ -9,14 +9,17 @@ from math import prod
 import numpy as np
 
 from . import vector, workers
+from .jit import compiles
 from .layout import compact
-from .vector import address, turn
+from .vector import address, elements, turn
 
 _LEAST = 32_768  # numbers that NumPy takes longer to turn than threads
 _GRAIN = 8_192  # numbers that outlast handing a slice to a worker
 _NEAR = 16 << 10  # bytes that stay in the nearest cache
 _ABREAST = 64  # columns of a matrix that become rows together
 _MOVED = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}  # by bytes
+_JOINED = 1 << 17  # numbers that threads join in less time than NumPy
+_LONG = 64  # numbers that follow each other, which outweigh finding where they go
 
 
 def _movable(x):
@@ -100,6 +103,75 @@ def _pad_rows(x, around, out, top, left, first, last):
         if a < b:
             _moved(one, (b - a, w, address(x[k, a - top]), w, address(out[k, a]) + left * x.itemsize, width))
         first += n
+
+
+# ---- joined ----------------------------------------------------------------------------------------------------------
+
+
+def concatenate(xs, axis=0):
+    """`numpy.concatenate`; threads share a large result."""
+    out = _joined(xs, axis, False)
+    return np.concatenate(xs, axis) if out is None else out
+
+
+def stack(xs, axis=0):
+    """`numpy.stack`; threads share a large result."""
+    out = _joined(xs, axis, True)
+    return np.stack(xs, axis) if out is None else out
+
+
+def _joined(xs, axis, anew):
+    """The arrays joined along an axis, one of theirs or a new one; None where NumPy serves as well or alone."""
+    if sum([x.size for x in xs]) < _JOINED or not compiles():
+        return None
+    dtype = xs[0].dtype
+    if dtype.kind not in "iuf" or dtype.itemsize not in _MOVED or not dtype.isnative:
+        return None
+    for x in xs:
+        if x.dtype is not dtype or not x.flags.carray:
+            return None
+    found = _runs(axis, anew, tuple([x.shape for x in xs]))
+    if found is None:
+        return None
+    shape, starts = found
+    out = np.empty(shape, dtype)
+    _join(out.size, np.array([*map(id, xs), id(out)]), starts, _MOVED[dtype.itemsize].type(0), grain=_GRAIN)
+    return out
+
+
+@lru_cache(256)
+def _runs(axis, anew, shapes):
+    """(shape of the result, where each array's numbers begin in a row of it, and the last one's end), or None."""
+    shape, after = shapes[0], axis + (not anew)
+    if not 0 <= axis < len(shape) + anew or any(s[:axis] + s[after:] != shape[:axis] + shape[after:] for s in shapes):
+        return None
+    starts = np.cumsum([0, *[prod(s[axis:]) for s in shapes]])
+    count = len(shapes) if anew else sum(s[axis] for s in shapes)
+    return ((*shape[:axis], count, *shape[after:]), starts) if starts[-1] >= _LONG * len(shapes) else None
+
+
+def _emit_run(o, array, first, n, joined, into):
+    _emit_moved(o, o.whole(1), n, o.at(elements(o, array), first), n, o.at(elements(o, joined), into), n)
+
+
+#: The instruction `it(one, (array, first, n, joined, into))`: n > 0 numbers of one array's object into another's.
+_run = vector.instruction(_emit_run, _emit_moved)
+
+
+@workers.shared(None)
+def _join(arrays, starts, one, first, last):
+    """Numbers first … last of the result, whose rows are made of one of each array; it is the last of the objects."""
+    across, k = starts[-1], 0
+    while first < last:
+        row = first // across
+        column = first - row * across
+        while starts[k + 1] <= column:
+            k += 1
+        n, begin = min(starts[k + 1] - column, last - first), column - starts[k]
+        _run(one, (arrays[k], row * (starts[k + 1] - starts[k]) + begin, n, arrays[-1], first))
+        first += n
+        if column + n == across:
+            k = 0
 
 
 # ---- turned ----------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ MADE_OF = {
 HELPERS = {"aside", "describe", "each_time", "live", "memory_held", "send"}
 RECORDING = {"assemble", "current_tape", "hold", "recorded_on", "taken_in", "unrecorded"}  # where CUDA has graphs
 # Faster than NumPy's functions of the names; on a GPU CuPy's serve.
-OF_NUMPY = {"amax", "amin", "argmax", "argmin", "clip", "copy", "pad", "prod", "take", "take_along_axis", "where"}
-OF_NUMPY |= {name for name, function in vars(cpu).items() if hasattr(function, "ufunc")}
+OF_NUMPY = {"amax", "amin", "argmax", "argmin", "clip", "concatenate", "copy", "pad", "prod", "stack", "take"}
+OF_NUMPY |= {"take_along_axis", "where"} | {name for name, function in vars(cpu).items() if hasattr(function, "ufunc")}
 HELPERS |= RECORDING | OF_NUMPY
 
 

@@ -1,4 +1,4 @@
-"""Borders and turned copies: NumPy's bits, for every dtype and layout."""
+"""Borders, turned copies and joined arrays: NumPy's bits, for every dtype and layout."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ DTYPES = ["float32", "float64", "int32", "int64", "float16", "bool", ">f4"]
 
 @pytest.fixture(autouse=True, params=[1, 3])
 def _small_slices(request, threads, monkeypatch):
-    for name in "_LEAST", "_GRAIN":
+    for name in "_LEAST", "_GRAIN", "_JOINED":
         monkeypatch.setattr(moves, name, 1)
     threads(request.param)
 
@@ -56,3 +56,35 @@ def test_turned(dtype, rng, path):
         same(cpu.copy(x[..., ::2]), x[..., ::2])
         same(cpu.copy(np.broadcast_to(x, shape).T), x.T)
     assert not np.shares_memory(x, cpu.copy(x)) and cpu.copy(np.array(2.0)).shape == ()
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "object"])
+def test_joined(dtype, rng, path):
+    for shape, axis, sizes in [
+        ((3, 5, 70), 2, (70, 1, 200)), ((3, 5, 70), 1, (5, 0, 2)), ((7, 5, 30), 0, (7, 1, 3)), ((150,), 0, (150, 3)),
+        ((90, 1), 1, (1, 1, 1)), ((2, 0, 70), 1, (0, 0)), ((2, 3, 70), 1, (3,)), ((4, 64), 1, (64, 63)),
+        ((4, 64), 1, (64, 64)), ((1, 3000), 0, (1,) * 20),
+    ]:  # fmt: skip
+        xs = [drawn(rng, (*shape[:axis], n, *shape[axis + 1 :]), dtype) for n in sizes]
+        for given in xs, [xs[0], *map(np.asfortranarray, xs[1:])], [x[::-1] for x in xs]:
+            same_numbers(cpu.concatenate(given, axis), np.concatenate(given, axis))
+            same_numbers(cpu.concatenate(given, axis - len(shape)), np.concatenate(given, axis))
+        for dim in range(-1, len(shape) + 1):
+            same_numbers(cpu.stack([xs[0]] * 3, dim), np.stack([xs[0]] * 3, dim))
+
+
+def same_numbers(found, expected):
+    if expected.dtype == object:
+        assert found.dtype == object and found.shape == expected.shape and (found == expected).all()
+    else:
+        same(found, expected)
+
+
+def test_joined_of_two_dtypes_and_of_what_does_not_fit(path):
+    wide, whole = np.ones((3, 80)), np.ones((3, 80), np.int64)
+    same(cpu.concatenate((wide, whole), 1), np.concatenate((wide, whole), 1))
+    for join, xs, axis in (cpu.concatenate, (wide, wide[:2]), 1), (cpu.stack, (wide, wide[:2]), 0):
+        with pytest.raises(ValueError, match="must match exactly|must have the same shape"):
+            join(xs, axis)
+    with pytest.raises(np.exceptions.AxisError, match="axis 2 is out of bounds for array of dimension 2"):
+        cpu.concatenate((wide, wide), 2)

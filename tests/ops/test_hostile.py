@@ -53,6 +53,18 @@ def test_an_array_of_numpy_may_change_after_its_use_along_a_dimension():
         assert cr.autograd.grad(y.sum(), [x])[0].tolist() == expected, name
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8"])
+def test_an_index_from_the_end_of_any_dtype(dtype):
+    x = cr.arange(300)
+    given, expected = ([0, -1, 100, -2], [0, 299, 100, 298]) if dtype[0] == "i" else ([0, 255], [0, 255])
+    assert cr.index_select(x, 0, np.array(given, dtype)).tolist() == expected
+    with pytest.raises(IndexError, match="index_select: index 127 is outside dimension 0 of size 7"):
+        cr.index_select(x[:7], 0, np.array([3, 127], dtype))
+    with pytest.raises(IndexError, match="index_select: index 0 is outside dimension 0 of size 0"):
+        cr.index_select(x[:0], 0, np.array([0], dtype))
+    assert cr.index_select(x[:0], 0, np.array([], dtype)).shape == (0,)
+
+
 def test_an_array_of_numpy_may_change_after_its_use_as_an_operand():
     x = cr.tensor([0.2, 0.3, 0.5], requires_grad=True)
     F = cr.nn.functional
