@@ -1,7 +1,7 @@
 """Tensors, primitives and their derivative rules, the backward walk, and the picture of the graph."""
 
 from ..kernels import for_array
-from . import methods, numpy_protocol, transforms
+from . import collector, methods, numpy_protocol, transforms
 from .anomaly import AnomalyError, detect_anomaly
 from .autocast import autocast
 from .backward import backward, grad
