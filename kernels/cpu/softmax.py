@@ -10,11 +10,11 @@ from math import prod
 
 import numpy as np
 
-from . import workers
+from . import downwards, workers
 from .exponential import exp, exp_single
 from .jit import compiles, inline, jit, variant
 from .layout import compact, floats, half_by_single
-from .planes import ABREAST, abreast, lines, planes, tile
+from .planes import abreast, lines, planes, tile
 
 _GRAIN = 2_000  # elements that outlast handing a slice to a worker
 _SHORT = 64  # classes of rows that fill few vectors
@@ -26,7 +26,7 @@ _ONE = np.ones(1)
 def logsumexp(x, axis, keepdims=False):
     """log sum exp(x) over axis (an int or a tuple)."""
     axes = axis if isinstance(axis, tuple) else (axis,)
-    if len(axes) == 1 and x.ndim and x.dtype in (np.float32, np.float64):
+    if len(axes) == 1 and x.size and x.ndim and x.dtype in (np.float32, np.float64):
         out = _logsumexp_of_lines(planes(x, axes[0]))
         if not np.isnan(out).any():
             axis = axes[0] % x.ndim
@@ -44,14 +44,12 @@ def logsumexp_backward(g, x, out, axis):
     axes = axis if isinstance(axis, tuple) else (axis,)
     shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
     if len(axes) == 1 and np.isfinite(out).all():
-        weights = softmax(x, axes[0])
-    else:
-        top = np.max(x, axis, keepdims=True, initial=-np.inf)
-        with np.errstate(invalid="ignore", over="ignore"):
-            weights = np.asarray(np.exp(x - np.where(np.isinf(top), top.dtype.type(0), top)))
-            total = weights.sum(axis, keepdims=True)
-            weights /= np.where(total == 0, total.dtype.type(1), total)
-    weights *= g.reshape(shape)
+        return _along(axes[0], _logsumexp_backward, _logsumexp_backward_down, x, g.reshape(shape))
+    top = np.max(x, axis, keepdims=True, initial=-np.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        weights = np.asarray(np.exp(x - np.where(np.isinf(top), top.dtype.type(0), top)))
+        total = weights.sum(axis, keepdims=True)
+        weights *= g.reshape(shape) / np.where(total == 0, total.dtype.type(1), total)
     return weights
 
 
@@ -60,8 +58,8 @@ def _logsumexp_of_lines(x):
     out = np.empty((len(x), x.shape[2]), x.dtype)
     if x.shape[2] == 1:
         x, out = x.reshape(x.shape[:2]), out.reshape(len(x))
-    loop = _logsumexp if x.ndim == 2 else _logsumexp_down
-    loop[x.itemsize](out.size, x, out, grain=-(-_GRAIN // max(1, x.shape[1])))
+    loop = _logsumexp[x.itemsize] if x.ndim == 2 else _logsumexp_down
+    loop(out.size, x, out, grain=-(-_GRAIN // max(1, x.shape[1])))
     return out
 
 
@@ -179,9 +177,9 @@ def _along(axis, loop, down, *arrays):
     shape, size = arrays[0].shape, arrays[0].itemsize
     if shape and axis not in (-1, len(shape) - 1):
         lying = [planes(x, axis) for x in arrays]
-        if abreast(lying[0]):
+        if arrays[0].size and abreast(lying[0]):
             out = np.empty_like(lying[0])
-            down[size](lines(out), *lying, out, grain=-(-_GRAIN // max(1, out.shape[1])))
+            down(lines(out), *lying, out, grain=-(-_GRAIN // max(1, out.shape[1])))
             return out.reshape(shape)
     rows = [_rows(x, axis) for x in arrays]
     out = np.empty_like(rows[0])
@@ -254,8 +252,22 @@ def _exponentials(x, out, tops):
         flat[j] = exp(flat[j])
 
 
+def _scaled_powers(row, factor, into):
+    """exp(row) factor / sum exp(row)."""
+    top, total = _top(row), 0.0
+    for j in range(len(row)):
+        e = exp(row[j] - top)
+        into[j] = e
+        total += e
+    scale = _number(factor / total)
+    for j in range(len(row)):
+        into[j] = into[j] * scale
+
+
 _number, _single = np.float64, {"exp": exp_single, "_top": _top_single, "_number": np.float32}
 _single["_exponentials"] = inline(variant(_exponentials, "_exponentials_single", **_single))
+_single["_scaled_powers"] = inline(variant(_scaled_powers, "_scaled_powers_single", **_single), reassociate=True)
+inline(_scaled_powers, reassociate=True)
 
 
 def in_both(twin):
@@ -282,6 +294,11 @@ def _softmax_numpy(x, out, first, last):
         out[...] = x - _tops(x)
         np.exp(out, out=out)
         out /= out.sum(1, keepdims=True)
+
+
+def _logsumexp_backward_numpy(x, g, out, first, last):
+    _softmax_numpy(x, out, first, last)
+    out[first:last] *= g[first:last]
 
 
 def _softmax_backward_numpy(g, p, out, first, last):
@@ -351,15 +368,13 @@ def _cross_entropy_numpy(x, target, weight, slopes, losses, gradient, share, ign
 @in_both(_softmax_numpy)
 def _softmax(x, out, first, last):
     for i in range(first, last):
-        row, into, total = x[i], out[i], 0.0
-        top = _top(row)
-        for j in range(len(row)):
-            e = exp(row[j] - top)
-            into[j] = e
-            total += e
-        scale = _number(1 / total)
-        for j in range(len(row)):
-            into[j] = into[j] * scale
+        _scaled_powers(x[i], 1.0, out[i])
+
+
+@in_both(_logsumexp_backward_numpy)
+def _logsumexp_backward(x, g, out, first, last):
+    for i in range(first, last):
+        _scaled_powers(x[i], g[i, 0], out[i])
 
 
 @in_both(_softmax_backward_numpy)
@@ -404,7 +419,7 @@ def _log_softmax_backward(g, p, out, first, last):
             into[j] = slope[j] - exp(row[j]) * total
 
 
-def _downwards(twin):
+def _by_lines(twin):
     """The twin of a loop over tiles by that of the loop over rows."""
 
     def numpys(*arrays):
@@ -417,118 +432,12 @@ def _downwards(twin):
     return numpys
 
 
-@inline
-def _tops_of_lines(x, a, b, top):
-    """The largest number of each line a … b of a plane; a NaN need not be it: it stays in its line."""
-    top[:] = -np.inf
-    for i in range(len(x)):
-        row = x[i, a:b]
-        for j in range(len(row)):
-            top[j] = row[j] if row[j] > top[j] else top[j]
-
-
-@in_both(_downwards(_softmax_numpy))
-def _softmax_down(x, out, first, last):
-    tops, totals = np.empty(ABREAST, x.dtype), np.empty(ABREAST)
-    while first < last:
-        k, a, b = tile(first, last, x)
-        plane, made, top, total = x[k], out[k], tops[: b - a], totals[: b - a]
-        _tops_of_lines(plane, a, b, top)
-        total[:] = 0
-        for i in range(len(plane)):
-            row, into = plane[i, a:b], made[i, a:b]
-            for j in range(len(row)):
-                e = exp(row[j] - top[j])
-                into[j] = e
-                total[j] += e
-        scale = top
-        for j in range(len(scale)):
-            scale[j] = 1 / total[j]
-        for i in range(len(plane)):
-            into = made[i, a:b]
-            for j in range(len(into)):
-                into[j] = into[j] * scale[j]
-        first += b - a
-
-
-@in_both(_downwards(_softmax_backward_numpy))
-def _softmax_backward_down(g, p, out, first, last):
-    totals = np.empty(ABREAST)
-    while first < last:
-        k, a, b = tile(first, last, g)
-        slopes, plane, made, total = g[k], p[k], out[k], totals[: b - a]
-        total[:] = 0
-        for i in range(len(plane)):
-            slope, row = slopes[i, a:b], plane[i, a:b]
-            for j in range(len(row)):
-                total[j] += np.float64(slope[j]) * row[j]
-        for i in range(len(plane)):
-            slope, row, into = slopes[i, a:b], plane[i, a:b], made[i, a:b]
-            for j in range(len(row)):
-                into[j] = (slope[j] - total[j]) * row[j]
-        first += b - a
-
-
-@inline
-def _logarithms(x, a, b, top, total):
-    """In total the logarithm of the sum of exp(x - top) of each line a … b of a plane."""
-    total[:] = 0
-    for i in range(len(x)):
-        row = x[i, a:b]
-        for j in range(len(row)):
-            total[j] += exp(row[j] - top[j])
-    for j in range(len(total)):
-        total[j] = math.log(total[j])
-
-
-_single["_logarithms"] = inline(variant(_logarithms, "_logarithms_single", **_single))
-
-
-@in_both(_logsumexp_down_numpy)
-def _logsumexp_down(x, out, first, last):
-    tops, totals = np.empty(ABREAST, x.dtype), np.empty(ABREAST)
-    while first < last:
-        k, a, b = tile(first, last, x)
-        into, top, total = out[k, a:b], tops[: b - a], totals[: b - a]
-        _tops_of_lines(x[k], a, b, top)
-        _logarithms(x[k], a, b, top, total)
-        for j in range(len(into)):
-            into[j] = top[j] + total[j]
-        first += b - a
-
-
-@in_both(_downwards(_log_softmax_numpy))
-def _log_softmax_down(x, out, first, last):
-    tops, totals = np.empty(ABREAST, x.dtype), np.empty(ABREAST)
-    while first < last:
-        k, a, b = tile(first, last, x)
-        plane, made, top, total = x[k], out[k], tops[: b - a], totals[: b - a]
-        _tops_of_lines(plane, a, b, top)
-        _logarithms(plane, a, b, top, total)
-        for i in range(len(plane)):
-            row, into = plane[i, a:b], made[i, a:b]
-            for j in range(len(row)):
-                into[j] = (np.float64(row[j]) - top[j]) - total[j]
-        first += b - a
-
-
-@in_both(_downwards(_log_softmax_backward_numpy))
-def _log_softmax_backward_down(g, p, out, first, last):
-    totals, rounded = np.empty(ABREAST), np.empty(ABREAST, g.dtype)
-    while first < last:
-        k, a, b = tile(first, last, g)
-        slopes, plane, made, total, whole = g[k], p[k], out[k], totals[: b - a], rounded[: b - a]
-        total[:] = 0
-        for i in range(len(plane)):
-            slope = slopes[i, a:b]
-            for j in range(len(slope)):
-                total[j] += slope[j]
-        whole[:] = total
-        for i in range(len(plane)):
-            slope, row, into = slopes[i, a:b], plane[i, a:b], made[i, a:b]
-            for j in range(len(row)):
-                into[j] = slope[j] - exp(row[j]) * whole[j]
-        first += b - a
+_softmax_down = workers.shared(_by_lines(_softmax_numpy))(downwards.softmax)
+_softmax_backward_down = workers.shared(_by_lines(_softmax_backward_numpy))(downwards.softmax_backward)
+_log_softmax_down = workers.shared(_by_lines(_log_softmax_numpy))(downwards.log_softmax)
+_log_softmax_backward_down = workers.shared(_by_lines(_log_softmax_backward_numpy))(downwards.log_softmax_backward)
+_logsumexp_down = workers.shared(_logsumexp_down_numpy)(downwards.logsumexp)
+_logsumexp_backward_down = workers.shared(_by_lines(_logsumexp_backward_numpy))(downwards.logsumexp_backward)
 
 
 def _counted_weight(target, weight, ignore_index):

@@ -259,3 +259,18 @@ def test_a_loss_of_few_rows_at_once_is_that_of_many(dtype, reduction, rng, monke
             np.testing.assert_array_equal(gradient, slopes)
     with pytest.raises(IndexError, match=r"target 5 is not a class of logits with 3 classes: .* ignore_index=-1"):
         cpu.cross_entropy(np.zeros((2, 3)), np.array([1, 5]), None, **how)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(40, 5), (7, 129), (2, 3, 700), (1, 64, 8)])
+def test_the_adjoint_of_logsumexp_is_a_softmax_times_the_slopes(shape, dtype, rng, path, threads):
+    x, axis = (rng.normal(size=shape) * 3 + 1000).astype(dtype), len(shape) - 2
+    out = cpu.logsumexp(x, axis)
+    g, found = rng.normal(size=out.shape).astype(dtype), set()
+    for n in 1, 2, 3:
+        threads(n)
+        found.add(cpu.logsumexp_backward(g, x, out, axis).tobytes())
+    expected = special.softmax(x.astype(np.float64), axis) * np.expand_dims(g, axis)
+    got = np.frombuffer(found.pop(), dtype).reshape(shape)
+    np.testing.assert_allclose(got, expected, rtol=1e-5 if dtype == "float32" else 1e-11)
+    assert not found
