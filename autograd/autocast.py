@@ -28,7 +28,7 @@ LOW = (
 FULL = (
     "exp exp2 expm1 log log1p log2 log10 reciprocal power tan sinh cosh arcsin arccos softplus_by sum_over mean_over "
     "var_over std_over prod_last cumsum_along logsumexp_over softmax_along log_softmax_along norm2_over "
-    "cross_entropy_items bounded_log layer_norm_last batch_norm_batch"
+    "cross_entropy_items bounded_log layer_norm_last batch_norm_batch group_norm_groups"
 )
 
 for _precision, _keys in (("low", LOW), ("full", FULL)):

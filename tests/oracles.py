@@ -179,6 +179,14 @@ def batch_norm(x, weight=None, bias=None, *, eps=1e-5):
     return out, mean, var, 1 / np.sqrt(var + eps)
 
 
+def group_norm(x, weight=None, bias=None, *, groups, eps=1e-5):
+    """(out, mean, 1 / sqrt(variance + eps)), each group of an item's channels by itself in float64."""
+    out, mean, _, rstd = batch_norm(x.reshape(1, len(x) * groups, -1), eps=eps)
+    own = lambda values: values.reshape(-1, *[1] * (x.ndim - 2))
+    out = out.reshape(x.shape) * (1 if weight is None else own(weight)) + (0 if bias is None else own(bias))
+    return out, mean, rstd
+
+
 def layer_norm(x, weight=None, bias=None, *, axes=1, eps=1e-5):
     """(out, mean, 1 / sqrt(variance + eps)), each row of the last `axes` axes by itself in float64."""
     x = x.astype(np.float64)

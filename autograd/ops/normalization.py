@@ -210,6 +210,46 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     return layer_norm_last(input, weight, bias, axes=len(shape), eps=eps)
 
 
+# ---- group normalisation ---------------------------------------------------------------------------------------------
+
+
+@primitive(
+    name="group_norm", scratch=True, formula=r"\gamma\,(x - \mu_G) / \sqrt{\sigma_G^2 + \epsilon} + \beta", flops=8
+)
+def group_norm_groups(k, x, weight=None, bias=None, *, groups, eps):
+    out, mean, rstd = k.group_norm(x, weight, bias, groups=groups, eps=eps)
+    return out, (mean, rstd)
+
+
+def _groups(x, groups):
+    """Each group as a row, which the statistics are over."""
+    return reshape(x, (x.shape[0], groups, math.prod(x.shape[1:]) // groups))
+
+
+@group_norm_groups.vjp(
+    "x", formula=r"\tfrac1\sigma (\gamma\bar o - \overline{\gamma\bar o} - y\,\overline{\gamma\bar o y})"
+)
+def group_norm_groups_dx(g, x, weight, *, groups, eps):
+    g = g if weight is None else g * reshape(weight, _channel_shape(x.ndim))
+    return reshape(_normalised_dx(_groups(g, groups), *_moments(_groups(x, groups), (2,), eps), (2,)), x.shape)
+
+
+@group_norm_groups.vjp("weight", formula=r"\textstyle\sum \bar o\,y")
+def group_norm_groups_dweight(g, x, *, groups, eps):
+    centred, rstd = _moments(_groups(x, groups), (2,), eps)
+    return sum_over(g * reshape(centred * rstd, x.shape), dim=_channels(x.ndim), keepdim=False)
+
+
+@group_norm_groups.vjp("bias", formula=r"\textstyle\sum \bar o")
+def group_norm_groups_dbias(g, *, groups, eps):
+    return sum_over(g, dim=_channels(g.ndim), keepdim=False)
+
+
+@group_norm_groups.fused_vjp("x", "weight", "bias")
+def group_norm_groups_fused(k, g, x, weight, scratch, *, groups, eps):
+    return k.group_norm_backward(g, x, weight, *scratch, groups=groups)
+
+
 def group_norm(input, num_groups: int, weight=None, bias=None, eps: float = 1e-5):
     """γ (x − μ)/√(σ² + ε) + β with μ, σ² over each of `num_groups` groups of an item's channels (Wu & He 2018).
 
@@ -227,10 +267,7 @@ def group_norm(input, num_groups: int, weight=None, bias=None, eps: float = 1e-5
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != (channels,):
             raise ValueError(f"group_norm: the {name} has shape {value.shape}; it must be ({channels},)")
-    groups = input.shape[0] * num_groups
-    planes = reshape(input, (1, groups, math.prod(input.shape) // max(groups, 1)))
-    normal = reshape(batch_norm_batch(planes, eps=eps, report=None), input.shape)
-    return _affine(normal, weight, bias, _channel_shape(input.ndim))
+    return group_norm_groups(input, weight, bias, groups=num_groups, eps=eps)
 
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ _LETTERS = {
     "where": ["c", "x", "y"],
     "batch_norm_batch": ["x", r"\gamma", r"\beta"],
     "layer_norm_last": ["x", r"\gamma", r"\beta"],
+    "group_norm_groups": ["x", r"\gamma", r"\beta"],
     "setitem_copy": ["x", "v"],
     **dict.fromkeys(("take_slices", "gather_along"), ["x", "i"]),
     **dict.fromkeys(("add_slices", "scatter_along"), ["g", "i"]),
@@ -150,6 +151,7 @@ _SPECIAL = {
     "permute_view": _permute,
     "batch_norm_batch": _normalised,
     "layer_norm_last": _normalised,
+    "group_norm_groups": _normalised,
     "linear_act_rows": _activated,
 }
 

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation with statistics in float64, and their adjoints.
+"""Batch, layer and group normalisation with statistics in float64, and their adjoints.
 
 Mean and variance come from one pass over the differences d from the first number: sum d² - (sum d)² / n,
 wrong by n times the rounding of float64 at most, since that number is one of them. The rest is computed in the numbers'
@@ -18,6 +18,7 @@ from .reduction import sum
 _NEAR = 1 << 17  # numbers of some channels that stay in a core's cache from the first pass to the second
 _SHORT = 32  # numbers of a plane that are too few for a loop
 _ROWS = 64  # whose share in the gradients of weight and bias is summed in its own precision
+_ITEMS, _PIECES = 16, 4  # the same for items of groups, at most; pieces that even few items are cut into
 
 
 @half_by_single
@@ -63,7 +64,7 @@ def layer_norm(x, weight, bias, *, axes, eps):
     kept, over = x.shape[:-axes], x.shape[-axes:]
     rows, out = x.reshape(prod(kept), prod(over)), np.empty_like(x)
     mean, rstd = (np.empty((*kept, *(1,) * axes), x.dtype) for _ in range(2))
-    scale, shift = _or_full(weight, over, 1, x.dtype).reshape(-1), _or_full(bias, over, 0, x.dtype).reshape(-1)
+    scale, shift = (_or_full(given, over, value, x.dtype).reshape(1, -1) for given, value in ((weight, 1), (bias, 0)))
     arrays = rows, scale, shift, eps, out.reshape(rows.shape), mean.reshape(-1), rstd.reshape(-1)
     _layer_norm(len(rows), *arrays, grain=grain_of(x.size, len(rows)))
     return out, mean, rstd
@@ -75,13 +76,64 @@ def layer_norm_backward(g, x, weight, mean, rstd, *, axes):
     g, x, weight, mean, rstd = floats(g, x, weight, mean, rstd)
     kept, over = x.shape[:-axes], x.shape[-axes:]
     rows, size, gx = prod(kept), prod(over), np.empty_like(x)
-    sums = np.empty((-(-rows // _ROWS), 2, size), x.dtype)
-    scale = _or_full(weight, over, 1, x.dtype).reshape(-1)
+    sums = np.empty((-(-rows // _ROWS), 2, 1, size), x.dtype)
+    scale = _or_full(weight, over, 1, x.dtype).reshape(1, -1)
     shape = rows, size
-    arrays = g.reshape(shape), x.reshape(shape), scale, mean.reshape(-1), rstd.reshape(-1), gx.reshape(shape), sums
+    given = g.reshape(shape), x.reshape(shape), scale, mean.reshape(-1), rstd.reshape(-1)
+    arrays = *given, gx.reshape(shape), sums, _ROWS
     _layer_norm_backward(len(sums), *arrays, grain=grain_of(x.size, len(sums)))
     gweight, gbias = sum(sums, 0).reshape(2, *over)
     return gx, gweight.copy(), gbias.copy()
+
+
+@half_by_single
+def group_norm(x, weight, bias, *, groups, eps):
+    """(x - mean) rstd weight + bias with statistics over each of `groups` groups of an item's channels.
+
+    x (N, C, *d); weight, bias (C,) or None. Gives (out, mean, rstd): rstd = 1 / sqrt(biased variance + eps), and mean,
+    of (N groups,).
+    """
+    x, weight, bias = floats(x, weight, bias)
+    scale, shift = (_or_full(given, x.shape[1:2], value, x.dtype) for given, value in ((weight, 1), (bias, 0)))
+    lying, out = _groups(x, groups), np.empty_like(x)
+    mean, rstd = (np.empty(len(lying), x.dtype) for _ in range(2))
+    results, grain = (out.reshape(lying.shape), mean, rstd), grain_of(x.size, len(lying))
+    if lying.ndim == 2:
+        _layer_norm(len(lying), lying, *(_lines(v, lying, groups) for v in (scale, shift)), eps, *results, grain=grain)
+    else:
+        _group_norm(len(lying), lying, scale, shift, eps, *results, grain=grain)
+    return out, mean, rstd
+
+
+@half_by_single
+def group_norm_backward(g, x, weight, mean, rstd, *, groups):
+    """The adjoint of `group_norm`: (gx, gweight, gbias)."""
+    g, x, weight, mean, rstd = floats(g, x, weight, mean, rstd)
+    scale, slopes, lying = _or_full(weight, x.shape[1:2], 1, x.dtype), _groups(g, groups), _groups(x, groups)
+    gx = np.empty_like(x)
+    arrays, into = (slopes, lying), gx.reshape(lying.shape)
+    if lying.ndim == 2:
+        items = max(1, min(_ITEMS, len(x) // _PIECES))
+        sums = np.empty((-(-len(x) // items), 2, groups, lying.shape[1]), x.dtype)
+        arrays = *arrays, _lines(scale, lying, groups), mean, rstd, into, sums, items * groups
+        _layer_norm_backward(len(sums), *arrays, grain=grain_of(x.size, len(sums)))
+        gweight, gbias = sum(sums.reshape(len(sums), 2, len(scale), prod(x.shape[2:])), (0, 3))
+    else:
+        sums = np.empty((len(lying), 2, lying.shape[1]))
+        _group_norm_backward(len(lying), *arrays, scale, mean, rstd, into, sums, grain=grain_of(x.size, len(lying)))
+        gweight, gbias = sums.reshape(len(x), groups, *sums.shape[1:]).sum(0).swapaxes(0, 1).reshape(2, -1)
+    return gx, gweight.astype(x.dtype), gbias.astype(x.dtype)
+
+
+def _groups(x, groups):
+    """x (N, C, *d) as (N groups, channels of a group, numbers of a plane), or of short planes (N groups, numbers)."""
+    channels, plane = x.shape[1] // groups, prod(x.shape[2:])
+    return x.reshape(len(x) * groups, *((channels * plane,) if plane < _SHORT else (channels, plane)))
+
+
+def _lines(values, lying, groups):
+    """What is one number per channel for each of the numbers of a group: (groups, numbers)."""
+    return np.repeat(values, groups * lying.shape[1] // max(1, len(values))).reshape(groups, lying.shape[1])
 
 
 def _planes(x):
@@ -119,17 +171,44 @@ def _layer_norm_numpy(x, weight, bias, eps, out, mean, rstd, first, last):
     centred = x[part] - average
     scale = 1 / np.sqrt((centred * centred).mean(1, keepdims=True) + eps)
     mean[part], rstd[part] = average[:, 0], scale[:, 0]
-    out[part] = centred * scale * weight + bias
+    out[part] = centred * scale * _of_groups(weight, first, last) + _of_groups(bias, first, last)
 
 
-def _layer_norm_backward_numpy(g, x, weight, mean, rstd, gx, sums, first, last):
-    part = slice(_ROWS * first, min(_ROWS * last, len(x)))
-    normal = (x[part].astype(np.float64) - mean[part, None]) * rstd[part, None]
-    starts = range(0, len(normal), _ROWS)
-    sums[first:last] = np.stack([np.add.reduceat(terms, starts) for terms in (g[part] * normal, g[part])], 1)
-    scaled = g[part] * weight
-    shift, tilt = scaled.mean(1, np.float64, keepdims=True), (scaled * normal).mean(1, keepdims=True)
-    gx[part] = (scaled - shift - normal * tilt) * rstd[part, None]
+def _layer_norm_backward_numpy(g, x, weight, mean, rstd, gx, sums, rows, first, last):
+    for piece in range(first, last):
+        start, stop = rows * piece, min(rows * (piece + 1), len(x))
+        part = slice(start, stop)
+        normal = (x[part].astype(np.float64) - mean[part, None]) * rstd[part, None]
+        for i, terms in enumerate((g[part] * normal, g[part])):
+            sums[piece, i] = terms.reshape(-1, *weight.shape).sum(0)
+        scaled = g[part] * _of_groups(weight, start, stop)
+        shift, tilt = scaled.mean(1, np.float64, keepdims=True), (scaled * normal).mean(1, keepdims=True)
+        gx[part] = (scaled - shift - normal * tilt) * rstd[part, None]
+
+
+def _of_groups(values, first, last):
+    """Of values for each of some groups, or one for all, those of the groups of items first … last."""
+    return values[np.arange(first, last) % len(values)]
+
+
+def _group_norm_numpy(x, weight, bias, eps, out, mean, rstd, first, last):
+    part, channels = slice(first, last), (-1, x.shape[1], 1)
+    scale, shift = (_of_groups(v.reshape(channels), first, last) for v in (weight, bias))
+    average = x[part].mean((1, 2), np.float64, keepdims=True)
+    centred = x[part] - average
+    root = 1 / np.sqrt((centred * centred).mean((1, 2), keepdims=True) + eps)
+    mean[part], rstd[part] = average[:, 0, 0], root[:, 0, 0]
+    out[part] = centred * root * scale + shift
+
+
+def _group_norm_backward_numpy(g, x, weight, mean, rstd, gx, sums, first, last):
+    part, axes = slice(first, last), (1, 2)
+    normal = (x[part].astype(np.float64) - mean[part, None, None]) * rstd[part, None, None]
+    g = g[part]
+    sums[part, 0], sums[part, 1] = (g * normal).sum(2), g.sum(2, np.float64)
+    g = g * _of_groups(weight.reshape(-1, x.shape[1], 1), first, last)
+    tilt = (g * normal).mean(axes, keepdims=True)
+    gx[part] = (g - g.mean(axes, np.float64, keepdims=True) - normal * tilt) * rstd[part, None, None]
 
 
 @workers.shared(_batch_norm_numpy, reassociate=True)
@@ -195,6 +274,7 @@ def _batch_norm_backward(g, x, weight, mean, rstd, gx, gweight, gbias, first, la
 
 @workers.shared(_layer_norm_numpy, reassociate=True)
 def _layer_norm(x, weight, bias, eps, out, mean, rstd, first, last):
+    """Weight and bias are (groups, n), for rows in turn."""
     single, count = x.dtype.type, x.shape[1]
     for i in range(first, last):
         row, into, start, total, square = x[i], out[i], np.float64(x[i, 0]) if count else 0.0, 0.0, 0.0
@@ -206,28 +286,70 @@ def _layer_norm(x, weight, bias, eps, out, mean, rstd, first, last):
         root = 1 / np.sqrt(spread + eps)
         mean[i], rstd[i] = average, root
         high, scale = single(average), single(root)
-        low = single(average - high)
+        low, factor, shift = single(average - high), weight[i % len(weight)], bias[i % len(bias)]
         for j in range(count):
-            into[j] = away_from(row[j], high, low) * scale * weight[j] + bias[j]
+            into[j] = away_from(row[j], high, low) * scale * factor[j] + shift[j]
 
 
 @workers.shared(_layer_norm_backward_numpy, reassociate=True)
-def _layer_norm_backward(g, x, weight, mean, rstd, gx, sums, first, last):
-    """`sums` (pieces, 2, n) has a place for the share of every _ROWS rows in the gradients of weight and bias."""
-    single, count = x.dtype.type, x.shape[1]
+def _layer_norm_backward(g, x, weight, mean, rstd, gx, sums, rows, first, last):
+    """`sums` (pieces, 2, groups, n): the share of every so many `rows` in the gradients of weight and bias."""
+    single, count, groups = x.dtype.type, x.shape[1], len(weight)
     for piece in range(first, last):
-        along_rows, over_rows = sums[piece, 0], sums[piece, 1]
-        along_rows[:], over_rows[:] = 0, 0
-        for i in range(_ROWS * piece, min(_ROWS * (piece + 1), len(x))):
+        sums[piece] = 0
+        for i in range(rows * piece, min(rows * (piece + 1), len(x))):
+            along_rows, over_rows, factor = sums[piece, 0, i % groups], sums[piece, 1, i % groups], weight[i % groups]
             row, slope, into, centre, scale, along, total = x[i], g[i], gx[i], mean[i], rstd[i], 0.0, 0.0
             for j in range(count):
                 normal = (row[j] - centre) * scale
                 along_rows[j] += slope[j] * normal
                 over_rows[j] += slope[j]
-                scaled = slope[j] * weight[j]
+                scaled = slope[j] * factor[j]
                 total += np.float64(scaled)
                 along += np.float64(scaled * normal)
             shift, tilt = single(total / count), single(along / count)
             for j in range(count):
                 normal = (row[j] - centre) * scale
-                into[j] = (slope[j] * weight[j] - shift - normal * tilt) * scale
+                into[j] = (slope[j] * factor[j] - shift - normal * tilt) * scale
+
+
+@workers.shared(_group_norm_numpy, reassociate=True)
+def _group_norm(x, weight, bias, eps, out, mean, rstd, first, last):
+    single, channels, count = x.dtype.type, x.shape[1], x.shape[1] * x.shape[2]
+    for i in range(first, last):
+        row, start, total, square = x[i].reshape(-1), np.float64(x[i, 0, 0]), 0.0, 0.0
+        for j in range(count):
+            away = np.float64(row[j]) - start
+            total += away
+            square += away * away
+        average, spread = moments(start, total, square, count)
+        root = 1 / np.sqrt(spread + eps)
+        mean[i], rstd[i] = average, root
+        high = single(average)
+        low, own = single(average - high), i * channels % len(weight)
+        for c in range(channels):
+            row, into, scale, shift = x[i, c], out[i, c], single(weight[own + c] * root), bias[own + c]
+            for j in range(len(row)):
+                into[j] = away_from(row[j], high, low) * scale + shift
+
+
+@workers.shared(_group_norm_backward_numpy, reassociate=True)
+def _group_norm_backward(g, x, weight, mean, rstd, gx, sums, first, last):
+    """`sums` (groups, 2, channels) has a place for each plane's share in the gradients of weight and bias."""
+    single, channels, count = x.dtype.type, x.shape[1], x.shape[1] * x.shape[2]
+    for i in range(first, last):
+        centre, root, own, shift, tilt = mean[i], rstd[i], i * channels % len(weight), 0.0, 0.0
+        for c in range(channels):
+            row, slope, total, along = x[i, c], g[i, c], 0.0, 0.0
+            for j in range(len(row)):
+                total += np.float64(slope[j])
+                along += np.float64(slope[j] * (row[j] - centre))
+            along *= root
+            sums[i, 0, c], sums[i, 1, c] = along, total
+            shift += total * weight[own + c]
+            tilt += along * weight[own + c]
+        less, turn = single(shift / count), single(tilt * root / count)
+        for c in range(channels):
+            row, slope, into, scale = x[i, c], g[i, c], gx[i, c], weight[own + c]
+            for j in range(len(row)):
+                into[j] = (slope[j] * scale - less - (row[j] - centre) * turn) * root

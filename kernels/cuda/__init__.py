@@ -8,7 +8,14 @@ from .graph import Graph, aside, describe, each_time, live
 from .indexing import add_at, index_add, scatter_add
 from .matmul import add_product, affine, affine_act, affine_act_backward, affine_backward, matmul
 from .memory import memory_held
-from .normalization import batch_norm, batch_norm_backward, layer_norm, layer_norm_backward
+from .normalization import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 from .optim import adadelta_, adagrad_, adam_, clip_, gradient_norm, rmsprop_, sgd_
 from .peaks import conv1d_max, windows_input, windows_product, windows_weight
 from .pointwise import (

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation with statistics from one reading, and their adjoints."""
+"""Batch, layer and group normalisation with statistics from one reading, and their adjoints."""
 
 from math import prod
 
@@ -7,6 +7,7 @@ import numpy as np
 
 from ..registry import implementation
 from . import rows, runtime
+from .pointwise import scale_shift
 from .reduction import sum
 
 _TEAMS = 1 << 12  # that share the rows of a backward pass: each has its part of the weight's gradient
@@ -88,6 +89,42 @@ def layer_norm_backward(g, x, weight, mean, rstd, *, axes):
         rows.launch("layer_norm", "layer_norm_backward", x.dtype, sizes, arrays, others, (teams,), teams=teams)
     gweight, gbias = sum(parts, 0).astype(x.dtype)
     return gx, gweight, gbias
+
+
+@implementation("group_norm", "cuda", floor=lambda x, *rest, **settings: (2 * x.nbytes, 8 * x.size))
+def group_norm(x, weight, bias, *, groups, eps):
+    """(x - mean) rstd weight + bias with statistics over each of `groups` groups of an item's channels.
+
+    x (N, C, *d); weight, bias (C,) or None. Gives (out, mean, rstd): rstd = 1 / sqrt(biased variance + eps), and mean,
+    of (N groups,). Batch norm's kernel for the groups as channels of one image, then CuPy's. Floor: 2 e |x| bytes.
+    """
+    normal, mean, _, rstd = batch_norm(_as_channels(x, groups), None, None, eps=eps)
+    scale, shift = _of_channels(x, weight), _of_channels(x, bias)
+    out = normal.reshape(x.shape)
+    if weight is not None and bias is not None:
+        out = scale_shift(out, scale, shift)
+    elif weight is not None or bias is not None:
+        out = out + shift if weight is None else out * scale
+    return out, mean, rstd
+
+
+@implementation("group_norm_backward", "cuda", floor=lambda g, *rest, **settings: (3 * g.nbytes, 14 * g.size))
+def group_norm_backward(g, x, weight, mean, rstd, *, groups):
+    """The adjoint of `group_norm`: (gx, gweight, gbias). Floor: 3 e |x| bytes."""
+    scaled, planes = g if weight is None else g * _of_channels(x, weight), _as_channels(x, groups)
+    gx, _, _ = batch_norm_backward(_as_channels(scaled, groups), planes, None, mean, rstd)
+    normal = ((planes - mean[:, None]) * rstd[:, None]).reshape(x.shape)
+    axes = (0, *range(2, x.ndim))
+    return gx.reshape(x.shape), sum(g * normal, axes), sum(g, axes)
+
+
+def _as_channels(x, groups):
+    """The groups of all items as the channels of one image."""
+    return x.reshape(1, x.shape[0] * groups, prod(x.shape[1:]) // groups)
+
+
+def _of_channels(x, values):
+    return None if values is None else values.astype(x.dtype, copy=False).reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _dense(dtype, *arrays):

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation on the GPU against the CPU's in float64."""
+"""Batch, layer and group normalisation on the GPU against the CPU's in float64."""
 
 import numpy as np
 import pytest
@@ -53,6 +53,20 @@ def test_layer_norm(cuda, cupy, rng, shape, axes, plain, dtype):
     _, mean, rstd = (a.astype(dtype) for a in expected)
     got = cuda.layer_norm_backward(on[3], on[0], on[1], cupy.asarray(mean), cupy.asarray(rstd), axes=axes)
     wanted = cpu.layer_norm_backward(wide[3], wide[0], wide[1], mean.astype("f8"), rstd.astype("f8"), axes=axes)
+    compare(got, wanted, dtype)
+
+
+@pytest.mark.parametrize("shape, groups", [((5, 6), 3), ((2, 4, 5, 8), 2), ((3, 2, 700), 1), ((0, 4, 3), 2)], ids=str)
+@pytest.mark.parametrize("which", ["neither", "weight", "bias", "both"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_group_norm(cuda, cupy, rng, shape, groups, which, dtype):
+    shapes = [shape[1:2] if which in (name, "both") else None for name in ("weight", "bias")]
+    on, wide = given(cupy, rng, dtype, shape, *shapes, shape)
+    expected = cpu.group_norm(*wide[:3], groups=groups, eps=1e-5)
+    compare(cuda.group_norm(*on[:3], groups=groups, eps=1e-5), expected, dtype)
+    _, mean, rstd = (a.astype(dtype) for a in expected)
+    got = cuda.group_norm_backward(on[3], on[0], on[1], cupy.asarray(mean), cupy.asarray(rstd), groups=groups)
+    wanted = cpu.group_norm_backward(wide[3], wide[0], wide[1], mean.astype("f8"), rstd.astype("f8"), groups=groups)
     compare(got, wanted, dtype)
 
 

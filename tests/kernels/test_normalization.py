@@ -1,4 +1,4 @@
-"""Batch and layer normalisation against sums done number by number; the adjoints against differences."""
+"""Batch, layer and group normalisation against sums done number by number; the adjoints against differences."""
 
 import numpy as np
 import oracles
@@ -9,6 +9,8 @@ from chainrule.kernels.cpu import lines, normalization
 from chainrule.kernels.cpu.jit import has_numba
 
 TOLERANCE = {"float64": dict(rtol=1e-11, atol=1e-11), "float32": dict(rtol=2e-5, atol=2e-6)}
+GROUPED = [((5, 6), 3), ((2, 4, 7), 2), ((2, 6, 5, 8), 3), ((3, 2, 33), 2), ((1, 3, 40), 1)]
+LOOSE = dict(rtol=1e-4, atol=1e-4)
 AFFINE = {"plain": (False, False), "weight": (True, False), "bias": (False, True), "both": (True, True)}
 
 
@@ -58,6 +60,44 @@ def test_layer_norm(shape, axes, name, dtype, rng, path):
         np.testing.assert_allclose(gx, oracles.derivative(lambda x: f(x, scale), x, g), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(gweight, oracles.derivative(lambda w: f(x, w), scale, g), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(gbias, g.reshape(-1, *shape[-axes:]).sum(0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("shape, groups", GROUPED)
+def test_group_norm(shape, groups, name, dtype, rng, path, threads):
+    x = (rng.normal(size=shape) * 3 + 2).astype(dtype)
+    weight, bias = affine(rng, name, shape[1], dtype)
+    form = lambda x, w, b: oracles.group_norm(x, w, b, groups=groups, eps=1e-3)
+    out, mean, rstd = cpu.group_norm(x, weight, bias, groups=groups, eps=1e-3)
+    for ours, theirs in zip((out, mean, rstd), form(x, weight, bias), strict=True):
+        np.testing.assert_allclose(ours, theirs, **TOLERANCE[dtype])
+        assert ours.dtype == x.dtype
+    g = rng.normal(size=shape).astype(dtype)
+    threads(3)
+    found = cpu.group_norm_backward(g, x, weight, mean, rstd, groups=groups)
+    threads(1)
+    for one, other in zip(found, cpu.group_norm_backward(g, x, weight, mean, rstd, groups=groups), strict=True):
+        assert one.tobytes() == other.tobytes() and one.dtype == dtype
+    x, g, scale = (v.astype(np.float64) for v in (x, g, np.ones(shape[1]) if weight is None else weight))
+    expected = (
+        oracles.derivative(lambda x: form(x, scale, None)[0], x, g),
+        oracles.derivative(lambda w: form(x, w, None)[0], scale, g),
+        g.sum((0, *range(2, g.ndim))),
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, **(dict(rtol=1e-6, atol=1e-7) if dtype == "float64" else LOOSE))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_group_norm_of_a_large_mean(count, rng, threads):
+    threads(count)
+    x = rng.normal(size=(6, 8, 50)).astype("float32") + np.float32(1e4)
+    out, mean, _ = cpu.group_norm(x, None, None, groups=2, eps=1e-5)
+    exact = x.astype(np.float64).reshape(12, 200)
+    np.testing.assert_allclose(mean, exact.mean(1), rtol=1e-7)
+    normal = (exact - exact.mean(1, keepdims=True)) / exact.std(1, keepdims=True)
+    np.testing.assert_allclose(out.reshape(12, 200), normal, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -90,7 +90,8 @@ NO_POINT = {
     "take_slices add_slices gather_along scatter_along spread_at": "work along a dimension",
     "tril_from triu_from matmul_batched linear_rows linear_act_rows rnn_tree lstm_graph": "operands are matrices",
     "rnn_rows lstm_rows gru_rows": "operands are matrices",
-    "gather_planes scatter_planes batch_norm_batch layer_norm_last cross_entropy_items": "operands have dimensions",
+    "gather_planes scatter_planes batch_norm_batch layer_norm_last group_norm_groups": "operands have dimensions",
+    "cross_entropy_items": "operands have dimensions",
     "windows_product windows_input windows_weight": "operands are sequences and filters",
 }
 #: why no sample of a row is empty

@@ -35,8 +35,8 @@ def running_norm(x, mean, var, weight=None, bias=None, *, eps=1e-5):
     return scaled((x - channelwise(mean, x)) / np.sqrt(channelwise(var, x) + eps), weight, bias, x)
 
 
-def group_norm(x, groups, weight=None, bias=None, *, eps=1e-5):
-    parts = x.reshape(len(x), groups, -1)
+def group_norm(x, weight=None, bias=None, *, groups, eps=1e-5):
+    parts = x.reshape(len(x), groups, math.prod(x.shape[1:]) // groups)
     return scaled(standardised(parts, (2,), eps).reshape(x.shape), weight, bias, x)
 
 
@@ -300,9 +300,15 @@ ROWS = [
         function=lambda x, weight=None, bias=None: cr.layer_norm(x, x.shape[-two(x.shape) :], weight, bias),
         loose=5e-3,
     ),
+    of_primitive(
+        "group_norm_groups",
+        group_norm,
+        affine([(3, 8), (2, 6, 2), (2, 4, 40), (0, 4, 3)], lambda s: s[1:2], lambda s: {"groups": 2, "eps": 1e-3}),
+        loose=1e-3,
+    ),
     public(
         "group_norm",
-        lambda x, weight=None, bias=None: group_norm(x, 2, weight, bias),
+        lambda x, weight=None, bias=None: group_norm(x, weight, bias, groups=2),
         affine([(3, 8), (2, 6, 2), (2, 4, 2, 3)], lambda s: s[1:2], lambda s: {}),
         function=lambda x, weight=None, bias=None: cr.group_norm(x, 2, weight, bias),
         loose=5e-3,
