@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from . import direct, vector, workers
+from . import direct, flat, vector, workers
 from .columns import at_once
 from .field import gathered
 from .jit import compiles, variant
@@ -38,7 +38,7 @@ def lacks(plan):
 
 def suits(plan):
     """Whether these loops are the faster ones; docs/decisions/0025 has the figures."""
-    return compiles() and plan.k <= _KEPT
+    return compiles() and (plan.k <= _KEPT or flat.suits(plan))
 
 
 def suits_weight(plan):
@@ -51,6 +51,9 @@ def forward(plan, x, w, b, results):
     if not compiles():
         direct.forward(plan, x, w, b, results)
         return
+    if flat.suits(plan):
+        at_once(plan, results, lambda room: flat.forward(plan, x, w, b, room))
+        return
     numbers = _numbers(plan.size, plan.out_size, plan.out_size, plan.corner)
     bias = np.zeros(plan.o, x.dtype) if b is None else b
     at_once(plan, results, lambda room: _over_planes(plan, _form, numbers, x, w, bias, room))
@@ -60,6 +63,8 @@ def input(plan, g, w):
     """The adjoint with respect to x."""
     if plan.o > plan.c or not compiles():
         return direct.input(plan, g, w)
+    if flat.suits(plan):
+        return flat.input(plan, g, w)
     out, stride, bias = np.empty(plan.x_shape, g.dtype), plan.stride, np.zeros(plan.o, g.dtype)
     low = [-(before // s) for before, s in zip(plan.corner, stride, strict=True)]
     cut = [before % s for before, s in zip(plan.corner, stride, strict=True)]
@@ -91,6 +96,8 @@ def weight(plan, g, x):
     """The adjoint with respect to w."""
     if not compiles():
         return direct.weight(plan, g, x)
+    if flat.suits(plan):
+        return flat.weight(plan, g, x)
     parts = min(max(1, _PARTS // plan.o), plan.n)
     totals = np.zeros((parts, plan.o, plan.k, vector.lanes(x.dtype)), x.dtype)
     planes = x.reshape(-1, *plan.size), g.reshape(-1, *plan.out_size)

@@ -6,7 +6,8 @@ from hypothesis import given, settings, strategies as st
 
 import chainrule as cr
 from chainrule.kernels import cpu, registry
-from chainrule.kernels.cpu import columns, convolution, direct, fourier, packed
+from chainrule.kernels.cpu import columns, convolution, direct, flat, fourier, packed, vector
+from chainrule.kernels.cpu.jit import has_numba
 
 PLAIN = dict(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1)
 #: of the largest result, or of √terms where that is more, in float32 and float64: of sums over the taps, and others
@@ -219,6 +220,20 @@ def test_drawn_channels_by_themselves(data):
     check("depthwise", x, w, b, **geometry)
 
 
+@settings(max_examples=20)
+@given(data=st.data())
+def test_drawn_small_planes(data):
+    """Those whose results lie as the numbers that they see, which are taken as one row."""
+    draw = lambda low, high: data.draw(st.integers(low, high))
+    kernel, dilation = data.draw(st.sampled_from([(1, 2), (3, 3), (5, 3)])), (draw(1, 2), draw(1, 2))
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    before = [draw(0, r) for r in reach]
+    padding = tuple((a, r - a) for a, r in zip(before, reach, strict=True))
+    n, c, size, rng = draw(1, 20), draw(2, 40), (draw(1, 9), draw(1, 8)), np.random.default_rng(draw(0, 2**32))
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (c, 1, *kernel), (c,)))
+    check("depthwise", x, w, b, stride=(1, 1), padding=padding, dilation=dilation, groups=c)
+
+
 @settings(max_examples=15)
 @given(data=st.data())
 def test_drawn_groups(data):
@@ -268,15 +283,43 @@ def test_channels_by_themselves_keep_a_nan_where_it_is(rng):
     assert not np.isnan(unseen).any()
 
 
-def test_groups_have_the_same_bits_whatever_the_number_of_threads(rng, threads):
-    x, w, b = (rng.normal(size=s).astype("f4") for s in ((20, 5, 14, 17), (5, 1, 3, 3), (5,)))
-    g = rng.normal(size=(20, 5, 12, 15)).astype("f4")
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: nothing is compiled")
+def test_which_planes_are_taken_as_one_row():
+    half = vector.width() // 8
+    plan = lambda filters, width, stride, pad: columns.plan_of(
+        (2, 4, 3, width), (filters, 1, 3, 3), (stride, stride), ((pad, pad),) * 2, (1, 1), 4, 4
+    )
+    assert flat.suits(plan(4, half, 1, 1))
+    assert not any(map(flat.suits, [plan(4, half + 1, 1, 1), plan(8, half, 1, 1), plan(4, half, 2, 1)]))
+    assert not flat.suits(plan(4, half, 1, 0))
+    wide = columns.plan_of((2, 4, 5, half), (4, 1, 5, 5), (1, 1), ((2, 2),) * 2, (1, 1), 4, 4)
+    assert convolution.fastest("conv2d", wide) == convolution.fastest("conv2d_input", wide) == "depthwise"
+
+
+def test_a_small_plane_keeps_a_nan_where_it_is(rng):
+    x, g, w = rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(3, 1, 3, 3))
+    geometry = PLAIN | dict(padding=((1, 1), (1, 1)), groups=3, algorithm="depthwise")
+    x[1, 1, 2, 3] = g[0, 1, 0, 0] = np.nan
+    expected = np.zeros(x.shape, bool)
+    expected[1, 1, 1:4, 2:] = True
+    np.testing.assert_array_equal(np.isnan(cpu.conv2d(x, w, None, **geometry)), expected)
+    slope = cpu.conv2d_weight(g, np.ones(x.shape), kernel_size=(3, 3), **geometry)
+    np.testing.assert_array_equal(np.isnan(slope[1, 0]), [[False] * 3, [False, True, True], [False, True, True]])
+    assert not np.isnan(slope[[0, 2]]).any()
+
+
+@pytest.mark.parametrize("pads", [0, 1])
+def test_groups_have_the_same_bits_whatever_the_number_of_threads(pads, rng, threads):
+    size = (7, 7) if pads else (14, 17)
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((20, 5, *size), (5, 1, 3, 3), (5,)))
+    g = rng.normal(size=(20, 5, *(n - 2 + 2 * pads for n in size))).astype("f4")
+    geometry = PLAIN | dict(groups=5, padding=((pads, pads),) * 2)
     for algorithm in ("depthwise", "direct"):
         seen = set()
         for count in (1, 2, 3):
             threads(count)
             for _ in range(5):
-                seen.add(tuple(a.tobytes() for a in everything(x, w, b, g, algorithm, **PLAIN | dict(groups=5))))
+                seen.add(tuple(a.tobytes() for a in everything(x, w, b, g, algorithm, **geometry)))
         assert len(seen) == 1
 
 
