@@ -6,22 +6,21 @@ states, once a step. The weights are packed once, into the order in which the ti
 backward needs is recorded step by step in the order in which it is read again.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..cell import CELLS
-from . import vector, workers
-from .jit import Loop, has_numba, inline, jit, variant
+from . import few_sequences, vector, workers
+from .jit import compiles, inline, jit
 from .layout import compact, half_by_single, whole_rows
 from .matmul import matmul
 from .scratch import LINE
 from .special import sigmoid
-from .vector import ROWS, address, column, give_way, narrow, observe, publish, turn, wide
+from .steps import at_element, at_line, biases, copy_row, for_cells, meet, peephole_rows, rows_of, together
+from .vector import ROWS, address, column, narrow, turn, wide
 
-_PATIENCE = 2000  # looks before a waiting thread offers its core to others
-_APART = 8  # numbers between two threads' counters: a cache line
 _WORTH_SHARING = 1 << 18  # multiplications of a thread's step that outlast the meeting after it
 _WORTH_WAKING = 12 << 20  # multiplications of a thread's whole call that outlast waking it, 20 to 60 us
 _SINGLE = 4  # columns, and fewer, of which each by itself costs less than a vector of them
@@ -53,41 +52,41 @@ def recurrent_sequence(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, *, kind,
     x (N, I), h0 and local0 (B, H), w_ih (G H, I), w_hh (G H, H), biases (G H,), peephole (3, H) or None → out (N, H),
     last ones (B, H), and the record's N H numbers for each value that the cell records, none without `keep`.
     """
-    cell, dtype, (batch, size) = CELLS[kind], x.dtype, h0.shape
-    starts, _, last = _rows_of(batch_sizes)
-    w_ih, w_hh = compact(w_ih), compact(w_hh)
+    w_ih, w_hh, how = compact(w_ih), compact(w_hh), dict(kind=kind, batch_sizes=batch_sizes, reverse=reverse)
+    if compiles() and few_sequences.serves(batch_sizes):
+        return few_sequences.forward(h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole, keep=keep, **how)
+    cell, dtype, (batch, size), (starts, _, last) = CELLS[kind], x.dtype, h0.shape, rows_of(batch_sizes)
     record, out = np.empty(len(x) * size * cell.record if keep else 0, dtype), _padded(size, len(x), dtype)
-    lone = batch == 1 and _compiled()  # its units lie side by side in a vector
-    local = local0.T.copy() if lone else _columns(local0)
+    local = _columns(local0)
     hidden = at_line(2 * local.size, local).reshape(2, *local.shape)
     hidden[:, :, :batch] = h0.T
     nothing = np.empty((0, 0), dtype)
-    states = matmul(w_hh, hidden[0]) if len(batch_sizes) == 1 else nothing  # not worth packing the weights
-    if size and (len(states) or batch <= _SINGLE or w_ih.nbytes > _FAR):
-        inputs, across, x = matmul(x, w_ih.T) if lone else matmul(w_ih, x.T), False, nothing
+    if w_ih.nbytes > _FAR:
+        inputs, across, x = matmul(w_ih, x.T), False, nothing
     else:
         inputs, (across, x) = nothing, _either_way(x)
-    bias, peephole = _biases(cell, b_ih, b_hh, size, dtype), _rows(peephole, size, dtype)
-    arguments = starts, w_ih, w_hh, inputs, states, across, x, int(keep), record, out, hidden, local, bias, peephole
-    _together(_FORWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
-    together = reverse or batch_sizes[-1] == batch  # all sequences end with the step that is computed last
-    h = hidden[len(batch_sizes) % 2, :, :batch].T if together else out.T[last]
+    bias, peephole = biases(cell, b_ih, b_hh, size, dtype), peephole_rows(peephole, size, dtype)
+    arguments = starts, w_ih, w_hh, inputs, across, x, int(keep), record, out, hidden, local, bias, peephole
+    _run(_FORWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
+    at_end = reverse or batch_sizes[-1] == batch  # all sequences end with the step that is computed last
+    h = hidden[len(batch_sizes) % 2, :, :batch].T if at_end else out.T[last]
     return out[:, : starts[-1]].T, h, local[:, :batch].T, record
 
 
 @half_by_single
 def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, peephole, *, kind, batch_sizes, reverse):
     """Gradients of (h0, x, local0, w_ih, w_hh, b_ih, b_hh, peephole) from those of out, of the last h and local."""
+    w_ih, w_hh, how = compact(w_ih), compact(w_hh), dict(kind=kind, batch_sizes=batch_sizes, reverse=reverse)
+    if compiles() and few_sequences.serves(batch_sizes):
+        return few_sequences.backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, peephole, **how)
     cell, dtype, (batch, size), width = CELLS[kind], x.dtype, h0.shape, x.shape[1]
-    if len(batch_sizes) == 1:
-        return _backward_of_a_step(cell, g + gh, glocal, record, h0, x, w_ih, w_hh, peephole)
-    starts, first, last = _rows_of(batch_sizes)
+    starts, first, last = rows_of(batch_sizes)
     if gh.any():
         g = np.array(g, order="K")
         g[first if reverse else last] += gh
-    w_ih, w_hh, initial = compact(w_ih), compact(w_hh), _columns(h0)
+    initial = _columns(h0)
     local = np.zeros_like(initial) if glocal is None else _columns(glocal)
-    tall, many = -(-size // ROWS) * ROWS, vector.columns(dtype) if _compiled() else 1
+    tall, many = -(-size // ROWS) * ROWS, vector.columns(dtype) if compiles() else 1
     across, x = _either_way(x)
     dx = _padded(width, len(g), dtype) if across else np.empty((len(g), width), dtype)
     dw_ih, dw_hh = (np.zeros((cell.gates, tall, -(-n // many) * many), dtype) for n in (width, size))
@@ -96,9 +95,9 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
     operand = at_line(2 * cell.gradients * local.size, local).reshape(2, cell.gradients * size, local.shape[1])
     arguments = (
         starts, w_ih, w_hh, *_either_way(g), across, x, record, _base(out.T), initial, dx, dw_ih, dw_hh, sums, dh0,
-        dpeephole, operand, local, _rows(peephole, size, dtype),
+        dpeephole, operand, local, peephole_rows(peephole, size, dtype),
     )  # fmt: skip
-    _together(_BACKWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
+    _run(_BACKWARD[kind], reverse, w_ih.size + w_hh.size, arguments)
     sums, ordered = sums[:, :size].astype(dtype), np.argsort(cell.order)
     return (
         dh0[:, :batch].T,
@@ -112,36 +111,7 @@ def recurrent_sequence_backward(g, gh, glocal, out, record, h0, x, w_ih, w_hh, p
     )
 
 
-def _backward_of_a_step(cell, d, glocal, record, h0, x, w_ih, w_hh, peephole):
-    """By products of whole matrices: for one step, no packed weights pay."""
-    n, size = d.shape
-    local = np.zeros((size, n), d.dtype) if glocal is None else glocal.T
-    kept, numbers = _step_record(record, size, cell.record, 0, n), _rows(peephole, size, d.dtype)[:, :, None]
-    slopes, local, seen = cell.backward(_NumPy, d.T, local, kept, numbers)
-    slopes, ordered = np.stack(slopes), np.argsort(cell.order)
-    to_input, to_state = (s.reshape(-1, n) for s in (slopes[ordered], slopes[-cell.gates :]))
-    sums = slopes.sum(2, np.float64).astype(d.dtype)
-    return (
-        matmul(to_state.T, w_hh),
-        matmul(to_input.T, w_ih),
-        np.array(local.T),
-        matmul(to_input, x),
-        matmul(to_state, h0),
-        sums[ordered].reshape(-1),
-        sums[-cell.gates :].reshape(-1),
-        None if peephole is None else np.stack([terms.sum(1, np.float64).astype(d.dtype) for terms in seen]),
-    )
-
-
 # ---- arrays ----------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(64)
-def _rows_of(batch_sizes):
-    """Where each step's rows start, and end; the first and the last row of each sequence."""
-    starts, sequences = np.cumsum([0, *batch_sizes]), np.arange(batch_sizes[0])
-    lengths = np.searchsorted(-np.asarray(batch_sizes), -sequences, side="left")
-    return starts, sequences, starts[lengths - 1] + sequences
 
 
 def _step_record(record, size, values, start, stop):
@@ -190,49 +160,26 @@ def _transpose(x, out, first, last):
 def _columns(state):
     """A (B, H) state feature-major, with columns of zeros up to whole vectors."""
     batch, size = state.shape
-    count = vector.lanes(state.dtype) if _compiled() else 1
+    count = vector.lanes(state.dtype) if compiles() else 1
     columns = np.zeros((size, -(-batch // count) * count), state.dtype)
     columns[:, :batch] = state.T
     return columns
 
 
-def _rows(peephole, size, dtype):
-    return np.zeros((0, size), dtype) if peephole is None else compact(peephole)
-
-
-def _biases(cell, b_ih, b_hh, size, dtype):
-    """What the cell adds, a row each; the GRU's reset gate scales the state's part of the third with its bias."""
-    b_ih, b_hh = (np.zeros(cell.gates * size, dtype) if b is None else b for b in (b_ih, b_hh))
-    if cell.biases == cell.gates:
-        return (b_ih + b_hh).reshape(cell.gates, size)
-    ours, theirs = b_ih.reshape(cell.gates, size), b_hh.reshape(cell.gates, size)
-    return np.concatenate([(ours + theirs)[:2], ours[2:], theirs[2:]])
-
-
-def _compiled():
-    return has_numba() if Loop.use_numba is None else Loop.use_numba
-
-
-def _together(loop, reverse, weights, arguments):
-    """Run the loop on as many threads as the multiplications of a step, and of all, keep busy."""
+def _run(loop, reverse, weights, arguments):
+    """On as many threads as the multiplications of a step, and of all, keep busy."""
     (height, width), dtype, size = arguments[1].shape, arguments[1].dtype, arguments[-1].shape[1]
-    compiled, blocks = _compiled(), -(-size // ROWS)
-    a_step, all_steps = weights * arguments[-3].shape[-1], weights * int(arguments[0][-1])
-    wanted = min(a_step // _WORTH_SHARING, all_steps // _WORTH_WAKING, size // ROWS) if compiled else 1
-    tall = blocks * ROWS * (height // max(size, 1))
-    packed = np.empty(tall * (blocks + -(-width // ROWS)) * ROWS if compiled else 0, dtype)
-    flags = np.zeros((max(wanted, 1) + 1) * _APART, np.int64)  # whether one was interrupted, and the steps of each
-    sizes = (vector.lanes(dtype), vector.columns(dtype)) if compiled else (1, 1)
-
-    def task(part, parts):
-        loop(dtype.type(1), part, parts, bool(reverse), *arguments, packed, flags, *sizes)
-
-    workers.together(task, wanted, flags)
+    blocks, wanted, room = -(-size // ROWS), 1, 0
+    if compiles():
+        a_step, all_steps = weights * arguments[-3].shape[-1], weights * int(arguments[0][-1])
+        wanted = min(a_step // _WORTH_SHARING, all_steps // _WORTH_WAKING, size // ROWS)
+        room = blocks * ROWS * (height // max(size, 1)) * (blocks + -(-width // ROWS)) * ROWS
+    together(loop, dtype, wanted, room, (bool(reverse), *arguments))
 
 
-# Of the cell: each kind's loops have its own in their place (`_loops`). INPUT, STATE: which gradients belong to the
+# Of the cell: each kind's loops have its own in their place (`_names`). INPUT, STATE: which gradients belong to the
 # gates' input parts, and to their state parts.
-GATES = RECORD = GRADIENTS = ORDER = INPUT = STATE = NATURAL = step = step_of_units = None
+GATES = RECORD = GRADIENTS = ORDER = INPUT = STATE = NATURAL = step = None
 
 # ---- the loops -------------------------------------------------------------------------------------------------------
 
@@ -245,13 +192,13 @@ class _NumPy:
     positive = staticmethod(lambda x: (x > 0).astype(x.dtype))
 
 
-def _forward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, inputs, states, across, x, keep, record, out,
+def _forward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, inputs, across, x, keep, record, out,
                    hidden, local, bias, peephole, packed, flags, few, many):  # fmt: skip
     size, numbers = len(out), (bias[:, :, None], peephole[:, :, None])
     for s, (start, stop) in enumerate(_order(reverse, starts)):
         n = stop - start
         a = inputs[:, start:stop] if len(inputs) else w_ih @ (x[:, start:stop] if across else x[start:stop].T)
-        r = states[:, :n] if len(states) else w_hh @ hidden[s % 2, :, :n]
+        r = w_hh @ hidden[s % 2, :, :n]
         a, r = (p.reshape(cell.gates, size, n) for p in (a, r))
         kept, local[:, :n], h = cell.forward(_NumPy, a, r, local[:, :n].copy(), *numbers)
         if keep:
@@ -293,29 +240,6 @@ def _order(reverse, starts):
 
 
 @inline
-def at_line(n, like):
-    """n zeros of the array's type from where a line of the cache begins: what lies in two lines is loaded twice."""
-    room = np.zeros(n + LINE // like.itemsize, like.dtype)
-    start = -address(room) % LINE // like.itemsize
-    return room[start : start + n]
-
-
-@inline
-def meet(flags, part, parts, step):
-    """Wait until every thread has done `step` steps: whether all are still there."""
-    publish(flags + LINE * (part + 1), step)
-    for other in range(parts):
-        looks = 0
-        while observe(flags + LINE * (other + 1)) < step:
-            looks += 1
-            if looks > _PATIENCE:
-                if observe(flags):
-                    return False
-                give_way()
-    return True
-
-
-@inline
 def panel(one, weights, tiles, k, operand, row, out, n, few, many, each, more=0):
     """`tiles` tiles of the product weights × operand over n columns, in parts of k that stay in the nearest cache.
 
@@ -337,21 +261,6 @@ def panel(one, weights, tiles, k, operand, row, out, n, few, many, each, more=0)
                 else:
                     narrow(one, w, h, row, c, row, count, add)
         b += 1 if single else many if broad else few
-
-
-_copied = vector.rows(lambda m, given, numbers: given, (1,), (1,), ())
-
-
-@inline
-def copy_row(one, n, source, target):
-    """n numbers from one address to another, which Numba would gather one by one: an index might be negative."""
-    _copied(one, n, (source, target), (0, 0))
-
-
-@inline
-def at_element(array, i, j):
-    """Where array[i, j] is, of contiguous rows."""
-    return address(array) + (i * array.shape[1] + j) * array.itemsize
 
 
 @inline
@@ -391,19 +300,17 @@ def pack_transposed(one, weight, packed, at, first, last, order, size):
                 to += ROWS
 
 
-def _forward(one, part, parts, reverse, starts, w_ih, w_hh, inputs, states, across, x, keep, record, out, hidden, local,
+def _forward(one, part, parts, reverse, starts, w_ih, w_hh, inputs, across, x, keep, record, out, hidden, local,
              bias, peephole, packed, flags, few, many):  # fmt: skip
     size, held, each, width = out.shape[0], local.shape[1], out.itemsize, w_ih.shape[1]
     blocks, steps = (size + ROWS - 1) // ROWS, len(starts) - 1
     first, last, group = blocks * part // parts, blocks * (part + 1) // parts, (_TILES + GATES - 1) // GATES
     operand, own = at_line(width * held, out), at_line(2 * group * GATES * ROWS * held, out).reshape(2, -1, held)
     record = record if keep else np.empty(RECORD * held, out.dtype)  # else each unit's in the place of the last
-    block_record = at_line(RECORD * ROWS, out)
-    other, ahead, alone = blocks * ROWS * GATES * width, len(inputs) > 0, len(states) > 0
+    other, ahead = blocks * ROWS * GATES * width, len(inputs) > 0
     if not ahead:
         pack(one, w_ih, packed, 0, first, last, GATES, size, few)
-    if not alone:
-        pack(one, w_hh, packed, other, first, last, GATES, size, few)
+    pack(one, w_hh, packed, other, first, last, GATES, size, few)
     for s in range(steps):
         t = steps - 1 - s if reverse else s
         start, n = starts[t], starts[t + 1] - starts[t]
@@ -416,35 +323,15 @@ def _forward(one, part, parts, reverse, starts, w_ih, w_hh, inputs, states, acro
             if not ahead:
                 w, h = address(packed) + head * GATES * ROWS * width * each, address(operand)
                 panel(one, w, tiles, width, h, held, address(own), n, few, many, each)
-            if not alone:
-                w = address(packed) + (other + head * GATES * ROWS * size) * each
-                panel(one, w, tiles, size, read, held, address(own[1]), n, few, many, each)
+            w = address(packed) + (other + head * GATES * ROWS * size) * each
+            panel(one, w, tiles, size, read, held, address(own[1]), n, few, many, each)
             end = min(size, head * ROWS + tiles // GATES * ROWS)
-            if held == 1:
-                for unit in range(head * ROWS, end, ROWS):
-                    here, count = unit * each, min(ROWS, end - unit)
-                    from_h, apart_h = address(own[1]) + (unit - head * ROWS) * GATES * each, ROWS
-                    if alone:
-                        from_h, apart_h = address(states) + here, size
-                    step_of_units(
-                        one,
-                        count,
-                        (at_element(inputs, start, unit), from_h, address(local) + here, address(bias) + here,
-                         address(peephole) + here, address(block_record), address(local) + here, write + here),
-                        (size, apart_h, 0, size, size, ROWS, 0, 0),
-                    )  # fmt: skip
-                    for u in range(unit, unit + count):
-                        out[u, start] = hidden[1 - s % 2, u, 0]
-                        for value in range(RECORD * keep):
-                            record[(start * size + u) * RECORD + value] = block_record[value * ROWS + u - unit]
-            for unit in range(head * ROWS, end if held > 1 else 0):
+            for unit in range(head * ROWS, end):
                 here, row = unit * held * each, ((unit // ROWS - head) * GATES * ROWS + unit % ROWS) * held * each
                 from_x, apart_x = address(own) + row, ROWS * held
                 if ahead:
                     from_x, apart_x = at_element(inputs, unit, start), size * inputs.shape[1]
                 from_h, apart_h = address(own[1]) + row, ROWS * held
-                if alone:
-                    from_h, apart_h = address(states) + here, size * held
                 step(
                     one,
                     n,
@@ -605,29 +492,17 @@ def _forward_formula(cell, m, given, numbers):
     return record, (local,), (h,), (h,)
 
 
-def _units_formula(cell, m, given, _):
-    x, r, (local,), *numbers = given
-    record, local, h = cell.forward(m, x, r, local, *numbers)
-    return record, (local,), (h,)
-
-
 def _backward_formula(cell, m, given, numbers):
     (back,), (g,), (local,), record = given
     grads, local, seen = cell.backward(m, back + g, local, record, *numbers)
     return grads, grads, (local,), seen
 
 
-def _step_of_units(cell):
-    """A step forward of one sequence: a row has a number of each unit, biases and peepholes too."""
-    reads = cell.gates, cell.gates, 1, cell.biases, cell.peepholes
-    return vector.rows(partial(_units_formula, cell), reads, (cell.record, 1, 1), ())
+def _names(formula, groups):
+    """What stands in a kind's loops for the names above, of the cell."""
 
-
-def _loops(function, twin, formula, groups):
-    """The loop for every kind of cell: `function` with the cell's formula as `step`."""
-    made = {}
-    for kind, cell in CELLS.items():
-        names = dict(
+    def of(cell):
+        return dict(
             GATES=cell.gates,
             RECORD=cell.record,
             GRADIENTS=cell.gradients,
@@ -636,21 +511,20 @@ def _loops(function, twin, formula, groups):
             INPUT=tuple(cell.order.index(gate) for gate in range(cell.gates)),
             STATE=tuple(range(cell.gradients - cell.gates, cell.gradients)),
             step=vector.rows(partial(formula, cell), *groups(cell)),
-            step_of_units=_step_of_units(cell),
         )
-        made[kind] = Loop(variant(function, f"{function.__name__}_{kind}", **names), partial(twin, cell), {"contract"})
-    return made
+
+    return of
 
 
-_FORWARD = _loops(
+_FORWARD = for_cells(
     _forward,
     _forward_numpy,
-    _forward_formula,
-    lambda c: ((c.gates, c.gates, 1), (c.record, 1, 1, 1), (c.biases, c.peepholes)),
+    _names(_forward_formula, lambda c: ((c.gates, c.gates, 1), (c.record, 1, 1, 1), (c.biases, c.peepholes))),
 )
-_BACKWARD = _loops(
+_BACKWARD = for_cells(
     _backward,
     _backward_numpy,
-    _backward_formula,
-    lambda c: ((1, 1, 1, c.record), (c.gradients, c.gradients, 1, c.peepholes), (c.peepholes,)),
+    _names(
+        _backward_formula, lambda c: ((1, 1, 1, c.record), (c.gradients, c.gradients, 1, c.peepholes), (c.peepholes,))
+    ),
 )

@@ -125,7 +125,7 @@ def test_what_a_loop_is_made_of():
     """A recurrent loop holds the cell's formulas and the vector code, by instructions that Python writes."""
     for loop in (recurrent._FORWARD["gru"], recurrent._BACKWARD["lstm"]):
         names = {os.path.basename(file) for file in _sources(loop.function)}
-        assert names == {"recurrent.py", "vector.py", "cell.py"}
+        assert names == {"recurrent.py", "steps.py", "vector.py", "cell.py"}
     gone = variant(lambda x: x, "gone")
     gone.__code__ = gone.__code__.replace(co_filename="/no/such/file.py")
     assert _text(*_sources(gone)) == b""

@@ -11,7 +11,7 @@ import chainrule as cr
 from chainrule.autograd.ops.recurrent import gru_composed, lstm_composed, rnn_composed
 from chainrule.kernels import cpu
 from chainrule.kernels.cell import CELLS
-from chainrule.kernels.cpu import recurrent
+from chainrule.kernels.cpu import few_sequences, recurrent
 from chainrule.kernels.cpu.jit import Loop, has_numba, inline, variant
 
 #: (the oracle, the definition in differentiable terms) of (h0, x, c0, w_ih, w_hh, b_ih, b_hh, peephole)
@@ -35,6 +35,7 @@ CASES = {
     "one step": ((5,), 7, 9),
     "one sequence": ((1,) * 7, 5, 19),
     "one step of one": ((1,), 5, 19),
+    "few sequences": ((4, 4, 3, 3, 1), 6, 100),
     "one unit": ((2,) * 3, 8, 1),
     "wide input": ((17, 17, 3), 33, 9),
     "many units": ((3, 2), 7, 33),
@@ -45,6 +46,7 @@ CASES = {
     "no input": ((3, 2), 0, 9),
     "no units": ((3, 2), 2, 0),
 }
+EVERY_LOOP = recurrent._FORWARD, recurrent._BACKWARD, few_sequences._FORWARD, few_sequences._BACKWARD
 TOLERANCE = {"float64": 1e-11, "float32": 1e-4, "float16": 1e-2}
 
 
@@ -145,6 +147,25 @@ def test_against_sequences_run_alone(kind, case, rng, path):
 
 
 @pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("seed", range(6))
+def test_few_sequences_as_many_are_computed(kind, seed, monkeypatch):
+    """Units side by side, beside sequences side by side, for random shapes."""
+    rng = np.random.default_rng(seed)
+    sizes = tuple(sorted(rng.integers(1, 5, rng.integers(1, 12)).tolist(), reverse=True))
+    inputs, units, reverse = rng.integers(0, 70), rng.integers(0, 300), bool(seed % 2)
+    dtype = "f4" if seed < 3 else "f8"
+    arrays = cast(drawn(kind, sizes, inputs, units, rng), dtype)
+    seeds = cast(seeded(kind, sizes, units, rng), dtype)
+    got = both(kind, arrays, seeds, sizes, reverse)
+    monkeypatch.setattr(few_sequences, "serves", lambda sizes: False)
+    scale = {"f4": 2e-5, "f8": 1e-13}[dtype]
+    for i, (a, b) in enumerate(zip(got, both(kind, arrays, seeds, sizes, reverse), strict=True)):
+        assert (a is None) == (b is None) and (a is None or a.dtype == b.dtype == arrays[0].dtype)
+        if b is not None:
+            np.testing.assert_allclose(a, b, rtol=0, atol=scale * (1 + abs(b).max(initial=0)), err_msg=f"result {i}")
+
+
+@pytest.mark.parametrize("kind", CELLS)
 def test_half_precision_is_that_of_single_rounded(kind, rng, path):
     sizes = (5, 5, 2)
     arrays, seeds = drawn(kind, sizes, 7, 9, rng), seeded(kind, sizes, 9, rng)
@@ -190,7 +211,8 @@ def test_layouts(layout, sizes, rng, path):
         for a, b in zip(both("lstm", *given, sizes), want, strict=True):
             assert a is b is None or np.testing.assert_allclose(a, b, rtol=0, atol=1e-13) is None
     if path == "numba" and has_numba():
-        for loop in (recurrent._FORWARD["lstm"], recurrent._BACKWARD["lstm"]):
+        for loops in EVERY_LOOP:
+            loop = loops["lstm"]
             assert len(loop.compiled.signatures) <= 2, "compiled for more than float32 and float64"
 
 
@@ -281,7 +303,7 @@ def fenced(loop):
 @pytest.mark.parametrize("sizes", [(3, 2, 2), (9,), (300, 2)], ids=str)
 def test_nothing_beyond_the_arrays_is_read_or_written(kind, sizes, rng, monkeypatch, threads, path):
     threads(1)
-    for loops in (recurrent._FORWARD, recurrent._BACKWARD):
+    for loops in EVERY_LOOP:
         monkeypatch.setitem(loops, kind, fenced(loops[kind]))
     for inputs, units in ((1, 1), (8, 1), (8, 9), (64, 17), (3, 24), (17, 16)):
         arrays, seeds = drawn(kind, sizes, inputs, units, rng), seeded(kind, sizes, units, rng)
@@ -319,15 +341,17 @@ def test_long_sums_keep_their_digits(rng, path):
 
 def shared_at_any_size(monkeypatch):
     for name in ("_WORTH_SHARING", "_WORTH_WAKING"):
-        monkeypatch.setattr(recurrent, name, 1)
+        for module in (recurrent, few_sequences):
+            monkeypatch.setattr(module, name, 1)
+    monkeypatch.setattr(few_sequences, "_GATES_WORTH_SHARING", 1)
 
 
 @pytest.mark.parametrize("kind", CELLS)
-def test_threads(kind, rng, threads, monkeypatch, path):
+@pytest.mark.parametrize("sizes", [(19, 19, 17, 17, 2, 1), (4, 4, 3, 2, 2, 1), (9,)], ids=str)
+def test_threads(kind, sizes, rng, threads, monkeypatch, path):
     """One, two and three threads give the same bits, and so do repeated runs."""
     shared_at_any_size(monkeypatch)
-    sizes = (19, 19, 17, 17, 2, 1)
-    arrays, seeds = drawn(kind, sizes, 20, 33, rng), seeded(kind, sizes, 33, rng)
+    arrays, seeds = drawn(kind, sizes, 20, 83, rng), seeded(kind, sizes, 83, rng)
     arrays, seeds = cast(arrays, "float32"), cast(seeds, "float32")
     bits = set()
     for count in (1, 2, 3):
@@ -350,16 +374,17 @@ def unmet(monkeypatch):
         return True
 
     monkeypatch.setattr(Loop, "use_numba", True)
-    for loops in (recurrent._FORWARD, recurrent._BACKWARD):
+    for loops in EVERY_LOOP:
         right = loops["rnn_tanh"]
         loop = Loop(variant(right.function, f"{right.__name__}_unmet", meet=passing), right.twin, right.fastmath)
         monkeypatch.setitem(loops, "rnn_tanh", loop)
 
 
-def test_a_missing_barrier_is_caught(unmet, rng, threads, monkeypatch):
+@pytest.mark.parametrize("batch", [16, 3])
+def test_a_missing_barrier_is_caught(unmet, batch, rng, threads, monkeypatch):
     shared_at_any_size(monkeypatch)
     threads(1)
-    sizes = (16,) * 60
+    sizes = (batch,) * 60
     arrays, seeds = drawn("rnn_tanh", sizes, 16, 64, rng), seeded("rnn_tanh", sizes, 64, rng)
     alone = both("rnn_tanh", arrays, seeds, sizes)
     threads(2)
@@ -368,19 +393,21 @@ def test_a_missing_barrier_is_caught(unmet, rng, threads, monkeypatch):
     assert caught, "threads that never wait gave the right states and gradients a hundred times"
 
 
-def test_threads_give_up_when_one_fails(rng, threads, monkeypatch, path):
+@pytest.mark.parametrize("batch", [9, 3])
+def test_threads_give_up_when_one_fails(batch, rng, threads, monkeypatch, path):
     """What a part raises arrives, and nobody waits for that part for ever."""
     shared_at_any_size(monkeypatch)
     threads(2)
-    right = recurrent._FORWARD["rnn_tanh"]
+    loops = few_sequences._FORWARD if batch == 3 and path == "numba" and has_numba() else recurrent._FORWARD
+    right = loops["rnn_tanh"]
 
     def fails(one, part, *rest):
         if part == 0:
             raise MemoryError("planted")
         right(one, part, *rest)
 
-    monkeypatch.setitem(recurrent._FORWARD, "rnn_tanh", fails)
-    sizes = (3,) * 5
+    monkeypatch.setitem(loops, "rnn_tanh", fails)
+    sizes = (batch,) * 5
     with pytest.raises(MemoryError, match="planted"):
         forward("rnn_tanh", drawn("rnn_tanh", sizes, 4, 40, rng), sizes)
 
@@ -392,7 +419,7 @@ NARROW = """
 import numpy as np, test_recurrent as t
 kind, dtype = {32: ("lstm_current", "float32"), 16: ("gru", "float64")}[vector.width()]
 rng = np.random.default_rng(int(sys.argv[1]))
-for case in ("one step", "wide input", "rows that leave a rest", "many steps"):
+for case in ("one step", "few sequences", "wide input", "rows that leave a rest", "many steps"):
     sizes, inputs, units = t.CASES[case]
     for reverse in (False, True):
         arrays, seeds = t.drawn(kind, sizes, inputs, units, rng), t.seeded(kind, sizes, units, rng)
