@@ -19,6 +19,8 @@ CASES = [
     ("layer_norm_backward", [(4, 48), (4, 48), (48,), (4, 1), (4, 1)], (), dict(axes=1)),
     ("batch_norm", [(6, 3, 5), (3,), (3,)], (), dict(eps=1e-5)),
     ("batch_norm_backward", [(6, 3, 5), (6, 3, 5), (3,), (3,), (3,)], (), {}),
+    ("group_norm", [(6, 4, 5), (4,), (4,)], (), dict(groups=2, eps=1e-5)),
+    ("group_norm_backward", [(6, 4, 5), (6, 4, 5), (4,), (12,), (12,)], (), dict(groups=2)),
     ("sum", [(7, 33)], (0,), {}),
     ("dropout", [(130,)], (0.5,), dict(draw=5)),
 ]
