@@ -275,30 +275,33 @@ def _batch_norm_backward(g, x, weight, mean, rstd, gx, gweight, gbias, first, la
 @workers.shared(_layer_norm_numpy, reassociate=True)
 def _layer_norm(x, weight, bias, eps, out, mean, rstd, first, last):
     """Weight and bias are (groups, n), for rows in turn."""
-    single, count = x.dtype.type, x.shape[1]
-    for i in range(first, last):
-        row, into, start, total, square = x[i], out[i], np.float64(x[i, 0]) if count else 0.0, 0.0, 0.0
-        for j in range(count):
-            away = np.float64(row[j]) - start
-            total += away
-            square += away * away
-        average, spread = moments(start, total, square, count)
-        root = 1 / np.sqrt(spread + eps)
-        mean[i], rstd[i] = average, root
-        high, scale = single(average), single(root)
-        low, factor, shift = single(average - high), weight[i % len(weight)], bias[i % len(bias)]
-        for j in range(count):
-            into[j] = away_from(row[j], high, low) * scale * factor[j] + shift[j]
+    single, count, groups = x.dtype.type, x.shape[1], len(weight)
+    for group in range(groups):
+        factor, addend = weight[group], bias[group]
+        for i in range(first + (group - first) % groups, last, groups):
+            row, into, start, total, square = x[i], out[i], np.float64(x[i, 0]) if count else 0.0, 0.0, 0.0
+            for j in range(count):
+                away = np.float64(row[j]) - start
+                total += away
+                square += away * away
+            average, spread = moments(start, total, square, count)
+            root = 1 / np.sqrt(spread + eps)
+            mean[i], rstd[i] = average, root
+            high, scale = single(average), single(root)
+            low = single(average - high)
+            for j in range(count):
+                into[j] = away_from(row[j], high, low) * scale * factor[j] + addend[j]
 
 
 @workers.shared(_layer_norm_backward_numpy, reassociate=True)
 def _layer_norm_backward(g, x, weight, mean, rstd, gx, sums, rows, first, last):
     """`sums` (pieces, 2, groups, n): the share of every so many `rows` in the gradients of weight and bias."""
     single, count, groups = x.dtype.type, x.shape[1], len(weight)
-    for piece in range(first, last):
-        sums[piece] = 0
-        for i in range(rows * piece, min(rows * (piece + 1), len(x))):
-            along_rows, over_rows, factor = sums[piece, 0, i % groups], sums[piece, 1, i % groups], weight[i % groups]
+    for place in range(groups * first, groups * last):
+        piece, group = place // groups, place % groups
+        along_rows, over_rows, factor = sums[piece, 0, group], sums[piece, 1, group], weight[group]
+        along_rows[:], over_rows[:] = 0, 0
+        for i in range(rows * piece + group, min(rows * (piece + 1), len(x)), groups):
             row, slope, into, centre, scale, along, total = x[i], g[i], gx[i], mean[i], rstd[i], 0.0, 0.0
             for j in range(count):
                 normal = (row[j] - centre) * scale
