@@ -223,8 +223,8 @@ def _indices(who, index, x, dim) -> np.ndarray:
             f"{who}: received an index of dtype {array.dtype}; it must hold integers; convert it with .long()"
         )
     if may_look(array):
-        bits = 8 * array.itemsize
-        if not array.size or array.view(f"uint{bits}").max() < min(n, 1 << bits - 1):  # negative ones lie beyond
+        unsigned, beyond = array.dtype.str.replace("i", "u"), 1 << 8 * array.itemsize - 1  # where negative ones lie
+        if not array.size or array.view(unsigned).max() < min(n, beyond):
             return array
         least, most = array.min(), array.max()
         if least < -n or most >= n:

@@ -319,7 +319,7 @@ def _parsed(equation, shapes):
                 raise ValueError(
                     f"einsum: label '{c}' of {equation!r} has sizes {sizes[c]} and {n}; they must be equal"
                 )
-            sizes[c] = max(sizes.get(c, 1), n) if n else 0
+            sizes[c] = sizes.get(c, 1) if n == 1 else n
     whole = all(n == sizes[c] for name, shape in zip(labels, shapes, strict=True) for c, n in zip(name, shape))
     return labels, out, sizes, whole and all(len(set(name)) == len(name) for name in labels)
 

@@ -21,6 +21,15 @@ def test_einsum_over_a_diagonal_does_not_see_the_rest(bad):
     np.testing.assert_array_equal(cr.einsum("iij->ij", cube).numpy(), np.einsum("iij->ij", cube.numpy()))
 
 
+@pytest.mark.parametrize(("left", "right"), [((0,), (1,)), ((1,), (0,)), ((0, 3), (1, 3)), ((1, 3), (0, 3))])
+def test_einsum_spreads_one_over_none(left, right):
+    x, y = cr.ones(*left, requires_grad=True), cr.ones(*right, requires_grad=True)
+    out = cr.einsum("i...,i...->...", x, y)
+    assert out.shape == left[1:] and not out.any().item()
+    out.sum().backward()
+    assert x.grad.shape == left and y.grad.shape == right and not x.grad.any().item() and not y.grad.any().item()
+
+
 @pytest.mark.parametrize("make", [cr.tensor, np.array])
 def test_an_index_may_change_after_its_use(make):
     x = cr.zeros(3, requires_grad=True)
@@ -63,6 +72,15 @@ def test_an_index_from_the_end_of_any_dtype(dtype):
     with pytest.raises(IndexError, match="index_select: index 0 is outside dimension 0 of size 0"):
         cr.index_select(x[:0], 0, np.array([0], dtype))
     assert cr.index_select(x[:0], 0, np.array([], dtype)).shape == (0,)
+
+
+def test_an_index_in_the_other_byte_order():
+    x, index = cr.zeros(300, requires_grad=True), np.array([256, -256, 1], np.dtype(np.int16).newbyteorder())
+    assert cr.index_add(x, 0, index, cr.ones(3)).detach().numpy().nonzero()[0].tolist() == [1, 44, 256]
+    cr.index_select(x, 0, index).sum().backward()
+    assert x.grad.numpy().nonzero()[0].tolist() == [1, 44, 256]
+    with pytest.raises(IndexError, match="index_select: index 256 is outside dimension 0 of size 10"):
+        cr.index_select(x[:10], 0, index)
 
 
 def test_an_array_of_numpy_may_change_after_its_use_as_an_operand():
