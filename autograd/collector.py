@@ -13,6 +13,8 @@ import math
 
 from .graph import Node
 
+_SINCE = 100  # containers made between CPython's decision to look and our count; more, after the collector was off
+
 
 class Postponement:
     """A callback of `gc` that lets a full look pass if CPython begins it on its own and what is new is mostly nodes.
@@ -52,7 +54,8 @@ def _containers() -> int:
 
 def _automatic() -> bool:
     """Whether the collector runs because of new objects, not because the program asked for it."""
-    return gc.isenabled() and gc.get_count()[0] > gc.get_threshold()[0]
+    (young, _, old), (least, _, most) = gc.get_count(), gc.get_threshold()
+    return gc.isenabled() and 0 < least < young <= least + _SINCE and old > most
 
 
 def _mostly_nodes() -> bool:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from textwrap import dedent
 
+import pytest
+
 START = """
     import gc, weakref
     import chainrule as cr
@@ -62,6 +64,16 @@ def test_a_look_that_passes_frees_no_cycle_and_the_next_whole_one_does():
 def test_collect_looks_at_once():
     program = "y = graph(50_000); kept = cycle() is not None; gc.collect(); print(kept, cycle() is None, looks)"
     assert run(program) == ["True", "True", "[False]"]
+
+
+@pytest.mark.parametrize(
+    "off", ["gc.disable()", "gc.set_threshold(0)", "gc.set_threshold(700, 10, 0); gc.collect(1); gc.disable()"]
+)
+def test_collect_looks_at_once_after_the_collector_was_off(off):
+    assert run(f"{off}; y = graph(50_000); gc.enable(); gc.collect(); print(cycle() is None, looks)") == [
+        "True",
+        "[False]",
+    ]
 
 
 def test_of_other_objects_no_look_passes():
