@@ -46,8 +46,9 @@ def logsumexp_backward(g, x, out, axis):
     if len(axes) == 1 and np.isfinite(out).all():
         return _along(axes[0], _logsumexp_backward, _logsumexp_backward_down, x, g.reshape(shape))
     top = np.max(x, axis, keepdims=True, initial=-np.inf)
+    limits = np.finfo(x.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        weights = np.asarray(np.exp(x - np.where(np.isinf(top), top.dtype.type(0), top)))
+        weights = np.asarray(np.exp(x - np.clip(top, limits.min, limits.max)))
         total = weights.sum(axis, keepdims=True)
         weights *= g.reshape(shape) / np.where(total == 0, total.dtype.type(1), total)
     return weights

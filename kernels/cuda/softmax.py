@@ -62,7 +62,7 @@ def logsumexp_backward(g, x, out, axis):
         return cupy.empty(x.shape, x.dtype)
     wide = np.float32 if x.dtype.itemsize == 2 else x.dtype
     top = x.max(axis, keepdims=True).astype(wide)
-    weights = cupy.exp(x.astype(wide) - cupy.where(cupy.isinf(top), 0, top))
+    weights = cupy.exp(x.astype(wide) - cupy.clip(top, np.finfo(wide).min, np.finfo(wide).max))
     total = weights.sum(axis, keepdims=True)
     slopes = g.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]).astype(wide)
     return (slopes * (weights / cupy.where(total == 0, 1, total))).astype(x.dtype)

@@ -98,6 +98,13 @@ def test_logsumexp_over_several_axes(cuda, cupy, rng):
             np.testing.assert_allclose(got.get(), cpu.logsumexp(x, axis, keepdims), rtol=1e-13)
 
 
+def test_the_adjoint_of_logsumexp_at_infinities(cuda, cupy):
+    x = np.array([[np.inf, 1000, -np.inf], [-np.inf, -np.inf, -np.inf], [0, 1000, np.nan]])
+    x, g = cupy.asarray(x), cupy.ones(3)
+    got = cuda.logsumexp_backward(g, x, cuda.logsumexp(x, 1), 1).get()
+    np.testing.assert_array_equal(got, [[np.nan, 0, 0], [0, 0, 0], [np.nan, np.nan, np.nan]])
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("shape", [(4, 3), (2, 40), (3, 5, 2), (2, 3000)], ids=str)
 @pytest.mark.parametrize("weighted", [False, True])

@@ -103,6 +103,13 @@ def test_logsumexp_of_infinities_and_of_nothing():
     assert cpu.logsumexp(np.zeros((2, 0)), 1).tolist() == [-np.inf, -np.inf]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_only_the_infinity_itself_spoils_the_slope_of_a_logsumexp(dtype):
+    x = np.array([[np.inf, 1000, -np.inf], [-np.inf, -np.inf, -np.inf], [0, 1000, np.nan]], dtype)
+    got = cpu.logsumexp_backward(np.ones(3, dtype), x, cpu.logsumexp(x, 1), 1)
+    np.testing.assert_array_equal(got, [[np.nan, 0, 0], [0, 0, 0], [np.nan, np.nan, np.nan]])
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("weighted", [False, True])
