@@ -70,12 +70,13 @@ definition; Winograd's and Fourier's algorithms need fewer, and pass 100.
 
 {results}"""
 
+RESNET, ALL = "conv --shapes resnet --compare torch --seconds 0.25", "all --compare torch,jax --seconds 0.2"
 KERNELS_RESULTS = """## {machine}
 
 {report}
 Made by
 
-    chainrule bench conv --shapes resnet --compare torch --seconds 0.25 --json benchmarks/results/{name}
+    chainrule bench {what} --json benchmarks/results/{name}
     python benchmarks/page.py
 """
 
@@ -86,7 +87,8 @@ def kernels_page() -> str:
     for file in newest("bench"):
         found = bench.Report.load(file)
         text = bench.page(found, file.name).replace("\n## ", "\n### ")
-        parts.append(KERNELS_RESULTS.format(machine=found.facts["machine"], report=text, name=file.name))
+        what = RESNET if {row.group for row in found.rows} == {"conv"} else ALL
+        parts.append(KERNELS_RESULTS.format(machine=found.facts["machine"], report=text, what=what, name=file.name))
     return KERNELS_TEXT.format(results="\n".join(parts))
 
 
