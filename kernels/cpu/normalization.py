@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from . import workers
-from .jit import compiles
+from .jit import compiles, inline
 from .layout import floats, half_by_single
 from .lines import away_from, batch_norm_backward_by_lines, batch_norm_by_lines, grain_of, moments
 from .reduction import sum
@@ -211,6 +211,19 @@ def _group_norm_backward_numpy(g, x, weight, mean, rstd, gx, sums, first, last):
     gx[part] = (g - g.mean(axes, np.float64, keepdims=True) - normal * tilt) * rstd[part, None, None]
 
 
+def _differences(row, start):
+    """The sums of a row's differences from `start`, and of their squares."""
+    total, square = 0.0, 0.0
+    for j in range(len(row)):
+        away = np.float64(row[j]) - start
+        total += away
+        square += away * away
+    return total, square
+
+
+inline(_differences, reassociate=True)
+
+
 @workers.shared(_batch_norm_numpy, reassociate=True)
 def _batch_norm(x, weight, bias, eps, out, mean, var, rstd, first, last):
     single, count = x.dtype.type, x.shape[0] * x.shape[2]
@@ -221,11 +234,7 @@ def _batch_norm(x, weight, bias, eps, out, mean, var, rstd, first, last):
         sums[:], squares[:] = 0, 0
         for n in range(len(x)):
             for c in range(begin, end):
-                row, start, total, square = x[n, c], np.float64(x[0, c, 0]), 0.0, 0.0
-                for j in range(len(row)):
-                    away = np.float64(row[j]) - start
-                    total += away
-                    square += away * away
+                total, square = _differences(x[n, c], np.float64(x[0, c, 0]))
                 sums[c - begin] += total
                 squares[c - begin] += square
         for c in range(begin, end):
@@ -279,11 +288,8 @@ def _layer_norm(x, weight, bias, eps, out, mean, rstd, first, last):
     for group in range(groups):
         factor, addend = weight[group], bias[group]
         for i in range(first + (group - first) % groups, last, groups):
-            row, into, start, total, square = x[i], out[i], np.float64(x[i, 0]) if count else 0.0, 0.0, 0.0
-            for j in range(count):
-                away = np.float64(row[j]) - start
-                total += away
-                square += away * away
+            row, into, start = x[i], out[i], np.float64(x[i, 0]) if count else 0.0
+            total, square = _differences(row, start)
             average, spread = moments(start, total, square, count)
             root = 1 / np.sqrt(spread + eps)
             mean[i], rstd[i] = average, root
@@ -320,11 +326,8 @@ def _layer_norm_backward(g, x, weight, mean, rstd, gx, sums, rows, first, last):
 def _group_norm(x, weight, bias, eps, out, mean, rstd, first, last):
     single, channels, count = x.dtype.type, x.shape[1], x.shape[1] * x.shape[2]
     for i in range(first, last):
-        row, start, total, square = x[i].reshape(-1), np.float64(x[i, 0, 0]), 0.0, 0.0
-        for j in range(count):
-            away = np.float64(row[j]) - start
-            total += away
-            square += away * away
+        start = np.float64(x[i, 0, 0])
+        total, square = _differences(x[i].reshape(-1), start)
         average, spread = moments(start, total, square, count)
         root = 1 / np.sqrt(spread + eps)
         mean[i], rstd[i] = average, root
