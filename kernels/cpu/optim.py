@@ -105,7 +105,7 @@ def gradient_norm(grads):
     else:
         with workers.one_blas_thread:
             total = sum(float(np.vdot(g, g)) for g in (np.asarray(g, np.float64) for g in grads))
-    return np.array(np.sqrt(total), np.float64 if any(g.dtype == np.float64 for g in grads) else np.float32)
+    return np.array(np.sqrt(total), np.float64 if any(g.dtype.type is np.float64 for g in grads) else np.float32)
 
 
 def clip_(grads, norm, most):
@@ -137,7 +137,8 @@ def _in_place(loop, states, grads, numbers):
     dtypes = {x.dtype for x in states[0]}
     for dtype in dtypes:
         of_it = rows if len(dtypes) == 1 else [[x for x, p in zip(row, rows[0]) if p.dtype == dtype] for row in rows]
-        dtype = dtype if dtype in _LOOPED else _LOOPED[0]
+        native = np.dtype(dtype.type)  # in the order of this machine's bytes
+        dtype = native if native in _LOOPED else _LOOPED[0]
         ready = [[x if x.dtype is dtype and x.flags.carray else compact(x, dtype) for x in row] for row in of_it]
         loop(ready, _typed(dtype, numbers))
         for state, worked in zip(of_it[:-1], ready):
@@ -234,6 +235,12 @@ def _write_arrays_at(count):
     return arrays_at
 
 
+@inline
+def plus(x, share, y):
+    """x + share y; a share of 0 is nothing of an infinite y too."""
+    return x + share * y if share != 0 else x
+
+
 def _scaled_numpy(grad, share):
     grad *= share
 
@@ -282,7 +289,7 @@ def _pieces_of_all(table, count, one, sums, first, last):
 
 
 def _sgd_plain_numpy(param, grad, sign, decay, lr):
-    param -= lr * (sign * grad + decay * param)
+    param -= lr * plus(sign * grad, decay, param)
 
 
 @_updating(_sgd_plain_numpy)
@@ -290,13 +297,13 @@ def _sgd_plain(param, grad, sign, decay, lr, first, last):
     part = slice(first, last)
     param, grad = param[part], grad[part]
     for i in range(len(param)):
-        param[i] -= lr * (sign * grad[i] + decay * param[i])
+        param[i] -= lr * plus(sign * grad[i], decay, param[i])
 
 
 def _sgd_momentum_numpy(param, buf, grad, sign, decay, keep, take, now, later):
-    direction = sign * grad + decay * param
+    direction = plus(sign * grad, decay, param)
     buf[...] = keep * buf + take * direction
-    param -= now * direction + later * buf
+    param -= plus(later * buf, now, direction)
 
 
 @_updating(_sgd_momentum_numpy)
@@ -304,14 +311,14 @@ def _sgd_momentum(param, buf, grad, sign, decay, keep, take, now, later, first, 
     part = slice(first, last)
     param, buf, grad = param[part], buf[part], grad[part]
     for i in range(len(param)):
-        direction = sign * grad[i] + decay * param[i]
+        direction = plus(sign * grad[i], decay, param[i])
         moved = keep * buf[i] + take * direction
         buf[i] = moved
-        param[i] -= now * direction + later * moved
+        param[i] -= plus(later * moved, now, direction)
 
 
 def _adam_numpy(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
-    grad = sign * grad + decay * param
+    grad = plus(sign * grad, decay, param)
     m += take1 * (grad - m)
     v[...] = keep2 * v + take2 * grad * grad
     param[...] = shrink * param - rate * m / (np.sqrt(v) * root + eps)
@@ -322,7 +329,7 @@ def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, roo
     part = slice(first, last)
     param, m, v, grad = param[part], m[part], v[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * param[i]
+        d = plus(sign * grad[i], decay, param[i])
         mean = m[i] + take1 * (d - m[i])
         square = keep2 * v[i] + take2 * d * d
         m[i], v[i] = mean, square
@@ -330,7 +337,7 @@ def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, roo
 
 
 def _amsgrad_numpy(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
-    grad = sign * grad + decay * param
+    grad = plus(sign * grad, decay, param)
     m += take1 * (grad - m)
     v[...] = keep2 * v + take2 * grad * grad
     np.maximum(vmax, v, out=vmax)
@@ -342,7 +349,7 @@ def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, 
     part = slice(first, last)
     param, m, v, vmax, grad = param[part], m[part], v[part], vmax[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * param[i]
+        d = plus(sign * grad[i], decay, param[i])
         mean = m[i] + take1 * (d - m[i])
         square = keep2 * v[i] + take2 * d * d
         largest = vmax[i] if vmax[i] > square else square  # NaN too
@@ -351,7 +358,7 @@ def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, 
 
 
 def _adagrad_numpy(param, acc, grad, sign, decay, lr, eps):
-    grad = sign * grad + decay * param
+    grad = plus(sign * grad, decay, param)
     acc += grad * grad
     param -= lr * grad / (np.sqrt(acc) + eps)
 
@@ -361,14 +368,14 @@ def _adagrad(param, acc, grad, sign, decay, lr, eps, first, last):
     part = slice(first, last)
     param, acc, grad = param[part], acc[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * param[i]
+        d = plus(sign * grad[i], decay, param[i])
         total = acc[i] + d * d
         acc[i] = total
         param[i] -= lr * d / (np.sqrt(total) + eps)
 
 
 def _adadelta_numpy(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, lr):
-    grad = sign * grad + decay * param
+    grad = plus(sign * grad, decay, param)
     square_avg[...] = keep * square_avg + take * grad * grad
     delta = np.sqrt(acc_delta + eps) / np.sqrt(square_avg + eps) * grad
     acc_delta[...] = keep * acc_delta + take * delta * delta
@@ -380,7 +387,7 @@ def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, 
     part = slice(first, last)
     param, square_avg, acc_delta, grad = param[part], square_avg[part], acc_delta[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * param[i]
+        d = plus(sign * grad[i], decay, param[i])
         square = keep * square_avg[i] + take * d * d
         delta = np.sqrt(acc_delta[i] + eps) / np.sqrt(square + eps) * d
         square_avg[i] = square
@@ -389,7 +396,7 @@ def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, 
 
 
 def _rms_numpy(param, square_avg, delta, grad, sign, decay, keep, take, eps):
-    grad = sign * grad + decay * param
+    grad = plus(sign * grad, decay, param)
     square_avg[...] = keep * square_avg + take * grad * grad
     delta[...] = grad / (np.sqrt(square_avg) + eps)
 
@@ -399,14 +406,14 @@ def _rms(param, square_avg, delta, grad, sign, decay, keep, take, eps, first, la
     part = slice(first, last)
     param, square_avg, delta, grad = param[part], square_avg[part], delta[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * param[i]
+        d = plus(sign * grad[i], decay, param[i])
         square = keep * square_avg[i] + take * d * d
         square_avg[i] = square
         delta[i] = d / (np.sqrt(square) + eps)
 
 
 def _rms_centred_numpy(param, square_avg, grad_avg, delta, grad, sign, decay, keep, take, eps):
-    grad = sign * grad + decay * param
+    grad = plus(sign * grad, decay, param)
     square_avg[...] = keep * square_avg + take * grad * grad
     grad_avg += take * (grad - grad_avg)
     delta[...] = grad / (np.sqrt(square_avg - grad_avg * grad_avg) + eps)
@@ -417,7 +424,7 @@ def _rms_centred(param, square_avg, grad_avg, delta, grad, sign, decay, keep, ta
     part = slice(first, last)
     param, square_avg, grad_avg, delta, grad = param[part], square_avg[part], grad_avg[part], delta[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * param[i]
+        d = plus(sign * grad[i], decay, param[i])
         square = keep * square_avg[i] + take * d * d
         mean = grad_avg[i] + take * (d - grad_avg[i])
         square_avg[i], grad_avg[i] = square, mean

@@ -115,12 +115,48 @@ def test_the_largest_of_nan_is_nan(first, path):
     assert np.isnan([param, m, v, largest]).all()
 
 
+PLAIN = [case for case in CASES if not (case[2] | COMMON | case[2])["weight_decay"]]
+
+
+@pytest.mark.parametrize("what", ["param", "grad"])
+@pytest.mark.parametrize("update, name, options", PLAIN, ids=lambda c: c if isinstance(c, str) else "")
+def test_infinities_and_nan_as_in_pytorch(update, name, options, what, torch, path):
+    """Without weight decay an infinite parameter stays so, and an infinite gradient goes as far as its formula says."""
+    arrays = dict(param=np.linspace(-1, 1, 40), grad=np.linspace(2, 1, 40))
+    arrays[what][[3, 20, 33]] = np.inf, -np.inf, np.nan
+    theirs = torch.nn.Parameter(torch.tensor(arrays["param"]))
+    optimiser = getattr(torch.optim, name)([theirs], **COMMON | options, foreach=False)
+    theirs.grad = torch.tensor(arrays["grad"])
+    state = {}
+    for step in (1, 2):
+        with np.errstate(invalid="ignore"):  # inf / inf, by NumPy's twins
+            update(arrays["param"], arrays["grad"], state, step, **COMMON | options)
+        optimiser.step()
+        expected = theirs.detach().numpy()
+        assert np.array_equal(np.isfinite(arrays["param"]), np.isfinite(expected))
+        odd = ~np.isfinite(expected)
+        np.testing.assert_array_equal(arrays["param"][odd], expected[odd])
+
+
 def test_half_precision_is_computed_in_single(path):
     param, grad = np.ones(3, np.float16), np.full(3, 1e-4, np.float16)
     m, v = np.zeros(3, np.float16), np.zeros(3, np.float16)
     options = dict(lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False, maximize=False)
     cpu.adam_(param, grad, m, v, None, step=1, **options)
     np.testing.assert_allclose(param, 0.9, rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["f8", "f4", "f2"])
+def test_the_other_byte_order_is_computed_in_its_own_precision(kind, rng, path):
+    arrays, options = rng.uniform(1, 2, (4, 30)), dict(beta1=0.9, beta2=0.99, eps=1e-8, decoupled=False, step=2)
+    native, swapped = ([list(arrays.astype(order + kind)) for _ in range(2)] for order in "=>")
+    for p, g in (native, swapped):
+        cpu.adam_(p[0], g[1], p[2], p[3], None, **COMMON | options)
+        cpu.clip_(g[:1], cpu.gradient_norm(g[:1]), 1.0)
+    for got, expected in zip(sum(swapped, []), sum(native, []), strict=True):
+        assert got.dtype == ">" + kind
+        np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(kind).eps)
+    assert cpu.gradient_norm(swapped[0]).dtype == cpu.gradient_norm(native[0]).dtype
 
 
 def test_a_first_step_ignores_what_the_buffer_held(path):
