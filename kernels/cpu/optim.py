@@ -236,9 +236,12 @@ def _write_arrays_at(count):
 
 
 @inline
-def plus(x, share, y):
-    """x + share y; a share of 0 is nothing of an infinite y too."""
-    return x + share * y if share != 0 else x
+def used(y, share):
+    """y, of which a share is taken: 0 for none of it, since 0 times an infinity is NaN.
+
+    The sums' terms stay two products, so that they are rounded alike in vectors and one by one.
+    """
+    return y if share != 0 else share
 
 
 def _scaled_numpy(grad, share):
@@ -289,7 +292,7 @@ def _pieces_of_all(table, count, one, sums, first, last):
 
 
 def _sgd_plain_numpy(param, grad, sign, decay, lr):
-    param -= lr * plus(sign * grad, decay, param)
+    param -= lr * (sign * grad + decay * used(param, decay))
 
 
 @_updating(_sgd_plain_numpy)
@@ -297,13 +300,13 @@ def _sgd_plain(param, grad, sign, decay, lr, first, last):
     part = slice(first, last)
     param, grad = param[part], grad[part]
     for i in range(len(param)):
-        param[i] -= lr * plus(sign * grad[i], decay, param[i])
+        param[i] -= lr * (sign * grad[i] + decay * used(param[i], decay))
 
 
 def _sgd_momentum_numpy(param, buf, grad, sign, decay, keep, take, now, later):
-    direction = plus(sign * grad, decay, param)
+    direction = sign * grad + decay * used(param, decay)
     buf[...] = keep * buf + take * direction
-    param -= plus(later * buf, now, direction)
+    param -= now * used(direction, now) + later * buf
 
 
 @_updating(_sgd_momentum_numpy)
@@ -311,14 +314,14 @@ def _sgd_momentum(param, buf, grad, sign, decay, keep, take, now, later, first, 
     part = slice(first, last)
     param, buf, grad = param[part], buf[part], grad[part]
     for i in range(len(param)):
-        direction = plus(sign * grad[i], decay, param[i])
+        direction = sign * grad[i] + decay * used(param[i], decay)
         moved = keep * buf[i] + take * direction
         buf[i] = moved
-        param[i] -= plus(later * moved, now, direction)
+        param[i] -= now * used(direction, now) + later * moved
 
 
 def _adam_numpy(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
-    grad = plus(sign * grad, decay, param)
+    grad = sign * grad + decay * used(param, decay)
     m += take1 * (grad - m)
     v[...] = keep2 * v + take2 * grad * grad
     param[...] = shrink * param - rate * m / (np.sqrt(v) * root + eps)
@@ -329,7 +332,7 @@ def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, roo
     part = slice(first, last)
     param, m, v, grad = param[part], m[part], v[part], grad[part]
     for i in range(len(param)):
-        d = plus(sign * grad[i], decay, param[i])
+        d = sign * grad[i] + decay * used(param[i], decay)
         mean = m[i] + take1 * (d - m[i])
         square = keep2 * v[i] + take2 * d * d
         m[i], v[i] = mean, square
@@ -337,7 +340,7 @@ def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, roo
 
 
 def _amsgrad_numpy(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
-    grad = plus(sign * grad, decay, param)
+    grad = sign * grad + decay * used(param, decay)
     m += take1 * (grad - m)
     v[...] = keep2 * v + take2 * grad * grad
     np.maximum(vmax, v, out=vmax)
@@ -349,7 +352,7 @@ def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, 
     part = slice(first, last)
     param, m, v, vmax, grad = param[part], m[part], v[part], vmax[part], grad[part]
     for i in range(len(param)):
-        d = plus(sign * grad[i], decay, param[i])
+        d = sign * grad[i] + decay * used(param[i], decay)
         mean = m[i] + take1 * (d - m[i])
         square = keep2 * v[i] + take2 * d * d
         largest = vmax[i] if vmax[i] > square else square  # NaN too
@@ -358,7 +361,7 @@ def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, 
 
 
 def _adagrad_numpy(param, acc, grad, sign, decay, lr, eps):
-    grad = plus(sign * grad, decay, param)
+    grad = sign * grad + decay * used(param, decay)
     acc += grad * grad
     param -= lr * grad / (np.sqrt(acc) + eps)
 
@@ -368,14 +371,14 @@ def _adagrad(param, acc, grad, sign, decay, lr, eps, first, last):
     part = slice(first, last)
     param, acc, grad = param[part], acc[part], grad[part]
     for i in range(len(param)):
-        d = plus(sign * grad[i], decay, param[i])
+        d = sign * grad[i] + decay * used(param[i], decay)
         total = acc[i] + d * d
         acc[i] = total
         param[i] -= lr * d / (np.sqrt(total) + eps)
 
 
 def _adadelta_numpy(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, lr):
-    grad = plus(sign * grad, decay, param)
+    grad = sign * grad + decay * used(param, decay)
     square_avg[...] = keep * square_avg + take * grad * grad
     delta = np.sqrt(acc_delta + eps) / np.sqrt(square_avg + eps) * grad
     acc_delta[...] = keep * acc_delta + take * delta * delta
@@ -387,7 +390,7 @@ def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, 
     part = slice(first, last)
     param, square_avg, acc_delta, grad = param[part], square_avg[part], acc_delta[part], grad[part]
     for i in range(len(param)):
-        d = plus(sign * grad[i], decay, param[i])
+        d = sign * grad[i] + decay * used(param[i], decay)
         square = keep * square_avg[i] + take * d * d
         delta = np.sqrt(acc_delta[i] + eps) / np.sqrt(square + eps) * d
         square_avg[i] = square
@@ -396,7 +399,7 @@ def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, 
 
 
 def _rms_numpy(param, square_avg, delta, grad, sign, decay, keep, take, eps):
-    grad = plus(sign * grad, decay, param)
+    grad = sign * grad + decay * used(param, decay)
     square_avg[...] = keep * square_avg + take * grad * grad
     delta[...] = grad / (np.sqrt(square_avg) + eps)
 
@@ -406,14 +409,14 @@ def _rms(param, square_avg, delta, grad, sign, decay, keep, take, eps, first, la
     part = slice(first, last)
     param, square_avg, delta, grad = param[part], square_avg[part], delta[part], grad[part]
     for i in range(len(param)):
-        d = plus(sign * grad[i], decay, param[i])
+        d = sign * grad[i] + decay * used(param[i], decay)
         square = keep * square_avg[i] + take * d * d
         square_avg[i] = square
         delta[i] = d / (np.sqrt(square) + eps)
 
 
 def _rms_centred_numpy(param, square_avg, grad_avg, delta, grad, sign, decay, keep, take, eps):
-    grad = plus(sign * grad, decay, param)
+    grad = sign * grad + decay * used(param, decay)
     square_avg[...] = keep * square_avg + take * grad * grad
     grad_avg += take * (grad - grad_avg)
     delta[...] = grad / (np.sqrt(square_avg - grad_avg * grad_avg) + eps)
@@ -424,7 +427,7 @@ def _rms_centred(param, square_avg, grad_avg, delta, grad, sign, decay, keep, ta
     part = slice(first, last)
     param, square_avg, grad_avg, delta, grad = param[part], square_avg[part], grad_avg[part], delta[part], grad[part]
     for i in range(len(param)):
-        d = plus(sign * grad[i], decay, param[i])
+        d = sign * grad[i] + decay * used(param[i], decay)
         square = keep * square_avg[i] + take * d * d
         mean = grad_avg[i] + take * (d - grad_avg[i])
         square_avg[i], grad_avg[i] = square, mean
