@@ -10,20 +10,23 @@ from .jit import compiles, inline, jit, variant
 from .layout import compact, floats, half_by_single, whole_rows
 from .panels import at_line
 from .reduction import sum as sum_over
+from .scratch import LINE
 from .vector import address, turn
 
 _BLAS_ALONE = 1 << 13  # multiplications up to which OpenBLAS never starts threads, of any kind of product
 _GEMM_ALONE = 1 << 18  # the same of two matrices, but by the other's transpose (syrk), whose result is square
 _FEW = 4  # rows whose product a loop adds in less time than BLAS makes an array of it
 _WORTH_SHARING = 1 << 21  # multiplications of a slice that outlast handing it to a worker
-_ROWS, _COLUMNS, _TERMS = 8, 16, 4096  # of products by our own tiles: the fewest, and terms of a sum at most
-_LEAST, _MOST = 1 << 20, 1 << 28  # multiplications of such products
+_ROWS, _COLUMNS = 8, 16  # of products by our own tiles, the fewest
+_LEAST = 1 << 20  # multiplications of such products
+_DEEP, _ROOM = 512, 1 << 19  # terms of a block at most, and bytes of it: half of the second nearest cache
 _LEAST_AFFINE = 1 << 16  # where a bias is to be added, or two products share what is around them
 _EACH = 32  # rows of a thread, at least, that outweigh copying all of the other operand
 _TILED = frozenset(map(np.dtype, (np.float32, np.float64)))
 _BESIDE = 1  # from a number to the next of a row; of a known one, LLVM makes shuffles where a tile loads numbers
 _GRAIN = 1 << 17  # multiplications that outlast handing a slice to a worker that waits
 _LEAST_BATCH = 1 << 21  # multiplications of a batch by our own tiles
+_MOST_BATCH, _TERMS = 1 << 28, 4096  # of one of its matrices, and terms of a sum, at most
 
 
 def matmul(a, b):
@@ -62,8 +65,8 @@ _matmul_of_any = half_by_single(_matmul)
 
 def _by_tiles(a, b, work):
     """Whether a product is one of those for which our tiles are the faster ones."""
-    fits = a.ndim == b.ndim == 2 and len(a) >= _ROWS and a.shape[1] == len(b) <= _TERMS and b.shape[1] >= _COLUMNS
-    return fits and _LEAST <= work <= _MOST and _of_tiles(a, b)
+    fits = a.ndim == b.ndim == 2 and len(a) >= _ROWS and a.shape[1] == len(b) and b.shape[1] >= _COLUMNS
+    return fits and work >= _LEAST and _of_tiles(a, b)
 
 
 def _of_tiles(x, y, z=None):
@@ -80,25 +83,31 @@ def _tiled(a, b, bias, activation=""):
     """
     (rows, terms), n, dtype = a.shape, b.shape[1], a.dtype
     (a, across_a), (b, turned) = _either_way(a), _either_way(b)
-    count, grain, begin, places, *sizes = _tiling(rows, terms, n, dtype, turned, activation, workers.get_num_threads())
+    count, grain, begin, *sizes = _tiling(rows, terms, n, dtype, turned, activation, workers.get_num_threads())
     out = np.empty((rows, n), dtype)
     if bias is not None:
         begin = begin.copy()
         begin[:n] = bias
     a_row, a_step = (1, a.shape[1]) if across_a else (a.shape[1], 1)
-    _product_by_tiles()(count, a, a_row, a_step, b, turned, begin, places, out, *sizes, grain=grain)
+    _product_by_tiles()(count, a, a_row, a_step, b, turned, begin, out, *sizes, grain=grain)
     return out
 
 
 @lru_cache(256)
 def _tiling(rows, terms, n, dtype, turned, activation, threads):
-    """(rows or columns that the threads share, grain of them, no bias, places, the sizes that end the arguments)."""
+    """(rows or columns that the threads share, grain of them, no bias, the sizes that end the arguments)."""
     lanes = vector.lanes(dtype)
     by_rows = (not turned or n <= lanes * panels.widest()) and rows >= _EACH * threads
     count = rows if by_rows else n
     grain = max(1, _GRAIN * count // (rows * terms * n))
-    sizes = lanes, by_rows, ACTIVATIONS.index(activation)
-    return count, grain, _nothing(n, dtype), _places(terms, lanes), *sizes
+    return count, grain, _nothing(n, dtype), lanes, by_rows, ACTIVATIONS.index(activation), _blocks(terms, dtype)
+
+
+def _blocks(terms, dtype):
+    """(terms of a sum, of them in a block as evenly as may be, columns of a block in whole panels)."""
+    deep = -(-terms // -(-terms // _DEEP))
+    panel = vector.lanes(dtype) * panels.widest()
+    return terms, deep, max(1, _ROOM // (deep * panel * dtype.itemsize)) * panel
 
 
 def _either_way(x):
@@ -115,47 +124,78 @@ def _places(terms, lanes):
     return np.multiply.outer(np.arange(panels.widest() + 1) * lanes, np.arange(terms))
 
 
-wide = thin = most = widest = None  # the tiles of this machine (`_own_tiles`)
+wide = thin = narrow = most = widest = None  # the tiles of this machine (`_own_tiles`)
 
 
-def _product(a, a_row, a_step, b, turned, begin, places, out, few, by_rows, activation, first, last):
-    """Rows, or columns, first … last of the result, from a whole tile to a whole tile; panel by panel of columns."""
-    (rows, n), terms, zero, unit = out.shape, places.shape[1], np.zeros(1, out.dtype), most if by_rows else few
+@inline
+def _abreast(columns, few, widest):
+    """Vectors side by side of the next panel, where so many columns are left: the last panels are the wide ones."""
+    left = -(-columns // few)
+    return 1 if left == 1 else widest - (left % widest > 0)
+
+
+def _product(a, a_row, a_step, b, turned, begin, out, few, by_rows, activation, blocks, first, last):
+    """Rows, or columns, first … last of the result, from a whole tile to a whole tile.
+
+    A block of b, `deep` terms of `broad` columns, is packed in panels, which all rows of a meet in turn.
+    """
+    (rows, n), (terms, deep, broad), zero, unit = out.shape, blocks, np.zeros(1, out.dtype), most if by_rows else few
     first, last = -(-first // unit) * unit, -(-last // unit) * unit
-    top, bottom, j, right = (first, min(last, rows), 0, n) if by_rows else (0, rows, first, min(last, n))
-    one, size, panel = zero[0], out.itemsize, at_line(terms, widest * few, zero)
-    while j < right:
-        left = -(-(right - j) // few)
-        abreast = widest - (left % widest > 0)  # the last ones are then wide
-        across, packed, at = abreast * few, address(panel), address(places[abreast])
-        columns = min(across, right - j)
-        if columns < across:
-            panel[...] = 0  # what lies there by chance may be numbers too small to be fast
-        if turned:
-            turn(one, b, j, columns, 0, terms, panel.reshape(-1), 0, across, few)
-        else:
-            plus(one, (terms, columns, address(b) + j * size, b.shape[1], packed, across, address(zero)))
-        for i in range(top, bottom, most):
-            w, c, start = address(a) + i * a_row * size, address(out) + (i * n + j) * size, address(begin) + j * size
-            it = min(most, bottom - i), w, a_row, a_step, packed, at, terms, c, n, columns, start
-            if abreast == widest:
-                wide(one, it)
-            else:
-                thin(one, it)
+    top, bottom, left, right = (first, min(last, rows), 0, n) if by_rows else (0, rows, first, min(last, n))
+    one, size, apart = zero[0], out.itemsize, b.shape[1]
+    across = -(-max(0, right - left) // few) * few
+    panel = at_line(deep, min(broad, across), zero).reshape(-1)
+    packed = address(panel)
+    while left < right:
+        stop = min(left + broad, right)
+        for k in range(0, terms, deep):
+            some = min(deep, terms - k)
+            j = left
+            while j < stop:
+                across, at = _abreast(stop - j, few, widest) * few, (j - left) * deep
+                columns = min(across, stop - j)
+                if columns < across:
+                    panel[at : at + some * across] = 0  # what lies there by chance may be numbers too small to be fast
+                if turned:
+                    turn(one, b, j, columns, k, some, panel, at, across, few)
+                else:
+                    source = address(b) + (k * apart + j) * size
+                    plus(one, (some, columns, source, apart, packed + at * size, across, address(zero)))
+                j += across
+            more = k + deep < terms
+            near = address(b) + ((k + deep) * apart + left if more else stop) * size
+            lines = 0 if turned or not (more or stop < right) else ((stop - left) * size + LINE) // LINE
+            for i in range(top, bottom, most):
+                used, w, j = min(most, bottom - i), address(a) + (i * a_row + k * a_step) * size, left
+                while j < stop:
+                    abreast = _abreast(stop - j, few, widest)
+                    c, h = address(out) + (i * n + j) * size, packed + (j - left) * deep * size
+                    start, start_row = (c, n) if k > 0 else (address(begin) + j * size, 0)
+                    columns, row = min(abreast * few, stop - j), apart if lines > 0 else 0
+                    it = used, w, a_row, a_step, h, some, c, n, columns, start, start_row, near, row
+                    if abreast == widest:
+                        wide(one, it)
+                    elif abreast == 1:
+                        narrow(one, it)
+                    else:
+                        thin(one, it)
+                    if lines > 0:
+                        lines, near = lines - 1, near + LINE
+                    j += abreast * few
         if activation:
-            c = address(out) + (top * n + j) * size
-            activated_lines(one, bottom - top, columns, c, n, c, n, address(zero), activation)
-        j += across
+            c = address(out) + (top * n + left) * size
+            activated_lines(one, bottom - top, stop - left, c, n, c, n, address(zero), activation)
+        left = stop
 
 
 def _with_tiles(name):
     """`_product` with the tiles of this machine."""
-    return variant(_product, name, **_own_tiles())
+    return variant(_product, name, narrow=panels.block(panels.most(), 1), **_own_tiles(panels.block))
 
 
-def _own_tiles():
+def _own_tiles(tile):
     rows, vectors = panels.most(), panels.widest()
-    return dict(wide=panels.tile(rows, vectors), thin=panels.tile(rows, vectors - 1), most=rows, widest=vectors)
+    return dict(wide=tile(rows, vectors), thin=tile(rows, vectors - 1), most=rows, widest=vectors)
 
 
 @cache
@@ -171,7 +211,7 @@ def _by_batches(a, b):
     if a.ndim + b.ndim < 5 or min(a.ndim, b.ndim) < 2:
         return False
     (rows, terms), n = a.shape[-2:], b.shape[-1]
-    fits = rows >= _ROWS and terms == b.shape[-2] <= _TERMS and rows * terms * n <= _MOST
+    fits = rows >= _ROWS and terms == b.shape[-2] <= _TERMS and rows * terms * n <= _MOST_BATCH
     return fits and _of_tiles(a, b) and n > vector.lanes(a.dtype)
 
 
@@ -260,7 +300,7 @@ def _batch_product(a, a_row, a_step, at_a, b, b_row, turned, at_b, out, begin, p
 
 @cache
 def _batch_by_tiles():
-    return workers.shared(None)(variant(_batch_product, "batch", **_own_tiles()))
+    return workers.shared(None)(variant(_batch_product, "batch", **_own_tiles(panels.tile)))
 
 
 def _shared(a, b, work):
@@ -317,7 +357,7 @@ def _affine_act_half(x, weight, bias, *, activation):
 
 def _affine(x, weight, bias, activation=""):
     work, terms = x.size * len(weight), weight.shape[1]
-    fits = len(x) >= _ROWS and x.shape[1] == terms <= _TERMS and _LEAST_AFFINE <= work <= _MOST
+    fits = len(x) >= _ROWS and x.shape[1] == terms and work >= _LEAST_AFFINE
     if fits and _of_tiles(x, weight, bias):
         return _tiled(x, weight.T, bias, activation)
 
@@ -370,10 +410,9 @@ def _affine_backward_small(g, x, weight, of_x, of_bias):
 
 @lru_cache(256)
 def _adjoint_tiling(rows, n, columns, dtype):
-    """(grain of columns, nothing to add, places, the sizes that end the arguments)"""
-    lanes = vector.lanes(dtype)
+    """(grain of columns, nothing to add, the blocks of both products, the sizes that end the arguments)"""
     grain = max(1, _GRAIN // (2 * rows * n))
-    return grain, _nothing(columns, dtype), _places(n, lanes), _places(rows, lanes), lanes, _BESIDE
+    return grain, _nothing(columns, dtype), _blocks(n, dtype), _blocks(rows, dtype), vector.lanes(dtype), _BESIDE
 
 
 @cache
@@ -385,13 +424,13 @@ def _nothing(columns, dtype):
 product = None  # `_product` with its tiles (`_adjoint_by_tiles`)
 
 
-def _adjoint(g, x, weight, dx, dweight, dbias, nothing, places_n, places_rows, few, beside, first, last):
+def _adjoint(g, x, weight, dx, dweight, dbias, nothing, blocks_n, blocks_rows, few, beside, first, last):
     """Columns first … last of the gradients of x and of the weight."""
     for of_weight in (False, True):  # one place that calls it, as it is long
         a_row, a_step = (beside, g.shape[1]) if of_weight else (g.shape[1], beside)
-        b, places, out = (x, places_rows, dweight) if of_weight else (weight, places_n, dx)
+        b, blocks, out = (x, blocks_rows, dweight) if of_weight else (weight, blocks_n, dx)
         if len(out):
-            product(g, a_row, a_step, b, False, nothing, places, out, few, False, 0, first, last)
+            product(g, a_row, a_step, b, False, nothing, out, few, False, 0, blocks, first, last)
     if first == 0:
         totals = np.zeros(len(dbias))
         for i in range(len(g)):
@@ -414,8 +453,8 @@ def affine_act_backward(g, x, weight, out, *, activation, live):
 
 def _affine_act_backward(g, x, weight, out, *, activation, live):
     of_x, of_weight, of_bias = live
-    (rows, n), columns = g.shape, weight.shape[1]
-    fits = n >= _ROWS and rows <= _TERMS and columns >= _COLUMNS and _LEAST_AFFINE <= g.size * columns <= _MOST
+    n, columns = weight.shape
+    fits = n >= _ROWS and columns >= _COLUMNS and g.size * columns >= _LEAST_AFFINE
     if fits and of_weight and _of_tiles(g, x, out):
         before, dweight, dbias = _act_adjoint_by_tiles(compact(g), compact(x), compact(out), activation)
     else:
@@ -434,24 +473,24 @@ def _act_adjoint_by_tiles(g, x, out, activation):
     """
     (rows, n), columns, dtype = g.shape, x.shape[1], g.dtype
     before, dweight, sums = np.empty((rows, n), dtype), np.empty((n, columns), dtype), np.zeros(n)
-    grain, nothing, places, lanes = _act_adjoint_tiling(rows, columns, dtype)
-    numbers = g, x, out, ACTIVATIONS.index(activation), before, sums, dweight, nothing, places, lanes, _BESIDE
+    grain, *known = _act_adjoint_tiling(rows, columns, dtype)
+    numbers = g, x, out, ACTIVATIONS.index(activation), before, sums, dweight, *known, _BESIDE
     _act_adjoint_loop()(n, *numbers, grain=grain)
     return before, dweight, sums.astype(dtype)
 
 
 @lru_cache(256)
 def _act_adjoint_tiling(rows, columns, dtype):
-    """(grain of rows, nothing to add, places, lanes)"""
-    lanes = vector.lanes(dtype)
-    return max(_EACH, _GRAIN // (rows * columns)), _nothing(columns, dtype), _places(rows, lanes), lanes
+    """(grain of rows, nothing to add, the product's blocks, lanes)"""
+    grain = max(_EACH, _GRAIN // (rows * columns))
+    return grain, _nothing(columns, dtype), _blocks(rows, dtype), vector.lanes(dtype)
 
 
-def _act_adjoint(g, x, out, activation, before, sums, dweight, nothing, places, few, beside, first, last):
+def _act_adjoint(g, x, out, activation, before, sums, dweight, nothing, blocks, few, beside, first, last):
     """Rows first … last of the gradients of the weight and of the bias, from a whole tile to a whole tile."""
     first, last = -(-first // most) * most, min(-(-last // most) * most, g.shape[1])
     slopes_and_sums(g, out, activation, before, sums, first, last)
-    product(before, beside, g.shape[1], x, False, nothing, places, dweight, few, True, 0, first, last)
+    product(before, beside, g.shape[1], x, False, nothing, dweight, few, True, 0, blocks, first, last)
 
 
 @cache

@@ -46,11 +46,7 @@ def tile(rows, vectors, pairs=True):
     """
 
     def emit(o, used, a, row, step, h, places, k, c, c_row, columns, start, start_row=None, *lined):
-        builder, last = o.builder, o.builder.sub(used, o.whole(1))
-        lines = []
-        for r in range(rows):
-            inside = builder.icmp_signed("<", o.whole(r), used)
-            lines.append(o.at(a, builder.mul(row, builder.select(inside, o.whole(r), last))))
+        builder, lines = o.builder, _lines(o, rows, used, a, row)
         step_down = o.whole(0) if start_row is None else start_row
         starts = [o.at(start, builder.mul(step_down, o.whole(r))) for r in range(rows)]
         begin = [o.get(o.at(row, o.whole(v * o.count))) for row in starts for v in range(vectors)]
@@ -58,10 +54,7 @@ def tile(rows, vectors, pairs=True):
         def step_of(i, sums):
             place = builder.add(places, builder.mul(i, o.whole(8)))
             row_h = o.at(h, builder.load(o.pointer(place, o.index)))
-            operand = [o.get(o.at(row_h, o.whole(v * o.count))) for v in range(vectors)]
-            offset = builder.mul(i, step)
-            numbers = [o.splat(builder.load(o.pointer(o.at(line, offset), o.scalar))) for line in lines]
-            return _multiplied(o, numbers, operand, sums)
+            return _stepped(o, lines, builder.mul(i, step), row_h, vectors, sums)
 
         totals = (_in_pairs if pairs else _one_by_one)(o, k, begin, step_of)
         spots = [(v, *spot) for v in range(vectors) for spot in _spots(o, v, columns, *lined)]
@@ -73,6 +66,69 @@ def tile(rows, vectors, pairs=True):
                 o.store(totals[r * vectors + v], into, builder.select(inside, mask, none))
 
     return vector.instruction(emit)
+
+
+@cache
+def block(rows, vectors):
+    """The instruction `it(one, (used, a, row, step, h, k, c, c_row, columns, start, start_row, near, apart))`.
+
+    c = start + a h as `tile` has it, for some of the terms: h has its vectors for each of them one after the other, and
+    start may be c with the sums so far. The sums begin at 0: one chain of additions through all blocks rounds worse.
+    Meanwhile k lines of the cache, `apart` numbers from each other from `near` on, are fetched for a later block.
+    """
+
+    def emit(o, used, a, row, step, h, k, c, c_row, columns, start, start_row, near, apart):
+        builder, lines = o.builder, _lines(o, rows, used, a, row)
+
+        def step_of(i, sums):
+            _fetch(o, o.at(near, builder.mul(i, apart)))
+            row_h = o.at(h, builder.mul(i, o.whole(vectors * o.count)))
+            return _stepped(o, lines, builder.mul(i, step), row_h, vectors, sums)
+
+        totals = _in_pairs(o, k, [o.ir.Constant(o.vector, [0.0] * o.count)] * (rows * vectors), step_of)
+        spots = [(r, o.whole(v * o.count)) for r in range(rows) for v in range(vectors)]
+        begins, targets = (
+            [o.at(x, builder.mul(x_row, o.whole(r)), at) for r, at in spots]
+            for x, x_row in ((start, start_row), (c, c_row))
+        )
+        all_rows = builder.icmp_signed(">=", used, o.whole(rows))
+        all_columns = builder.icmp_signed(">=", columns, o.whole(vectors * o.count))
+        with builder.if_else(builder.and_(all_rows, all_columns)) as (whole, part):
+            with whole:
+                for total, begin, into in zip(totals, begins, targets, strict=True):
+                    o.put(builder.fadd(o.get(begin), total), into)
+            with part:
+                for total, begin, into, (r, at) in zip(totals, begins, targets, spots, strict=True):
+                    inside = builder.icmp_signed("<", o.whole(r), used)
+                    mask = o.first(builder.select(inside, builder.sub(columns, at), o.whole(0)))
+                    o.store(builder.fadd(o.load(begin, mask), total), into, mask)
+
+    return vector.instruction(emit)
+
+
+def _lines(o, rows, used, a, row):
+    """Where the rows of a begin; those that are not used are the last one."""
+    builder, last = o.builder, o.builder.sub(used, o.whole(1))
+    inside = [builder.icmp_signed("<", o.whole(r), used) for r in range(rows)]
+    return [o.at(a, builder.mul(row, builder.select(inside[r], o.whole(r), last))) for r in range(rows)]
+
+
+def _stepped(o, lines, offset, row_h, vectors, sums):
+    """The sums with the products of a number of each line and the vectors of a row."""
+    operand = [o.get(o.at(row_h, o.whole(v * o.count))) for v in range(vectors)]
+    numbers = [o.splat(o.builder.load(o.pointer(o.at(line, offset), o.scalar))) for line in lines]
+    return _multiplied(o, numbers, operand, sums)
+
+
+def _fetch(o, address):
+    """Begin to bring a line into the second nearest cache, if there is memory at the address."""
+    from numba.core import cgutils
+
+    word, byte = o.ir.IntType(32), o.ir.IntType(8)
+    kind = o.ir.FunctionType(o.ir.VoidType(), [byte.as_pointer(), word, word, word])
+    fetch = cgutils.get_or_insert_function(o.builder.module, kind, "llvm.prefetch.p0")
+    reading, second, of_data = (o.ir.Constant(word, n) for n in (0, 2, 1))
+    o.builder.call(fetch, [o.pointer(address, byte), reading, second, of_data])
 
 
 def _spots(o, v, columns, first=None, line=None, used=None, apart=None):

@@ -125,6 +125,39 @@ def test_tiles_against_einsum(layouts, dtype, bound, rng, monkeypatch, threads):
             assert (abs(got - np.einsum("ij,jk->ik", wide_a, wide_b)) / size).max() < bound
 
 
+@needs_numba
+@pytest.mark.parametrize("dtype, bound", [("float64", 1e-14), ("float32", 1e-6)])
+@pytest.mark.parametrize("layouts", ["CC", "CF", "FC", "FF", ("longer", "longer, turned")])
+def test_blocks_of_terms_and_columns(layouts, dtype, bound, rng, monkeypatch, threads):
+    """Several blocks both ways, of whole panels and of parts of one; the error in terms of sum |a| |b|."""
+    for name, value in (("_LEAST", 0), ("_DEEP", 7), ("_ROOM", 1)):
+        monkeypatch.setattr(matmul, name, value)
+    matmul._tiling.cache_clear()
+    for count in (1, 3):
+        threads(count)
+        for n in (16, 17, 64, 100, 200):
+            m, k = (int(rng.integers(low, 150)) for low in (8, 1))
+            a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+            bias = rng.normal(size=n).astype(dtype)
+            wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+            exact, size = (np.einsum("ij,jk->ik", f(wide_a), f(wide_b)) for f in (lambda x: x, abs))
+            x, y = laid_out(a, layouts[0]), laid_out(b, layouts[1])
+            assert (abs(cpu.matmul(x, y) - exact) / size).max() < bound
+            got = matmul._tiled(x, y, bias, "relu")
+            assert (abs(got - np.maximum(exact + bias, 0)) / (size + abs(bias))).max() < bound
+    matmul._tiling.cache_clear()
+
+
+@needs_numba
+@pytest.mark.parametrize("m, k, n", [(35, 2048, 700), (300, 1100, 16), (32, 5000, 130), (600, 513, 400)])
+def test_long_sums_round_no_worse_than_their_blocks(m, k, n, rng):
+    """In single precision the error stays far below that of one chain of additions, k times the rounding."""
+    a, b = rng.random((m, k), np.float32), rng.random((k, n), np.float32)
+    assert matmul._by_tiles(a, b, m * k * n)
+    exact = a.astype(np.float64) @ b
+    assert (abs(cpu.matmul(a, b) - exact) / exact).max() < (matmul._DEEP + k / matmul._DEEP) * 2.0**-24
+
+
 def batch_laid_out(x, layout):
     """The same matrices turned, with gaps, at the left of longer rows of NaN, as heads are, read-only, or backwards."""
     kinds = {
