@@ -242,7 +242,7 @@ def _shape_of(value, tensors):
         return type(value), repr(value)  # 1 == 1.0 == True, 0.0 == -0.0 and nan != nan
     raise TypeError(
         f"it received an argument of type {type(value).__name__}; graphs are told apart by tensors, numbers, strings, "
-        "None, and lists, tuples and dicts of them"
+        "None, and lists, tuples and dicts of them; pass those alone, or call the step without capture"
     )
 
 

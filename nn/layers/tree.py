@@ -165,6 +165,7 @@ class Forest:
 
     The nodes of the first tree come first, then those of the second, …: `sizes` says how many each tree has, `leaves`
     and `roots` are their numbers. Lay out once what is used again: layers do it at every call for a tree or a list.
+    A step over trees is not captured (`cr.capture`), whether it takes a forest or knows one: it runs as it is.
 
     >>> forest = cr.nn.Forest([cr.nn.Tree.from_nested(((0, 1), 2)), cr.nn.Tree.from_nested((0, 1))])
     >>> forest, forest.leaves, forest.roots

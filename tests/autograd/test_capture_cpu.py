@@ -700,6 +700,21 @@ def test_a_tensor_that_is_given_another_array_inside():
     assert w.tolist() == [5, 5]
 
 
+def test_a_forest_among_the_arguments_and_one_that_the_step_knows():
+    net, x = nn.RecursiveNet(2), cr.ones(3, 2)
+    left, right = (nn.Forest(nn.Tree.from_nested(nested)) for nested in (((0, 1), 2), (0, (1, 2))))
+    known = [left]
+    with cr.no_grad():
+        own = {forest: net(x, forest)[0].tolist() for forest in (left, right)}
+        given = cr.capture(lambda x, forest: net(x, forest)[0])
+        for forest in (left, left, left, right):
+            assert given(x, forest).tolist() == own[forest]
+        assert "of type Forest; graphs are told apart by tensors" in given.reason
+        assert "pass those alone, or call the step without capture" in given.reason
+        outs = said(lambda x: net(x, known[0])[0], *[(x,)] * 3, match="a tensor was made of NumPy's numbers inside")
+    assert [out.tolist() for out in outs] == [own[left]] * 3
+
+
 def test_an_argument_with_a_history():
     w = cr.ones(2, requires_grad=True)
 
