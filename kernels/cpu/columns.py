@@ -3,7 +3,7 @@
 x (N, C, H, W), w (O, C/G, kh, kw), out (N, O, oh, ow); G groups, K = C/G kh kw, P = oh ow.
 The workers share the batch, and each piece is one im2col and one product with BLAS on one thread (`forward`, `input`,
 `weight`). Or the columns of the whole batch make one matrix (`batch_forward`, …): a product for each small image would
-read all weights anew. Filters of 1×1 multiply the images as they lie, without columns.
+read all weights anew. Filters of 1×1, and those of the size of an image, multiply the images as they lie.
 """
 
 from functools import cached_property, lru_cache
@@ -16,7 +16,7 @@ from ..geometry import conv_output_size
 from . import workers
 from .epilogue import Plain
 from .jit import jit
-from .matmul import matmul
+from .matmul import affine, matmul
 from .scratch import scratch
 
 _PIECE_BYTES = 2 << 20  # of columns; from 1 to 4 MiB the times differ by less than a tenth
@@ -109,12 +109,18 @@ def weight(plan, g, x):
 
 def batch_forward(plan, x, w, b, results):
     """As `forward`."""
+    if plan.whole:
+        product = affine(x.reshape(plan.n, plan.k), w.reshape(plan.o, plan.k), b)
+        at_once(plan, results, lambda room: np.copyto(room[..., 0, 0], product))
+        return
     product = matmul(plan.kernels(w), _batch_columns(plan, x))
     at_once(plan, results, lambda room: _spread(plan, product, b, room))
 
 
 def batch_input(plan, g, w):
     """As `input`."""
+    if plan.whole:
+        return matmul(g[..., 0, 0], w.reshape(plan.o, plan.k)).reshape(plan.x_shape)
     out = np.zeros(plan.x_shape, g.dtype)
     columns = matmul(plan.kernels(w).swapaxes(1, 2), _batch_rows(plan, g))
     workers.run(lambda start, stop: _add_batch_columns(plan, columns, out, start, stop), plan.n, grain=plan.grain)
@@ -123,6 +129,8 @@ def batch_input(plan, g, w):
 
 def batch_weight(plan, g, x):
     """As `weight`."""
+    if plan.whole:
+        return matmul(g[..., 0, 0].T, x.reshape(plan.n, plan.k)).reshape(plan.w_shape)
     return matmul(_batch_rows(plan, g), _batch_columns(plan, x).swapaxes(1, 2)).reshape(plan.w_shape)
 
 
@@ -185,6 +193,7 @@ class Plan:
         )
         self.padded = any(map(any, padding))
         self.pointwise = self.kernel == [1, 1] == list(stride) and not self.padded
+        self.whole = groups == 1 and self.kernel == self.size and not self.padded
         oh, ow = self.out_size
         row_bytes = max(1, groups * self.k * ow * itemsize)
         self.rows = oh if self.pointwise else min(oh, max(1, _PIECE_BYTES // row_bytes))

@@ -165,6 +165,7 @@ _ALL = (_FORWARD, _INPUT, _WEIGHT)
 #: (algorithm, the operations for which it is the fastest, if so for the plan): the first that holds is taken
 #: (docs/decisions/0015 and 0019 have the figures)
 _RULES: tuple[tuple[str, tuple[str, ...], Callable], ...] = (
+    ("batch", _ALL, lambda plan: plan.whole),
     ("depthwise", (_FORWARD, _INPUT), depthwise.suits),
     ("depthwise", (_WEIGHT,), depthwise.suits_weight),
     ("winograd", (_FORWARD, _INPUT), winograd.suits),

@@ -39,13 +39,14 @@ def suits_back(plan):
 
 def _turns(plan):
     """Whether the adjoint of x is the convolution with turned filters."""
-    return plan.near and tuple(plan.stride) == (1, 1)
+    return plan.near and tuple(plan.stride) == (1, 1) and not plan.whole
 
 
 def _packs(plan):
     """Whether the columns are packed, and not made in memory: no vector may hold results of three images."""
     lanes = vector.lanes(np.dtype(f"f{plan.itemsize}"))
-    return compiles() and plan.groups == 1 and prod(plan.out_size) >= lanes - 1 and plan.n * plan.o * plan.k > 0
+    fits = plan.groups == 1 and prod(plan.out_size) >= lanes - 1 and plan.n * plan.o * plan.k > 0
+    return compiles() and fits and not plan.whole
 
 
 def input(plan, g, w):

@@ -37,7 +37,7 @@ _MANY = 1 << 21  # numbers of all transformed filters from which on these are fe
 _GRAIN = 2_000  # tiles whose transform outlasts handing it to a worker
 #: channels of either side, tiles full of results, and these where the filters are many, at least: below, the transforms
 #: cost more than they save; forward and for the input, and for the weight
-_WORTH = {F43: (16, 60, 12), F25: (24, 60, 16)}
+_WORTH = {F43: (16, 60, 12), F25: (16, 60, 16)}
 _WORTH_WEIGHT = {F43: (16, 60, 12), F25: (32, 150, 16)}
 
 

@@ -83,6 +83,40 @@ def test_drawn_shapes_of_one_by_one(data):
     check("pointwise", x, w, b, **geometry)
 
 
+@settings(max_examples=25)
+@given(data=st.data())
+def test_drawn_filters_of_the_size_of_an_image(data):
+    """Whatever the stride and dilation there is one place: one product of all images and all filters."""
+    draw = lambda least, most: data.draw(st.integers(least, most))
+    size, stride = (draw(1, 9), draw(1, 9)), (draw(1, 3), draw(1, 3))
+    dilation = tuple(draw(1, 3) if side == 1 else 1 for side in size)
+    n, c, o, rng = draw(1, 70), draw(1, 20), draw(1, 70), np.random.default_rng(draw(0, 2**32))
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((n, c, *size), (o, c, *size), (o,)))
+    check("batch", x, w, b, **PLAIN | dict(stride=stride, dilation=dilation))
+
+
+def test_filters_of_the_size_of_an_image_without_numba(path, rng):
+    x, w, b = (rng.normal(size=s).astype("f4") for s in ((64, 16, 5, 5), (120, 16, 5, 5), (120,)))
+    check("batch", x, w, b, **PLAIN)
+
+
+def test_filters_of_the_size_of_an_image_at_other_strides_of_memory_and_of_nothing(rng):
+    """Views that are not contiguous, in every array; no images, no filters, no channels."""
+    turned = [rng.normal(size=s).astype("f4").transpose() for s in ((4, 5, 6, 9), (4, 5, 6, 8), (1, 1, 8, 9))]
+    copies = [np.ascontiguousarray(array) for array in turned]
+    for of_views, of_copies in zip(
+        everything(turned[0], turned[1], None, turned[2], "batch", **PLAIN),
+        everything(copies[0], copies[1], None, copies[2], "columns", **PLAIN),
+        strict=True,
+    ):
+        np.testing.assert_allclose(of_views, of_copies, rtol=0, atol=2e-5)
+    for n, c, o in ((0, 3, 2), (3, 3, 0), (3, 0, 2)):
+        x, w, g, b = (np.ones(s, "f4") for s in ((n, c, 4, 3), (o, c, 4, 3), (n, o, 1, 1), (o,)))
+        got, true = (everything(x, w, b, g, name, **PLAIN) for name in ("batch", "columns"))
+        for value, other in zip(got, true, strict=True):
+            np.testing.assert_array_equal(value, other)
+
+
 @settings(max_examples=15)
 @given(data=st.data())
 def test_pixels_of_drawn_batches_and_strides(data):
@@ -497,8 +531,13 @@ def test_the_registry_knows_them_all(rng):
         ((2, 1300, 20, 20), (20, 1300, 2, 2), 0, "columns"),
         ((8, 64, 27, 27), (192, 64, 5, 5), 2, "winograd"),
         ((8, 24, 28, 28), (64, 24, 5, 5), 2, "winograd winograd direct"),
+        ((8, 16, 28, 28), (32, 16, 5, 5), 2, "winograd winograd direct"),
+        ((8, 12, 28, 28), (32, 12, 5, 5), 2, "direct"),
         ((8, 832, 7, 7), (384, 832, 1, 1), 0, "batch"),
         ((64, 6, 14, 14), (16, 6, 5, 5), 0, "direct"),
+        ((64, 16, 5, 5), (120, 16, 5, 5), 0, "batch"),
+        ((1, 512, 7, 7), (4096, 512, 7, 7), 0, "batch"),
+        ((64, 32, 3, 3), (32, 32, 3, 3), 0, "batch"),
     ],
 )
 def test_which_is_taken(x, w, padding, expected):
