@@ -15,42 +15,43 @@ from .planes import ABREAST, tile
 from .vector import Mathematics, Vector, Writer, address, instruction
 
 
-def _over_rows(formula, reads, known, adds):
-    """The instruction (m, apart, n, *addresses): a formula over n columns of m rows that lie `apart` numbers apart.
+def over_rows(formula, reads, known, adds, wide=False):
+    """The instruction (m, apart, n, *addresses): a formula over n columns of m > 0 rows that lie `apart` numbers apart.
 
     formula(Mathematics, *vectors) gives of the numbers of `reads` matrices, and then of those `known` of the columns,
-    what to write, or None, and what to add up if it `adds`. The addresses are those of what it is given, of the matrix
-    to write, and of the sums, in float64.
+    what to write, or None, and what to add up in each of `adds` sums. The addresses are those of what it is given, of
+    the matrix to write, and of the sums, in float64. wide: it is given float64.
     """
-    return instruction(partial(_write, formula, reads, known, adds), formula)
+    return instruction(partial(_write, formula, reads, known, adds, wide), formula)
 
 
-def _write(formula, reads, known, adds, o, m, apart, n, *addresses):
+def _write(formula, reads, known, adds, wide, o, m, apart, n, *addresses):
     from numba import types
 
     builder, done = o.builder, o.whole(0)
     kept = Writer(*o.made[:2], types.float64, o.count)
     matrices, columns, into = addresses[:reads], addresses[reads : reads + known], addresses[reads + known :]
+    widened = lambda value: value if value.type == kept.vector else builder.fpext(value, kept.vector)
 
     def strip(first, vectors, mask=None):
         rest = () if mask is None else (mask,)
         get, put = (o.get, o.put) if mask is None else (o.load, o.store)
         away = [builder.add(first, o.whole(v * o.count)) for v in range(vectors)]
-        own = [[Vector(builder, get(o.at(x, v), *rest)) for x in columns] for v in away]
+        read = lambda at: Vector(builder, widened(get(at, *rest)) if wide else get(at, *rest))
+        own = [[read(o.at(x, v)) for x in columns] for v in away]
         zero = o.ir.Constant(kept.vector, [0.0] * o.count)
-        i, totals, end = o.loop(m, 1, [zero] * (vectors if adds else 0))
+        i, totals, end = o.loop(m, 1, [zero] * (vectors * adds))
         line, sums = builder.mul(i, apart), []
         for j, v in enumerate(away):
-            given = [Vector(builder, get(o.at(x, line, v), *rest)) for x in matrices]
-            written, added = formula(Mathematics, *given, *own[j])
+            written, *added = formula(Mathematics, *[read(o.at(x, line, v)) for x in matrices], *own[j])
             if written is not None:
                 put(written.value, o.at(into[0], line, v), *rest)
-            if adds:
-                wide = added.value if o.bits == kept.bits else builder.fpext(added.value, kept.vector)
-                sums.append(builder.fadd(totals[j], wide))
+            for value in added[:adds]:
+                sums.append(builder.fadd(totals[len(sums)], widened(value.value)))
         end(sums)
-        for v, total in zip(away, sums):
-            (kept.put if mask is None else kept.store)(total, kept.at(into[-1], v), *rest)
+        for i, total in enumerate(sums):
+            at = kept.at(into[len(into) - adds + i % adds], away[i // adds])
+            (kept.put if mask is None else kept.store)(total, at, *rest)
 
     for vectors in (2 * vector.abreast(), 1):
         span = builder.and_(builder.sub(n, done), o.whole(-vectors * o.count))
@@ -63,43 +64,51 @@ def _write(formula, reads, known, adds, o, m, apart, n, *addresses):
         strip(done, 1, o.first(builder.sub(n, done)))
 
 
-def _exponentials(m, x, top):
+def exponentials(m, x, top):
+    """exp(x - top), and it to be added up."""
     e = m.exp(x - top)
     return e, e
 
 
-def _exponentials_alone(m, x, top):
+def exponentials_alone(m, x, top):
+    """To be added up alone."""
     return None, m.exp(x - top)
 
 
-def _products(m, g, p):
+def products(m, g, p):
+    """Products to be added up."""
     return None, g * p
 
 
-def _itself(m, g):
+def itself(m, g):
+    """Numbers to be added up."""
     return None, g
 
 
-def _scaled(m, x, factor):
+def scaled(m, x, factor):
+    """x times a number of its line."""
     return x * factor, None
 
 
-def _less(m, x, top, log):
+def less(m, x, top, log):
+    """x less what was subtracted before the exponentials, and the logarithm of their sum."""
     return (x - top) - log, None
 
 
-def _softmax_slope(m, g, p, high, low):
+def softmax_slope(m, g, p, high, low):
+    """The adjoint of softmax, from the sum of the products in two parts."""
     return ((g - high) - low) * p, None
 
 
-def _log_softmax_slope(m, g, p, total):
+def log_softmax_slope(m, g, p, total):
+    """The adjoint of its logarithm, from the sum of g."""
     return g - m.exp(p) * total, None
 
 
-_raise, _sum_up = _over_rows(_exponentials, 1, 1, True), _over_rows(_exponentials_alone, 1, 1, True)
-_multiply, _add = _over_rows(_products, 2, 0, True), _over_rows(_itself, 1, 0, True)
-_scale, _subtract = _over_rows(_scaled, 1, 1, False), _over_rows(_less, 1, 2, False)
-_slope, _log_slope = _over_rows(_softmax_slope, 2, 2, False), _over_rows(_log_softmax_slope, 2, 1, False)
+_raise, _sum_up = over_rows(exponentials, 1, 1, 1), over_rows(exponentials_alone, 1, 1, 1)
+_multiply, _add = over_rows(products, 2, 0, 1), over_rows(itself, 1, 0, 1)
+_scale, _subtract = over_rows(scaled, 1, 1, 0), over_rows(less, 1, 2, 0)
+_slope, _log_slope = over_rows(softmax_slope, 2, 2, 0), over_rows(log_softmax_slope, 2, 1, 0)
 
 
 @inline

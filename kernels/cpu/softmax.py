@@ -10,14 +10,14 @@ from math import prod
 
 import numpy as np
 
-from . import downwards, workers
-from .exponential import exp, exp_single
-from .jit import compiles, inline, jit, variant
+from . import downwards, sidewards, workers
+from .jit import compiles, inline, jit
 from .layout import compact, floats, half_by_single
 from .planes import abreast, lines, planes, tile
+from .sidewards import scaled_powers, total_of_powers
+from .vector import address
 
 _GRAIN = 2_000  # elements that outlast handing a slice to a worker
-_SHORT = 64  # classes of rows that fill few vectors
 _AT_ONCE = 2 * _GRAIN  # elements of a loss that one thread computes in one call
 _ONE = np.ones(1)
 
@@ -59,7 +59,7 @@ def _logsumexp_of_lines(x):
     out = np.empty((len(x), x.shape[2]), x.dtype)
     if x.shape[2] == 1:
         x, out = x.reshape(x.shape[:2]), out.reshape(len(x))
-    loop = _logsumexp[x.itemsize] if x.ndim == 2 else _logsumexp_down
+    loop = _logsumexp if x.ndim == 2 else _logsumexp_down
     loop(out.size, x, out, grain=-(-_GRAIN // max(1, x.shape[1])))
     return out
 
@@ -151,8 +151,8 @@ def _cross_entropy_at_once(logits, target, weight, ignore_index, label_smoothing
     """Of so few numbers that the calls would take longer than the work: all of it in one."""
     rows = _rows(logits, 1)
     gradient = np.empty(rows.shape if with_gradient else (0, 0), rows.dtype)
-    arrays, loop = (rows, target.reshape(-1), weight, _ONE, gradient), _at_once_in_both[rows.shape[1] < _SHORT]
-    wrong, loss = loop[rows.itemsize](*arrays, ignore_index, float(label_smoothing), mean)
+    arrays = rows, target.reshape(-1), weight, _ONE, gradient
+    wrong, loss = _at_once(*arrays, ignore_index, float(label_smoothing), mean)
     _check_class(wrong, target, logits.shape[1], ignore_index)
     return np.asarray(loss, rows.dtype), _unrows(gradient, logits.shape, 1) if with_gradient else None
 
@@ -167,15 +167,14 @@ def _over_rows(logits, target, weight, slopes, share, losses, ignore_index, labe
     rows = _rows(logits, 1)
     gradient = np.empty(rows.shape if with_gradient else (0, 0), rows.dtype)
     arrays = rows, target.reshape(-1), weight, slopes, losses.reshape(-1), gradient
-    numbers, loop = (share, ignore_index, float(label_smoothing)), _cross_entropy[rows.shape[1] < _SHORT][rows.itemsize]
-    loop(len(rows), *arrays, *numbers, grain=_grain(rows))
+    _cross_entropy(len(rows), *arrays, share, ignore_index, float(label_smoothing), grain=_grain(rows))
     return _unrows(gradient, logits.shape, 1) if with_gradient else None
 
 
 def _along(axis, loop, down, *arrays):
     """loop(*rows, out rows) over the rows of the arrays along axis, or down(*planes, out planes) where they lie."""
     arrays = floats(*arrays)
-    shape, size = arrays[0].shape, arrays[0].itemsize
+    shape = arrays[0].shape
     if shape and axis not in (-1, len(shape) - 1):
         lying = [planes(x, axis) for x in arrays]
         if arrays[0].size and abreast(lying[0]):
@@ -184,7 +183,7 @@ def _along(axis, loop, down, *arrays):
             return out.reshape(shape)
     rows = [_rows(x, axis) for x in arrays]
     out = np.empty_like(rows[0])
-    loop[size](len(out), *rows, out, grain=_grain(out))
+    loop(len(out), *rows, out, grain=_grain(out))
     return _unrows(out, shape, axis)
 
 
@@ -199,7 +198,7 @@ def _rows(x, axis):
         return x.reshape(1, 1)
     if axis not in (-1, x.ndim - 1):
         x = compact(np.moveaxis(x, axis, -1))
-    return x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
 
 def _unrows(rows, shape, axis):
@@ -208,81 +207,6 @@ def _unrows(rows, shape, axis):
         return rows if rows.shape == shape else rows.reshape(shape)
     rest = [size for i, size in enumerate(shape) if i != axis % len(shape)]
     return np.ascontiguousarray(np.moveaxis(rows.reshape(*rest, shape[axis]), -1, axis))
-
-
-@inline
-def _top(row):
-    """The largest number of a row of float64 (or a NaN of the row).
-
-    Floating numbers are ordered as the integers of the same bits, once those of negative ones are turned round; and a
-    maximum of integers is vectorised, while one of floats waits for each comparison, for the sake of NaN.
-    """
-    bits, best = row.view(np.int64), np.int64(-(1 << 63))
-    for j in range(len(bits)):
-        key = bits[j] ^ ((bits[j] >> np.int64(63)) & np.int64((1 << 63) - 1))
-        best = key if key > best else best
-    return np.int64(best ^ ((best >> np.int64(63)) & np.int64((1 << 63) - 1))).view(np.float64)
-
-
-@inline
-def _top_single(row):
-    """The same in float32."""
-    bits, best = row.view(np.int32), np.int32(-(1 << 31))
-    for j in range(len(bits)):
-        key = np.int32(bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32((1 << 31) - 1)))
-        best = key if key > best else best
-    return np.int32(best ^ ((best >> np.int32(31)) & np.int32((1 << 31) - 1))).view(np.float32)
-
-
-@inline
-def _exponentials(x, out, tops):
-    """exp(x - top) of short rows, in one loop over all, as one row would fill no vector; and their tops, if asked for.
-
-    A NaN need not be the top of its row: it stays in the row.
-    """
-    for i in range(len(x)):
-        row, into, top = x[i], out[i], -_number(np.inf)
-        for j in range(len(row)):
-            top = row[j] if row[j] > top else top
-        for j in range(len(row)):
-            into[j] = row[j] - top
-        if len(tops):
-            tops[i] = top
-    flat = out.reshape(-1)
-    for j in range(len(flat)):
-        flat[j] = exp(flat[j])
-
-
-def _scaled_powers(row, factor, into):
-    """exp(row) factor / sum exp(row)."""
-    top, total = _top(row), 0.0
-    for j in range(len(row)):
-        e = exp(row[j] - top)
-        into[j] = e
-        total += e
-    scale = _number(factor / total)
-    for j in range(len(row)):
-        into[j] = into[j] * scale
-
-
-_number, _single = np.float64, {"exp": exp_single, "_top": _top_single, "_number": np.float32}
-_single["_exponentials"] = inline(variant(_exponentials, "_exponentials_single", **_single))
-_single["_scaled_powers"] = inline(variant(_scaled_powers, "_scaled_powers_single", **_single), reassociate=True)
-inline(_scaled_powers, reassociate=True)
-
-
-def in_both(twin):
-    """Decorate a loop over the rows from first to last: {bytes of an element: the loop in that precision}."""
-
-    def made(function):
-        return {size: workers.shared(twin, reassociate=True)(one) for size, one in _both(function).items()}
-
-    return made
-
-
-def _both(function):
-    """{bytes of an element: a function on rows, with formulas of that precision}"""
-    return {4: variant(function, f"{function.__name__}_single", **_single), 8: function}
 
 
 def _tops(x):
@@ -366,58 +290,12 @@ def _cross_entropy_numpy(x, target, weight, slopes, losses, gradient, share, ign
             gradient[part][~kept] = 0
 
 
-@in_both(_softmax_numpy)
-def _softmax(x, out, first, last):
-    for i in range(first, last):
-        _scaled_powers(x[i], 1.0, out[i])
-
-
-@in_both(_logsumexp_backward_numpy)
-def _logsumexp_backward(x, g, out, first, last):
-    for i in range(first, last):
-        _scaled_powers(x[i], g[i, 0], out[i])
-
-
-@in_both(_softmax_backward_numpy)
-def _softmax_backward(g, p, out, first, last):
-    for i in range(first, last):
-        slope, row, into, total = g[i], p[i], out[i], 0.0
-        for j in range(len(row)):
-            total += np.float64(slope[j]) * row[j]
-        for j in range(len(row)):
-            into[j] = (slope[j] - total) * row[j]
-
-
-@in_both(_logsumexp_numpy)
-def _logsumexp(x, out, first, last):
-    for i in range(first, last):
-        row, total = x[i], 0.0
-        top = _top(row)
-        for j in range(len(row)):
-            total += exp(row[j] - top)
-        out[i] = top + math.log(total)
-
-
-@in_both(_log_softmax_numpy)
-def _log_softmax(x, out, first, last):
-    for i in range(first, last):
-        row, into, total = x[i], out[i], 0.0
-        top = _top(row)
-        for j in range(len(row)):
-            total += exp(row[j] - top)
-        log_total = math.log(total)
-        for j in range(len(row)):
-            into[j] = (np.float64(row[j]) - top) - log_total
-
-
-@in_both(_log_softmax_backward_numpy)
-def _log_softmax_backward(g, p, out, first, last):
-    for i in range(first, last):
-        slope, row, into, total = g[i], p[i], out[i], 0.0
-        for j in range(len(row)):
-            total += slope[j]
-        for j in range(len(row)):
-            into[j] = slope[j] - exp(row[j]) * total
+_softmax = workers.shared(_softmax_numpy)(sidewards.softmax)
+_softmax_backward = workers.shared(_softmax_backward_numpy)(sidewards.softmax_backward)
+_log_softmax = workers.shared(_log_softmax_numpy)(sidewards.log_softmax)
+_log_softmax_backward = workers.shared(_log_softmax_backward_numpy)(sidewards.log_softmax_backward)
+_logsumexp = workers.shared(_logsumexp_numpy)(sidewards.logsumexp)
+_logsumexp_backward = workers.shared(_logsumexp_backward_numpy)(sidewards.logsumexp_backward)
 
 
 def _by_lines(twin):
@@ -441,6 +319,7 @@ _logsumexp_down = workers.shared(_logsumexp_down_numpy)(downwards.logsumexp)
 _logsumexp_backward_down = workers.shared(_by_lines(_logsumexp_backward_numpy))(downwards.logsumexp_backward)
 
 
+@inline
 def _counted_weight(target, weight, ignore_index):
     """(the place of the first target that is no class, or -1; 1 / the weight of those that count)"""
     total = 0.0
@@ -456,83 +335,52 @@ def _counted_weight(target, weight, ignore_index):
 _count = jit(_count_numpy)(_counted_weight)
 
 
-short = False  # whether the rows are: of each loop its own
-
-
-def _cross_entropy_rows(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
-    every, whole = smoothing / max(len(weight), 1), 0.0
+@inline
+def _rows_of_loss(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, first, last):
+    single, told, every, whole = x.dtype.type, np.empty(2), smoothing / max(len(weight), 1), 0.0
+    one, results = single(0), (address(told), address(told) + told.itemsize)
     for j in range(len(weight)):
         whole += every * weight[j]
-    shifted = short and len(gradient) > 0
-    together = _SHORT * _SHORT // max(1, len(weight))  # short rows, which stay in the first cache
     for i in range(first, last):
-        if shifted and (i - first) % together == 0:
-            below = min(last, i + together)
-            _exponentials(x[i:below], gradient[i:below], losses[i:below])
-        row, t, total, everywhere = x[i], target[i], 0.0, 0.0
+        row, t, everywhere = x[i], target[i], 0.0
         if t == ignore_index:
             if len(losses):
                 losses[i] = 0
             if len(gradient):
                 gradient[i, :] = 0
             continue
-        top = losses[i] if shifted and len(losses) else _top(row)
-        if shifted:
+        slope = share * slopes[i if len(slopes) > 1 else 0]
+        on_target = slope * (1 - smoothing) * weight[t]
+        if len(gradient):
             into = gradient[i]
-            for j in range(len(row)):
-                total += into[j]
-        elif len(gradient):
-            into = gradient[i]
-            for j in range(len(row)):
-                e = exp(row[j] - top)
-                into[j] = e
-                total += e
+            scaled_powers(one, (len(row), address(row), slope * whole + on_target, address(into)) + results)
+            if smoothing > 0:
+                less = single(slope * every)
+                for j in range(len(row)):
+                    into[j] -= less * weight[j]
+            into[t] -= on_target
         else:
-            for j in range(len(row)):
-                total += exp(row[j] - top)
+            total_of_powers(one, (len(row), address(row)) + results)
         if len(losses):
-            log_total = math.log(total)
+            top, log_total = told[0], math.log(told[1])
             if smoothing > 0:
                 for j in range(len(row)):
                     everywhere += weight[j] * ((np.float64(row[j]) - top) - log_total)
             own = (np.float64(row[t]) - top) - log_total
             losses[i] = -(1 - smoothing) * weight[t] * own - every * everywhere
-        if len(gradient):
-            into = gradient[i]
-            slope = share * slopes[i if len(slopes) > 1 else 0]
-            on_target = slope * (1 - smoothing) * weight[t]
-            scale, less = _number((slope * whole + on_target) / total), _number(slope * every)
-            for j in range(len(row)):
-                into[j] = into[j] * scale
-            if smoothing > 0:
-                for j in range(len(row)):
-                    into[j] -= less * weight[j]
-            into[t] -= on_target
 
 
-_by_length = {False: _cross_entropy_rows, True: variant(_cross_entropy_rows, "_cross_entropy_short", short=True)}
-_cross_entropy = {length: in_both(_cross_entropy_numpy)(loop) for length, loop in _by_length.items()}
-count = over_rows = None  # of `_at_once` in each precision
+_cross_entropy = workers.shared(_cross_entropy_numpy, reassociate=True)(_rows_of_loss)
 
 
+@jit(None)
 def _at_once(x, target, weight, slopes, gradient, ignore_index, smoothing, mean):
     """(the place of the first target that is no class, or -1; the loss of all rows)"""
-    wrong, share = count(target, weight, ignore_index)
+    wrong, share = _counted_weight(target, weight, ignore_index)
     if wrong >= 0:
         return wrong, 0.0
     share, losses, total = share if mean else 1.0, np.empty(len(x), x.dtype), 0.0
-    over_rows(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, 0, len(x))
+    _rows_of_loss(x, target, weight, slopes, losses, gradient, share, ignore_index, smoothing, 0, len(x))
     for i in range(len(losses)):
         total += losses[i]
     return -1, total * share
-
-
-def _at_once_by(size, loop):
-    """`_at_once` over rows by a loop in one precision."""
-    own = dict(count=inline(_counted_weight), over_rows=inline(loop, reassociate=True))
-    return jit(lambda *_: None)(variant(_at_once, f"_at_once{loop.__name__}_{size}", **own))
-
-
-_at_once_in_both = {
-    length: {size: _at_once_by(size, one) for size, one in _both(loop).items()} for length, loop in _by_length.items()
-}

@@ -10,7 +10,6 @@ import pytest
 
 from chainrule.kernels import cpu, for_array
 from chainrule.kernels.cpu import layout, recurrent
-from chainrule.kernels.cpu.exponential import exp
 from chainrule.kernels.cpu.jit import Loop, _sources, _text, has_numba, jit, variant
 
 CONVOLVE = """
@@ -139,21 +138,6 @@ def test_a_loop_keeps_its_name_and_both_its_sides(monkeypatch):
     assert loop.__name__ == "loop"
     monkeypatch.setattr(Loop, "use_numba", False)
     assert loop(1) == "twin"
-
-
-def test_the_inlined_exponential(path, rng):
-    @jit(lambda x, out: np.exp(x, out=out))
-    def loop(x, out):
-        for i in range(len(x)):
-            out[i] = exp(x[i])
-
-    x = np.concatenate([rng.uniform(-708, 709, 20_000), rng.normal(size=20_000), [0.0, -0.0, 1.0, -708.0, np.nan]])
-    out = np.empty_like(x)
-    loop(x, out)
-    np.testing.assert_allclose(out, np.exp(x), rtol=5e-16)
-    low = np.array([-np.inf, -1e300, -800.0])
-    loop(low, out[:3])
-    assert not out[:3].any()
 
 
 def test_compact_copies_only_where_needed():

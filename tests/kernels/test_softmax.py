@@ -8,7 +8,6 @@ import pytest
 from scipy import special
 
 from chainrule.kernels import cpu
-from chainrule.kernels.cpu.exponential import exp, exp_single
 from chainrule.kernels.cpu.jit import Loop
 
 softmax = import_module("chainrule.kernels.cpu.softmax")  # the package's attribute is the function
@@ -27,17 +26,6 @@ def test_forward(shape, axis, dtype, rng, path):
         assert out.shape == x.shape and out.dtype == x.dtype and type(out) is np.ndarray and out.flags.c_contiguous
         if x.size:
             np.testing.assert_allclose(out, theirs(x.astype(np.float64), axis if shape else None), **tolerance)
-
-
-@pytest.mark.parametrize(
-    "formula, dtype, least, most, error", [(exp, "f8", -708, 709, 2.4e-16), (exp_single, "f4", -87, 88, 1e-7)]
-)
-def test_exponentials(formula, dtype, least, most, error):
-    x = np.linspace(least, most, 4001).astype(dtype)
-    got = np.array([formula(one) for one in x])
-    expected = np.exp(x.astype(np.longdouble))
-    assert got.dtype == dtype and (np.abs(got - expected) <= error * expected).all()
-    assert formula(x.dtype.type(least - 1)) == formula(x.dtype.type(-np.inf)) == 0
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -155,6 +143,32 @@ def test_rows_of_few_classes_against_numpy(classes, dtype, rng, monkeypatch):
             found.append((loss, gradient, cpu.cross_entropy_backward(g, x, target, weight, -1, 0.1)))
         for ours, numpys in zip(*found, strict=True):
             np.testing.assert_allclose(ours, numpys, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not softmax.compiles(), reason="NumPy has one path")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 130, 1000])
+def test_rows_in_registers_and_longer_ones_against_numpy(n, dtype, rng, monkeypatch, threads):
+    x, g = (rng.normal(size=(2, 37, n)) * 5).astype(dtype)
+    x[rng.random(x.shape) < 0.05] = -np.inf
+    x[:, 0], x[3, n // 2], x[4, -1] = 1, np.nan, np.inf
+    p = {"softmax": special.softmax(g, 1), "log_softmax": special.log_softmax(g, 1)}
+
+    def results():
+        yield from (getattr(cpu, name)(x, 1) for name in p)
+        yield from (getattr(cpu, f"{name}_backward")(g, out, 1) for name, out in p.items())
+        yield cpu.logsumexp(x[5:], 1)
+        yield cpu.logsumexp_backward(g[5:, 0], x[5:], cpu.logsumexp(x[5:], 1), 1)
+
+    found = []
+    for compiled, count in (False, 1), (True, 1), (True, 3):
+        monkeypatch.setattr(Loop, "use_numba", compiled)
+        threads(count)
+        found.append(list(results()))
+    for numpys, ours, by_three in zip(*found, strict=True):
+        tolerance = dict(rtol=1e-5, atol=1e-5) if dtype == "float32" else dict(rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(ours, numpys, **tolerance)
+        assert ours.dtype == dtype and ours.tobytes() == by_three.tobytes()
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf])
