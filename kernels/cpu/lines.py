@@ -8,7 +8,9 @@ they would tear to pieces, the images: these are summed in chunks, the same ones
 import numpy as np
 
 from . import workers
+from .downwards import over_rows
 from .jit import inline, jit
+from .vector import address
 
 _ABREAST = 1024  # numbers of a line whose sums stay in the nearest cache
 _LONG, _MANY = 2048, 1 << 18  # numbers of a line that may be torn, of all lines that are too few to pay for chunks
@@ -81,29 +83,44 @@ def repeat(values, apart, first, last, size, own):
         own[0, c * size : (c + 1) * size] = values[c * apart]
 
 
+def differences(m, x, start):
+    """To be added up: how far the numbers are from the first, and the squares of that."""
+    away = x - start
+    return None, away, away * away
+
+
+def products(m, g, x, centre):
+    """To be added up: the slopes, and their products with how far the numbers are from the mean."""
+    return None, g, g * (x - centre)
+
+
+_differences, _products = over_rows(differences, 1, 1, 2, wide=True), over_rows(products, 2, 1, 2)
+
+
+@inline
+def _at(x, n, a):
+    """Where the place a of the line n is."""
+    return address(x) + (n * x.shape[1] + a) * x.itemsize
+
+
 @inline
 def sum_up(x, own, n0, n1, a, b, sums):
     """The sums of the differences from the channel's first number, own[0], and of their squares."""
-    start, total, square = own[0, a:b], sums[0, a:b], sums[1, a:b]
-    total[:], square[:] = 0, 0
-    for n in range(n0, n1):
-        row = x[n, a:b]
-        for j in range(len(row)):
-            away = np.float64(row[j]) - np.float64(start[j])
-            total[j] += away
-            square[j] += away * away
+    if n0 == n1:
+        sums[:, a:b] = 0
+    else:
+        into = _at(own, 0, a), _at(sums, 0, a), _at(sums, 1, a)
+        _differences(x.dtype.type(0), (n1 - n0, x.shape[1], b - a, _at(x, n0, a)) + into)
 
 
 @inline
 def sum_products(g, x, own, n0, n1, a, b, sums):
     """The sums of g and of g (x - mean), the mean in own[0]."""
-    centre, total, along = own[0, a:b], sums[0, a:b], sums[1, a:b]
-    total[:], along[:] = 0, 0
-    for n in range(n0, n1):
-        row, slope = x[n, a:b], g[n, a:b]
-        for j in range(len(row)):
-            total[j] += np.float64(slope[j])
-            along[j] += np.float64(slope[j] * (row[j] - centre[j]))
+    if n0 == n1:
+        sums[:, a:b] = 0
+    else:
+        into = _at(own, 0, a), _at(sums, 0, a), _at(sums, 1, a)
+        _products(x.dtype.type(0), (n1 - n0, x.shape[1], b - a, _at(g, n0, a), _at(x, n0, a)) + into)
 
 
 @inline
