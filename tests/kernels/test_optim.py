@@ -217,6 +217,19 @@ def test_two_hundred_runs_bit_equal(rng, threads, monkeypatch):
     assert len(runs) == 1
 
 
+@pytest.mark.parametrize("update, name, options", CASES, ids=lambda c: c if isinstance(c, str) else "")
+def test_the_bits_are_the_same_wherever_the_arrays_lie(update, name, options, rng, path):
+    """The elements before a line of the cache, and after the last vector, are computed by other instructions."""
+    start, grad, results = *rng.normal(size=(2, 203)).astype("float32"), set()
+    for begin in range(17):
+        param, state = np.empty(240, np.float32)[begin : begin + 203], {}
+        param[...] = start
+        for step in (1, 2):
+            update(param, grad, state, step, **COMMON | options)
+        results.add(param.tobytes())
+    assert len(results) == 1
+
+
 def test_lists_of_parameters_move_one_by_one(rng):
     params, grads, bufs = ([rng.standard_normal(s) for s in ((3, 2), (1,), (0,), (5,))] for _ in range(3))
     options = dict(COMMON, momentum=0.9, dampening=0.0, nesterov=False, first=False)
