@@ -5,6 +5,7 @@ The newest results of each machine: of DATE-cpu-MACHINE.json, by benchmarks/run.
 """
 
 import json
+import re
 from pathlib import Path
 
 from run import report, versions
@@ -59,24 +60,35 @@ def page() -> str:
         result = json.loads(file.read_text())
         facts = {key: result[key] for key in ("date", "threads", "cpu", "python")}
         parts.append(RESULTS.format(**facts, versions=versions(result), table=report(result), name=file.name))
-    return TEXT.format(results="\n".join(parts))
+    return _unbroken(TEXT.format(results="\n".join(parts)))
+
+
+def _unbroken(text: str) -> str:
+    """The text with no line broken between a figure and its unit."""
+    return re.sub(r"(?<=\d) (?=(?:s|ms|us|µs|MiB)\b)", "\N{NO-BREAK SPACE}", text)
 
 
 KERNELS_TEXT = """# Kernels, one by one
 
 What `chainrule bench` measured ([how](benchmarks.md)): medians on warm buffers, the fastest of a shape in bold, ~ where
-the noise stayed above the bound. % of roof: chainrule's share of what the machine allows for the multiplications of the
-definition; Winograd's and Fourier's algorithms need fewer, and pass 100.
+the noise stayed above the bound, a word instead of a time where it was refused. % of roof: chainrule's share of what
+the machine allows for the multiplications of the definition; Winograd's and Fourier's algorithms need fewer, and pass
+100. Captured: the same by `cr.capture`. JAX, which compiles, computes of forward + backward the gradients alone: those
+of a product without the product.
 
 {results}"""
 
-RESNET, ALL = "conv --shapes resnet --compare torch --seconds 0.25", "all --compare torch,jax --seconds 0.2"
+#: what made the reports that do not note it
+OLDER = {
+    "2026-11-22-bench-epyc-2-cores.json": "chainrule bench all --compare torch,jax --seconds 0.2",
+    "2026-11-22-bench-xeon-2-cores.json": "chainrule bench conv --shapes resnet --compare torch --seconds 0.25",
+}
 KERNELS_RESULTS = """## {machine}
 
 {report}
 Made by
 
-    chainrule bench {what} --json benchmarks/results/{name}
+    {command} --json benchmarks/results/{name}
     python benchmarks/page.py
 """
 
@@ -87,9 +99,10 @@ def kernels_page() -> str:
     for file in newest("bench"):
         found = bench.Report.load(file)
         text = bench.page(found, file.name).replace("\n## ", "\n### ")
-        what = RESNET if {row.group for row in found.rows} == {"conv"} else ALL
-        parts.append(KERNELS_RESULTS.format(machine=found.facts["machine"], report=text, what=what, name=file.name))
-    return KERNELS_TEXT.format(results="\n".join(parts))
+        command = found.facts.get("command") or OLDER[file.name]
+        machine = found.facts["machine"]
+        parts.append(KERNELS_RESULTS.format(machine=machine, report=text, command=command, name=file.name))
+    return _unbroken(KERNELS_TEXT.format(results="\n".join(parts)))
 
 
 if __name__ == "__main__":

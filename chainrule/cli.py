@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import platform
+import shlex
 import sys
 import traceback
 from contextlib import contextmanager
@@ -485,12 +486,26 @@ def bench():
     """Prove kernels, then time them beside the machine's peaks and other libraries."""
 
 
+def _again(context):
+    """The command that measures the same once more: what was given but for the files to write."""
+    by_hand = lambda name: context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    given = [p for p in context.command.params if by_hand(p.name) and p.name not in ("json", "plot")]
+    words = [word for p in given for word in (p.opts[0], str(context.params[p.name]))]
+    return shlex.join(["chainrule", "bench", context.info_name, *words])
+
+
 def _benched(group, what):
     def command(json, plot, shapes, **options):
         from .bench import kernels, run
 
+        again = _again(click.get_current_context())
+
+        def kept(report):
+            report.facts["command"] = again
+            if json:
+                report.save(json)
+
         with picture_errors():
-            kept = (lambda report: report.save(json)) if json else (lambda report: None)
             report = run(kernels(group, shapes), **options, each=kept)
             kept(report)
             click.echo(report)

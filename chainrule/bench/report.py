@@ -11,6 +11,7 @@ from typing import Any
 
 from .clock import Times
 from .peaks import Peaks
+from .sides import CAPTURED, OURS, PEERS
 
 _ALIKE = 0.05  # times that differ by no more are the same
 _STEADY = 0.1  # by which the peak may drift
@@ -265,8 +266,8 @@ def _remarks(report: Report) -> list[str]:
 def page(report: Report, source: str) -> str:
     """The report as Markdown: the machine, its peaks, and a table for each kernel, the fastest time of a shape in bold.
 
-    Columns are the implementations; a cell has the median on warm buffers, ~ where it is not settled, and a row ends
-    with chainrule's share of the roofline and what it chose. `source` names the file it was made from.
+    The first implementation comes with its share of the roofline and what it chose, then the others, peers before
+    algorithms; a cell has the median on warm buffers, ~ where it is not settled. `source` names the file.
 
     >>> row = cr.bench.Row("double", "kernel", "n=4", {"n": 4}, "chainrule", "float32", "timed")
     >>> row.hot, row.floor = cr.bench.Times.of([2e-3] * 3, bound=0.03), 1e-3
@@ -275,7 +276,7 @@ def page(report: Report, source: str) -> str:
     >>> text = cr.bench.page(cr.bench.Report(facts, peaks, [row]), "today.json")
     >>> print(*text.splitlines()[-3:], sep=chr(10))
     | shape | chainrule | % of roof |
-    |---|---|---|
+    |---|---:|---:|
     | n=4 | **2.00 ms** | 50 |
     """
     facts, peaks = report.facts, report.peaks
@@ -293,16 +294,18 @@ def page(report: Report, source: str) -> str:
 
 
 def _grid(rows: list[Row]) -> list[str]:
-    names = list(dict.fromkeys(row.implementation for row in rows))
+    places = {name: place for place, name in enumerate((OURS, CAPTURED, *PEERS))}
+    first, *others = sorted(dict.fromkeys(row.implementation for row in rows), key=lambda n: places.get(n, len(places)))
     chosen = any(row.takes for row in rows)
-    head = ["shape", *names, "% of roof", *(["chosen"] if chosen else [])]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    head = ["shape", first, "% of roof", *(["chosen"] if chosen else []), *others]
+    lines = [f"| {' | '.join(head)} |", "".join("|---" if n in ("shape", "chosen") else "|---:" for n in head) + "|"]
     for shape in dict.fromkeys(row.shape for row in rows):
         found = {row.implementation: row for row in rows if row.shape == shape}
         best = min((row.hot.median for row in found.values() if row.hot), default=0.0)
-        first = next(iter(found.values()))
-        share = f"{100 * first.roofline:.0f}" if first.hot else ""
-        cells = [shape, *(_cell(found.get(name), best) for name in names), share, *([first.takes] if chosen else [])]
+        own = found.get(first)
+        share = f"{100 * own.roofline:.0f}" if own and own.hot else ""
+        taken = [own.takes if own else ""] if chosen else []
+        cells = [shape, _cell(own, best), share, *taken, *(_cell(found.get(name), best) for name in others)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

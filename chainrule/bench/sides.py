@@ -309,7 +309,7 @@ def _chainer(device):
     return Arrays("chainer", xp, gradient, own=own, numpy=lambda result: getattr(result, "array", result))
 
 
-OURS = "chainrule"
+OURS, CAPTURED = "chainrule", "captured"
 #: name -> how to make it
 SIDES: dict[str, Callable[[str], Any]] = {
     OURS: Ours, "torch": Torch, "numpy": _numpy, "autograd": _hips, "jax": _jax, "tinygrad": _tinygrad,
