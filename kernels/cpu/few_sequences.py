@@ -187,7 +187,7 @@ def _forward(one, part, parts, reverse, starts, w_hh, inputs, states, keep, reco
         t = steps - 1 - s if reverse else s
         start, n = starts[t], starts[t + 1] - starts[t]
         read, after, here = address(hidden[s % 2]), address(hidden[1 - s % 2]), unit * each
-        if not alone:
+        if n > 0 and not alone:
             w = address(packed) + at * each
             product(one, n, read, size, beside, w, size, columns, address(own), columns, places, nothing, many)
         for b in range(n):
@@ -224,7 +224,7 @@ def _backward(one, part, parts, reverse, starts, w_hh, g, record, out, initial, 
         start, n = (starts[t], starts[t + 1] - starts[t]) if s < steps else (0, 0)
         earlier = t + 1 if reverse else t - 1
         known = min(n, starts[earlier + 1] - starts[earlier]) if 0 <= earlier < steps else 0
-        if s > 0:
+        if n_after > 0:
             w, source = address(packed) + at * each, at_element(to_state, start_after, 0)
             product(one, n_after, source, height, beside, w, height, span, address(back), span, places, nothing, many)
         for b in range(known_after, n_after):

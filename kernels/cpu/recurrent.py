@@ -222,7 +222,8 @@ def _backward_numpy(cell, one, part, parts, reverse, starts, w_ih, w_hh, across_
         known = min(n, before[1] - before[0])
         h[:, :known] = out[:, before[0] : before[0] + known]
         slopes = np.stack(slopes)
-        to_input, to_state = (s.reshape(-1, n) for s in (slopes[np.argsort(cell.order)], slopes[-cell.gates :]))
+        of_gates = slopes[np.argsort(cell.order)], slopes[-cell.gates :]
+        to_input, to_state = (s.reshape(cell.gates * size, n) for s in of_gates)
         dw_ih[:, :size, :width] += (to_input @ (x[:, here].T if across_x else x[here])).reshape(cell.gates, size, width)
         dw_hh[:, :size, :size] += (to_state @ h.T).reshape(cell.gates, size, size)
         (dx[:, here] if across_x else dx[here].T)[...] = w_ih.T @ to_input

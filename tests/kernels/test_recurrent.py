@@ -300,7 +300,7 @@ def fenced(loop):
 
 
 @pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("sizes", [(3, 2, 2), (9,), (300, 2)], ids=str)
+@pytest.mark.parametrize("sizes", [(3, 2, 2), (9,), (300, 2), (0, 0, 0), (0,)], ids=str)
 def test_nothing_beyond_the_arrays_is_read_or_written(kind, sizes, rng, monkeypatch, threads, path):
     threads(1)
     for loops in EVERY_LOOP:
