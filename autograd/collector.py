@@ -1,45 +1,52 @@
-"""When CPython's collector looks at all containers: while a graph grows, not before there are four times as many.
+"""When CPython's collector looks for cycles: while a graph grows, not before there are four times as many containers.
 
-CPython looks for cycles among all living containers whenever a quarter has been added. A graph has none and is freed
-by its counts, so of a graph of a million nodes these looks are a fifth of the time, in vain. CPython calls `put_off`
-before and after each, and it lets some of them pass. Nothing else changes: `gc.collect()` looks at once, so does the
-collector of a program whose other objects grow, and `gc.callbacks.remove(put_off)` ends it.
+CPython looks at what is new whenever there are 700 containers more, and at all living ones whenever a quarter has been
+added. A graph has no cycles and is freed by its counts, so of a graph of a million nodes these looks are a third of the
+time, in vain. CPython calls `put_off` before and after each, and it lets some of them pass. Nothing else changes:
+`gc.collect()` looks at once, so does the collector of a program whose other objects grow, and
+`gc.callbacks.remove(put_off)` ends it.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 
 from .graph import Node
 
+_FEW = 100_000  # containers of a small program: it is looked at as if it had so many
 _SINCE = 100  # containers made between CPython's decision to look and our count; more, after the collector was off
 
 
 class Postponement:
-    """A callback of `gc` that lets a full look pass if CPython begins it on its own and what is new is mostly nodes.
+    """A callback of `gc` that lets a look pass if CPython begins it on its own and what is new is mostly nodes.
 
-    For that all objects are frozen before the look and thawed after it: lists are joined, whatever their length. A
+    For that all objects are frozen before the look and thawed after it: lists are joined, whatever their length. Looks
+    at what is new pass for a while once most of what was made since the last look at the middle-aged still lives. A
     program that has frozen objects of its own is left alone.
     """
 
     def __init__(self):
-        self.living, self.added = _containers(), 0  # at the last full look, and since then
-        self.passing = False
+        self.living, self.added = _containers(), 0  # at the last look at all that did not pass, and since then
+        self.passing, self.left = False, 0  # whether this look passes; how many at new objects may still
 
     def __call__(self, phase: str, info: dict) -> None:
-        if info["generation"] < 2:
-            return
         if phase == "start":
-            self.added += math.prod(least + 1 for least in gc.get_threshold())
-            few = self.added < 3 * self.living
-            self.passing = few and _automatic() and _mostly_nodes() and not gc.get_freeze_count()
-            if self.passing:
-                gc.freeze()
+            self._begin(info["generation"])
         elif self.passing:
             gc.unfreeze()
-        else:
+        elif info["generation"] == 2:
             self.living, self.added = _containers(), 0
+
+    def _begin(self, generation: int) -> None:
+        new, middle, old = gc.get_threshold()
+        self.added += new
+        if generation == 1 and 2 * len(gc.get_objects(1)) > new * middle:
+            self.left = middle * old
+        may = generation == 2 or self.left > 0
+        self.passing = may and self.added < 3 * max(self.living, _FEW) and _in_vain(generation)
+        self.left = self.left - 1 if self.passing else 0
+        if self.passing:
+            gc.freeze()
 
 
 def _containers() -> int:
@@ -52,16 +59,17 @@ def _containers() -> int:
     return count
 
 
-def _automatic() -> bool:
-    """Whether the collector runs because of new objects, not because the program asked for it."""
-    (young, _, old), (least, _, most) = gc.get_count(), gc.get_threshold()
-    return gc.isenabled() and 0 < least < young <= least + _SINCE and old > most
+def _in_vain(generation: int) -> bool:
+    """Whether the collector runs because of new objects, not because the program asked, and they are mostly nodes."""
+    counts, least = gc.get_count(), gc.get_threshold()
+    automatic = 0 < least[0] < counts[0] <= least[0] + _SINCE and counts[generation] > least[generation]
+    return automatic and gc.isenabled() and not gc.get_freeze_count() and _mostly_nodes()
 
 
 def _mostly_nodes() -> bool:
-    """Whether most of the youngest objects are nodes."""
-    objects = gc.get_objects(0)
-    return 2 * sum(isinstance(thing, Node) for thing in objects) > len(objects)
+    """Whether most of the youngest objects are nodes, by one in eight of them."""
+    some = gc.get_objects(0)[::8]
+    return 2 * sum(isinstance(thing, Node) for thing in some) > len(some)
 
 
 put_off = Postponement()
