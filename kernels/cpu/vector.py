@@ -676,20 +676,22 @@ def rows(formula, reads, writes, scalars):
     return Emitted(write, formula)
 
 
-def elementwise(formula, kinds):
+def elementwise(formula, kinds, watched=False):
     """The instruction (first, last, columns, inner, *objects, *steps): a formula over elements first … last of rows.
 
     formula(Mathematics, *values) gives the value to write. `objects`: the addresses of the arrays' objects, the
     result's last. Its rows of so many columns lie one behind the other, and those of an operand anywhere: `steps` holds
     for each array the bytes from a row to the next, and from the first of `inner` rows to that of the next ones. kinds:
     for each but the result "every" element of a row counts, the first alone ("one"), or those are bools ("mask"). The
-    result may be one of the others.
+    result may be one of the others. watched: one more object follows, an array whose first number, of 8 bytes, becomes
+    1 if a result is infinite or NaN.
     """
     arrays = len(kinds) + 1
 
     def emit(o, first, last, columns, inner, *numbers):
         o, builder = o.of(o.count * abreast()), o.builder
-        bases, steps = [elements(o, place) for place in numbers[:arrays]], numbers[arrays:]
+        bases, steps = [elements(o, place) for place in numbers[:arrays]], numbers[arrays : 3 * arrays]
+        mark = elements(o, numbers[-1]) if watched else None
         sizes = [{"every": o.bits // 8, "mask": 1, "one": 0}[kind] for kind in (*kinds, "every")]
 
         at, _, end = o.until(first, last)
@@ -702,13 +704,13 @@ def elementwise(formula, kinds):
             for count, far in ((column, o.whole(size)), (within, step), (group, leap)):
                 base = builder.add(base, builder.mul(count, far))
             addresses.append(base)
-        _over_line(o, formula, kinds, addresses, n)
+        _over_line(o, formula, kinds, addresses, n, mark)
         end(builder.add(at, n))
 
     return instruction(emit, formula)
 
 
-def _over_line(o, formula, kinds, addresses, n):
+def _over_line(o, formula, kinds, addresses, n, mark=None):
     """Write a formula over n elements: whole vectors that begin where a line of the caches does, the rest by masks."""
     builder = o.builder
     number = lambda address: o.splat(builder.load(o.pointer(address, o.scalar)))
@@ -721,7 +723,9 @@ def _over_line(o, formula, kinds, addresses, n):
                 values.append(bools(builder.add(address, at)))
             else:
                 values.append(Vector(builder, one or get(o.at(address, at))))
-        put(formula(Mathematics, *values).value, o.at(addresses[-1], at))
+        made = formula(Mathematics, *values).value
+        put(made, o.at(addresses[-1], at))
+        return builder.fsub(made, made)  # 0, or NaN of infinities and NaN
 
     behind = builder.sdiv(builder.and_(builder.neg(addresses[-1]), o.whole(width() - 1)), o.whole(o.bits // 8))
     head = builder.select(builder.icmp_signed("<=", n, o.whole(o.count)), n, o.least(behind, n))
@@ -729,14 +733,28 @@ def _over_line(o, formula, kinds, addresses, n):
     _, (at, few, many), end = o.loop(o.whole(2), 1, [o.whole(0), head, whole])
     with builder.if_then(builder.icmp_signed(">", few, o.whole(0))):
         mask, masked = o.first(few), lambda function: lambda *given: function(*given, mask)
-        apply(at, *map(masked, (o.load, o.bools, o.store)))
+        less = apply(at, *map(masked, (o.load, o.bools, o.store)))
+        if mark is not None:
+            _note(o, mark, less, mask)
     begin = builder.add(at, few)
     with builder.if_then(builder.icmp_signed(">", many, o.whole(0))):
-        i, _, close = o.loop(many, o.count, [])
-        apply(builder.add(begin, i), o.get, o.bools, o.put)
-        close()
+        i, totals, close = o.loop(many, o.count, [] if mark is None else [o.ir.Constant(o.vector, [0.0] * o.count)])
+        less = apply(builder.add(begin, i), o.get, o.bools, o.put)
+        totals = [builder.fadd(total, less) for total in totals]
+        close(totals)
+        for total in totals:
+            _note(o, mark, total)
     begin = builder.add(begin, many)
     end([begin, builder.sub(n, begin), o.whole(0)])
+
+
+def _note(o, mark, total, mask=None):
+    """Write 1 to the address `mark` if there is a NaN in the vector, where the mask is on."""
+    builder, bits = o.builder, o.ir.IntType(o.count)
+    found = builder.fcmp_unordered("uno", total, total)
+    found = builder.bitcast(found if mask is None else builder.and_(found, mask), bits)
+    with builder.if_then(builder.icmp_unsigned("!=", found, bits(0))):
+        builder.store(o.whole(1), o.pointer(mark, o.index))
 
 
 _HEAD = object.__basicsize__  # bytes of a NumPy array's object before the address of its elements

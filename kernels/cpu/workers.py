@@ -11,16 +11,18 @@ import threading
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
+from time import monotonic_ns
 
 import numpy as np
 
 from . import team
-from .jit import inline, jit
+from .jit import compiles, inline, jit
 
 # Looks before a waiting thread sleeps, 1 ms: waking it takes 0.05 to 0.1, and a LeNet step wakes ten times.
 _LINGER = 3_000_000
 _SETTLE_START, _SETTLE_END = 100_000, 10_000  # looks, 30 and 3 us: see _linger
-_WORTH_WAKING = 16  # grains of a shared loop that outlast waking a worker
+_WORTH_WAKING = 16  # grains of shared loops that outlast waking a worker
+_LATELY = 200_000  # nanoseconds within which loops follow each other so closely that a woken worker meets the next
 
 
 def run(task, n, *, grain=1, turns=1):
@@ -110,6 +112,27 @@ class _Shared:
 
 def _by_run(twin, board, helpers, parts, n, arguments):
     run(lambda first, last: twin(*arguments, first, last), n, grain=max(1, n // parts))
+
+
+def attended(grains):
+    """Whether workers wait to share a loop of so many grains; if not, it is counted, and they may be woken for others.
+
+    For what can also be done in another way, quicker than by the loop in one thread.
+    """
+    return grains > 1 and _state.threads > 1 and not _here.busy and _called(min(grains, _state.threads) - 1, grains)
+
+
+def _called(helpers, grains):
+    """Whether so many workers wait; else wake them, if what was lately done without them is worth it."""
+    if team.waiting(_board) >= helpers:
+        return True
+    now = monotonic_ns()
+    missed = grains if now - _missed[1] > _LATELY else grains + _missed[0]
+    if missed >= _WORTH_WAKING:
+        missed = 0
+        _wake(helpers)
+    _missed[:] = missed, now
+    return False
 
 
 class _Wake:
@@ -215,6 +238,8 @@ class _State:
     def grow(self, count):
         if self.started >= count:
             return
+        if compiles():
+            team.attend.compiled  # noqa: B018 (by a worker Numba would be imported against the caller, for Python's lock)
         with self.lock:
             while self.started < count:
                 name = f"chainrule-worker-{self.started}"
@@ -319,6 +344,7 @@ def _after_fork():
 
 _current_cpu = _find_current_cpu()
 _events, _SPARE = np.zeros(64, np.int64), 32  # jobs put and slices ended so far; a place in another cache line
+_missed = [0, 0]  # grains done one shortly after the other while workers slept, and when the last ones were
 _board, _here = team.board(), _Here()
 _state = _State(_default_threads())
 one_blas_thread = _OneBlasThread()

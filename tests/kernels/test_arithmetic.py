@@ -13,11 +13,20 @@ ENDS = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38, -1.0]
 
 
 @pytest.fixture
-def large(monkeypatch):
-    """Call arrays large from 50 elements on, and note which formulas the loop was called for."""
-    called, run = [], arithmetic.run
-    monkeypatch.setattr(arithmetic, "LARGE", 50)
-    monkeypatch.setattr(arithmetic, "run", lambda formula, *given: (called.append(formula), run(formula, *given)))
+def called(monkeypatch):
+    """The formulas that loops were called for."""
+    found, run, loop = [], arithmetic.run, arithmetic._loop
+    monkeypatch.setattr(arithmetic, "run", lambda formula, *given: (found.append(formula), run(formula, *given))[1])
+    monkeypatch.setattr(arithmetic, "_loop", lambda formula, *given: (found.append(formula), loop(formula, *given))[1])
+    return found
+
+
+@pytest.fixture
+def large(monkeypatch, called, threads):
+    """Call arrays large from 50 elements on, whoever waits, and note which formulas loops were called for."""
+    threads(max(2, cr.get_num_threads()))
+    for name in ("LARGE", "_LARGER", "_LARGEST"):
+        monkeypatch.setattr(arithmetic, name, 50)
     arithmetic._laid.cache_clear()
     yield called
     arithmetic._laid.cache_clear()
@@ -107,16 +116,80 @@ def test_what_numpys_own_can_do_besides(large):
 @pytest.mark.parametrize("size", [arithmetic.LARGE - 1, arithmetic.LARGE, 400_001])
 def test_the_threads_change_nothing(size, threads, rng):
     x, y = rng.normal(size=(2, size)).astype("f4")
-    for count in (1, 3):
+    for count in (1, 2, 3):
         threads(count)
         for name in TWO:
             same(name, x, y)
         same("sqrt", abs(x))
 
 
-def test_the_engine_has_large_arrays_computed_by_the_loop(rng, monkeypatch):
-    called, run = [], arithmetic.run
-    monkeypatch.setattr(arithmetic, "run", lambda formula, *given: (called.append(formula), run(formula, *given)))
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_arrays_without_gaps_wherever_they_begin_and_end(large, dtype, rng):
+    for _ in range(30):
+        size, *begin = rng.integers([50, 0, 0], [2000, 20, 20])
+        x, y = [rng.normal(size=2050).astype(dtype)[b : b + size] for b in begin]
+        for name in TWO:
+            same(name, x, y)
+            same(name, x, 2.5)
+            same(name, x, y[:1].reshape(()))
+        for name in ONE:
+            same(name, abs(x))
+    same("add", x, x)
+    same("add", x, x[::-1])
+    assert not arithmetic.compiles() or len(large) > 30 * 17
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_writes_in_place_over_what_is_read(large, name, rng):
+    given = rng.normal(size=999).astype("f4") + 9
+    for other in (lambda x: x[::-1], lambda x: x, lambda x: x[:1]):
+        ours, numpys = given.copy(), given.copy()
+        getattr(cpu, name)(ours, other(ours), out=ours)
+        getattr(np, name)(numpys, other(numpys), out=numpys)
+        np.testing.assert_array_equal(ours, numpys)
+
+
+BEYOND = [
+    ("divide", 1.0, 0.0, "divide by zero"), ("divide", 0.0, 0.0, "invalid"), ("multiply", 1e38, 1e38, "overflow"),
+    ("add", 3e38, 3e38, "overflow"), ("subtract", np.inf, np.inf, "invalid"), ("sqrt", -1.0, None, "invalid"),
+    ("reciprocal", 0.0, None, "divide by zero"), ("square", 1e38, None, "overflow"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [0, 17, 700, 1000])
+@pytest.mark.parametrize("name, x, y, says", BEYOND)
+def test_warnings_are_numpys(large, name, x, y, says, at):
+    given = [np.ones(1001, "f4") for value in (x, y) if value is not None]
+    with np.errstate(all="raise"):
+        same(name, *given)
+    for array, value in zip(given, (x, y)):
+        array[at] = value
+    with pytest.warns(RuntimeWarning, match=says):
+        found = getattr(cpu, name)(*given)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found, getattr(np, name)(*given))
+    assert bool(large) == arithmetic.compiles()
+
+
+def test_numpy_serves_where_nobody_waits_to_share(called, monkeypatch, threads, rng):
+    threads(2)
+    x = rng.normal(size=arithmetic.LARGE).astype("f4")
+    for waits in (False, True):
+        monkeypatch.setattr(arithmetic.workers, "attended", lambda grains, waits=waits: waits)
+        same("add", x, x)
+        assert bool(called) == (waits and arithmetic.compiles())
+    called.clear()
+    same("add", x[1:], x[1:])
+    monkeypatch.setattr(arithmetic, "_LARGEST", len(x))
+    monkeypatch.setattr(arithmetic.workers, "attended", lambda grains: False)
+    threads(1)
+    same("add", x, x)
+    assert not called
+
+
+def test_the_engine_has_large_arrays_computed_by_the_loop(rng, monkeypatch, called, threads):
+    threads(2)
+    monkeypatch.setattr(arithmetic, "_LARGEST", arithmetic.LARGE)
     given = [rng.normal(size=(400, 500)).astype("f4"), rng.normal(size=500).astype("f4") + 5]
 
     def gradients(lib_of):

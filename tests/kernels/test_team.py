@@ -147,3 +147,36 @@ def test_a_forked_child_has_workers_of_its_own(threads):
         time.sleep(0.01)
         done, status = os.waitpid(child, os.WNOHANG)
     assert done and os.waitstatus_to_exitcode(status) == 0
+
+
+def test_workers_are_called_for_loops_that_follow_each_other_closely(threads, monkeypatch):
+    threads(2)
+    woken, now, there = [], [0], [0]
+    monkeypatch.setattr(workers, "_wake", woken.append)
+    monkeypatch.setattr(workers, "monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(workers.team, "waiting", lambda board: there[0])
+    workers._missed[:] = 0, -workers._LATELY
+
+    def called(grains, after=0):
+        now[0] += after
+        before = len(woken)
+        assert workers.attended(grains) == bool(there[0])
+        return len(woken) > before
+
+    assert called(workers._WORTH_WAKING)
+    assert [called(6) for _ in range(6)] == [False, False, True] * 2
+    assert not any([called(6, after=workers._LATELY + 1) for _ in range(6)])
+    there[0] = 1
+    assert not any([called(6) for _ in range(6)])
+
+
+def test_nobody_shares_what_is_of_one_thread(threads, monkeypatch):
+    monkeypatch.setattr(workers, "_called", lambda helpers, grains: helpers)
+    threads(3)
+    assert [workers.attended(grains) for grains in (0, 1, 2, 3, 9)] == [False, False, 1, 2, 2]
+    within = []
+    workers.run(lambda first, last: within.append(workers.attended(9)), 1)
+    workers.run(lambda first, last: within.append(workers.attended(9)), 2)
+    assert within == [2, False, False]  # nothing is shared by a single slice
+    threads(1)
+    assert not workers.attended(9)
