@@ -14,6 +14,7 @@ import gc
 from .graph import Node
 
 _FEW = 100_000  # containers of a small program: it is looked at as if it had so many
+_IMMORTAL = 1000  # containers that CPython itself counts as frozen, from 3.12 on; a program freezes all it has
 _SINCE = 100  # containers made between CPython's decision to look and our count; more, after the collector was off
 
 
@@ -51,7 +52,7 @@ class Postponement:
 
 def _containers() -> int:
     """How many containers live; 0 if the program has frozen some, which stay so."""
-    if gc.get_freeze_count():
+    if _frozen():
         return 0
     gc.freeze()
     count = gc.get_freeze_count()
@@ -59,11 +60,16 @@ def _containers() -> int:
     return count
 
 
+def _frozen() -> bool:
+    """Whether the program has frozen its objects."""
+    return gc.get_freeze_count() > _IMMORTAL
+
+
 def _in_vain(generation: int) -> bool:
     """Whether the collector runs because of new objects, not because the program asked, and they are mostly nodes."""
     counts, least = gc.get_count(), gc.get_threshold()
     automatic = 0 < least[0] < counts[0] <= least[0] + _SINCE and counts[generation] > least[generation]
-    return automatic and gc.isenabled() and not gc.get_freeze_count() and _mostly_nodes()
+    return automatic and gc.isenabled() and not _frozen() and _mostly_nodes()
 
 
 def _mostly_nodes() -> bool:
