@@ -19,8 +19,8 @@ from . import vector, workers
 from .formulas import rows_of, run
 from .jit import compiles, variant
 
-LARGE = 3 << 15  # elements of arrays without gaps from which a loop gains where a worker waits to share it
-_LARGER, _LARGEST = 1 << 17, 1 << 18  # elements in rows, and of arrays without gaps, where a loop gains in any case
+LARGE = 1 << 17  # elements from which a loop gains; without gaps, where a worker waits to share it
+_LARGEST = 1 << 18  # elements of arrays without gaps from which it gains in any case
 _BLOCK = 512  # elements that go to a thread together
 _BLOCKS = 32  # of them that outlast handing them to a worker
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
@@ -42,7 +42,7 @@ def _two(ufunc, plainly, formula):
         if options:
             return ufunc(x, y, **options)
         if type(x) is type(y) is ndarray:
-            if x.size * y.size < _LARGER:
+            if x.size * y.size < LARGE:
                 return ufunc(x, y)
             if x.dtype is y.dtype and (out := _looped(formula, x.dtype, x, y)) is not None:
                 return out
@@ -142,7 +142,7 @@ def _laid(itemsize, *laid):
         shape = np.broadcast_shapes(*[own for own, _ in laid])
     except ValueError:  # NumPy's function says what cannot be
         return (), None
-    return shape, rows_of(shape, itemsize, False, *laid) if prod(shape) >= _LARGER else None
+    return shape, rows_of(shape, itemsize, False, *laid) if prod(shape) >= LARGE else None
 
 
 def _add(m, x, y):
