@@ -45,6 +45,22 @@ def test_against_the_cpu(cuda, cupy, rng, name, there, settings, dtype, shape):
             np.testing.assert_allclose(got.get(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("what", [0, 1], ids=["param", "grad"])
+@pytest.mark.parametrize("name, there, settings", CASES)
+def test_infinities_and_nan_as_on_the_cpu(cuda, cupy, name, there, settings, what):
+    """Without weight decay an infinite parameter stays so: a share of 0 is left out, for 0 times an infinity is NaN."""
+    arrays = [np.linspace(-1, 1, 40), np.linspace(2, 1, 40), *[np.zeros(40) if one else None for one in there]]
+    arrays[what][[3, 20, 33]] = np.inf, -np.inf, np.nan
+    on = [None if a is None else cupy.asarray(a) for a in arrays]
+    with np.errstate(invalid="ignore"):  # inf / inf, by NumPy's twins
+        three_steps(cpu, name, arrays, settings | {"weight_decay": 0.0})
+    three_steps(cuda, name, on, settings | {"weight_decay": 0.0})
+    for got, expected in zip(on, arrays, strict=True):
+        if got is not None:
+            np.testing.assert_allclose(got.get(), expected, rtol=1e-13, atol=1e-13)
+    assert what or np.isinf(arrays[0][[3, 20]]).all()
+
+
 def test_schedule_orders(cuda, cupy, rng, order):
     param, grad, m, v = (rng.uniform(0.5, 1, 1000).astype("f4") for _ in range(4))
     on = [cupy.asarray(a) for a in (param, grad, m, v)]
