@@ -272,6 +272,11 @@ def einsum(equation: str, *operands):
     >>> cr.einsum("ij,jk->ik", cr.ones(2, 3), cr.ones(3, 4)).shape
     (2, 4)
     """
+    if not isinstance(equation, str):
+        raise TypeError(
+            f"einsum: received a {type(equation).__name__} as its equation, which is a string and comes first; call "
+            "it as einsum('ij,jk->ik', x, y)"
+        )
     given = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
     xs = [operand(x) for x in given]
     labels, out, sizes, plain = _parsed(equation, tuple([x.shape for x in xs]))

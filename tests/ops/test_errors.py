@@ -111,6 +111,8 @@ ERRORS = [
     (lambda: cr.linear(x, v), ValueError, "linear: received weight (3,) and bias None; they must be (out, in) and (out,)"),
     (lambda: cr.linear(x, cr.ones(2, 3), cr.ones(3)), ValueError, "linear: received weight (2, 3) and bias (3,); they must be (out, in) and (out,)"),
     (lambda: cr.linear(x, cr.ones(2, 2)), ValueError, "linear: the input has shape (2, 3) and the weight (2, 2): the input's last size must be 2; check in_features or flatten the input"),
+    (lambda: cr.einsum(x, "ij->ji"), TypeError, "einsum: received a Tensor as its equation, which is a string and comes first; call it as einsum('ij,jk->ik', x, y)"),
+    (lambda: cr.einsum(["ij"], x), TypeError, "einsum: received a list as its equation, which is a string and comes first"),
     (lambda: cr.einsum("ij,jk", x), ValueError, "einsum: 'ij,jk' names 2 operands and 1 were passed"),
     (lambda: cr.einsum("ijk", x), ValueError, "einsum: 'ijk' of 'ijk' names 3 dimensions and operand 0 has shape (2, 3); write one label for each dimension, or ..."),
     (lambda: cr.einsum("ij,jk", x, cr.ones(2, 2)), ValueError, "einsum: label 'j' of 'ij,jk' has sizes 3 and 2; they must be equal"),
