@@ -59,6 +59,12 @@ def one_dim(who: str, dim, ndim: int) -> int:
 
 def _index(who, dim) -> int:
     """The int that `dim` stands for."""
+    shape = getattr(dim, "shape", ())
+    if shape:
+        raise TypeError(
+            f"{who}: received a {type(dim).__name__} of shape {shape} as dim; a dimension is named by an integer; "
+            "check the order of the arguments"
+        )
     try:
         if not isinstance(dim, bool):
             return index(dim)

@@ -14,6 +14,7 @@ import chainrule.nn.functional as F
 
 OPS = Path(cr.autograd.__file__).parent / "ops"
 x, v, cube, image = cr.ones(2, 3), cr.ones(3), cr.ones(2, 2, 2), cr.ones(1, 2, 4, 4)
+places = cr.tensor([[0, 1, 0]])
 
 
 def rnn(gates=1, function=cr.rnn_sequence, **other):
@@ -90,6 +91,10 @@ ERRORS = [
     (lambda: cr.gather(x, 0, cr.tensor([[-3]])), IndexError, "gather: index -3 is outside dimension 0 of size 2; indices go from -2 to 1"),
     (lambda: cr.gather(x, 0, cr.tensor([0])), ValueError, "gather: the index has shape (1,), which does not fit shape (2, 3): as many dimensions, and no larger except along dim 0"),
     (lambda: cr.scatter_add(x, 0, cr.tensor([[0, 0, 0, 0]]), cr.ones(1, 4)), ValueError, "scatter_add: the index has shape (1, 4), which does not fit shape (2, 3): as many dimensions, and no larger except along dim 0"),
+    (lambda: cr.gather(x, cr.tensor([[0, 1, 0]]), 0), TypeError, "gather: received a Tensor of shape (1, 3) as dim; a dimension is named by an integer; check the order of the arguments"),
+    (lambda: cr.gather(x, cr.tensor([[0]]), 0), TypeError, "gather: received a Tensor of shape (1, 1) as dim; a dimension is named by an integer; check the order of the arguments"),
+    (lambda: cr.index_select(x, np.array([0]), 0), TypeError, "index_select: received a ndarray of shape (1,) as dim; a dimension is named by an integer; check the order of the arguments"),
+    (lambda: cr.scatter(x, places, 0, 1.0), TypeError, "scatter: received a Tensor of shape (1, 3) as dim; a dimension is named by an integer; check the order of the arguments"),
     (lambda: cr.index_select(x, 0, cr.tensor([[0]])), ValueError, "index_select: received an index of shape (1, 1); it must be 1-d; gather takes others"),
     (lambda: cr.index_add(x, 0, cr.tensor([0]), cr.ones(2, 3)), ValueError, "index_add: the source has shape (2, 3); for 1 indices along 0 it must be (1, 3)"),
     (lambda: cr.take_along_dim(x, cr.tensor([0]), 0), ValueError, "take_along_dim: received shapes (2, 3) and (1,); they must have equally many dimensions"),
