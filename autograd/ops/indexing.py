@@ -9,6 +9,7 @@ import numpy as np
 
 from ...kernels import device_of, for_array, is_array, to_device
 from ..primitive import primitive
+from ..state import state
 from ..tensor import Tensor, array_of, is_floating, is_number, may_look, result
 from .axes import kept_shape, numpy_names, one_dim
 from .convert import operand
@@ -322,6 +323,30 @@ def _check_index_shape(who, index, shape, dim):
         )
 
 
+def _source(who, src, index, x):
+    """The values of `src` for each place of the index; it must be a tensor of x's dtype that has them all."""
+    if not isinstance(src, Tensor):
+        if not is_array(src):
+            raise TypeError(
+                f"{who}: received a {type(src).__name__} as src, which holds no values for the places of the index; "
+                "pass a tensor, such as cr.full(index.shape, 1.0)"
+            )
+        src = operand(src)
+    if src.dtype != x.dtype and not (state.get().low and is_floating(src.dtype) and is_floating(x.dtype)):
+        raise TypeError(
+            f"{who}: received src of dtype {src.dtype} for a tensor of dtype {x.dtype}; they must be equal, lest "
+            f"values change unseen; convert one, as in src.to(cr.{x.dtype})"
+        )
+    if src.shape == index.shape:
+        return src
+    if src.ndim != index.ndim or any(i > n for i, n in zip(index.shape, src.shape, strict=True)):
+        raise ValueError(
+            f"{who}: src has shape {src.shape} and the index {index.shape}; src needs as many dimensions, none of them "
+            "smaller; spread it with src.expand(index.shape)"
+        )
+    return src[tuple([slice(n) for n in index.shape])]
+
+
 @numpy_names
 def gather(x, dim: int, index):
     """out[i][j] = x[index[i][j]][j] for dim 0, and alike for others (PyTorch's gather).
@@ -362,21 +387,24 @@ def take_along_dim(x, indices, dim=None):
 def scatter_add(x, dim: int, index, src):
     """x with src added at `index`: x[index[i][j]][j] += src[i][j] for dim 0; repeated indices add up.
 
+    As in PyTorch, src is a tensor of x's dtype, and the index's shape fits in src's: nothing is broadcast or cast.
+
     >>> cr.scatter_add(cr.zeros(3), 0, cr.tensor([1, 1]), cr.ones(2))
     tensor([0., 2., 0.])
     """
     dim = _dim("scatter_add", dim, x)
     index = _indices("scatter_add", index, x, dim)
     _check_index_shape("scatter_add", index, x.shape, dim)
-    _check_index_shape("scatter_add", index, src.shape, -1)
-    if src.shape != index.shape:
-        src = src[tuple(slice(n) for n in index.shape)]
+    src = _source("scatter_add", src, index, x)
     return x + scatter_along(src, result(index), dim=dim, shape=x.shape)
 
 
 @numpy_names
 def scatter(x, dim: int, index, src):
     """x with src (a tensor or number) written at `index` along `dim`; of repeated indices the last wins, alone.
+
+    As in PyTorch, a tensor src is of x's dtype, and the index's shape fits in its shape: nothing is broadcast or cast;
+    a number is written everywhere, as x's dtype holds it.
 
     >>> cr.scatter(cr.zeros(3), 0, cr.tensor([1]), 5.0)
     tensor([0., 5., 0.])
@@ -387,9 +415,7 @@ def scatter(x, dim: int, index, src):
     k = for_array(array_of(x))
     place = [k.arange(n).reshape(-1, *(1,) * (index.ndim - 1 - d)) for d, n in enumerate(index.shape)]
     place[dim] = index
-    if not is_number(src):
-        src = src[tuple(slice(n) for n in index.shape)]
-    return with_item(x, tuple(place), src)
+    return with_item(x, tuple(place), src if is_number(src) else _source("scatter", src, index, x))
 
 
 # ---- masks and triangles ---------------------------------------------------------------------------------------------
