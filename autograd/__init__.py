@@ -127,7 +127,7 @@ from .ops.indexing import (
     triu,
     with_item,
 )
-from .ops.linalg import bmm, dot, einsum, linear, matmul, mm, mv, outer, tensordot, trace
+from .ops.linalg import bilinear, bmm, dot, einsum, linear, matmul, mm, mv, outer, tensordot, trace
 from .ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,

@@ -43,6 +43,7 @@ from .autograd import (
     avg_pool2d,
     batch_norm,
     bernoulli,
+    bilinear,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     bitwise_and,

@@ -181,6 +181,24 @@ def linear(input, weight, bias=None):
     return linear_rows(input, weight, bias)
 
 
+def bilinear(input1, input2, weight, bias=None):
+    """y_o = x₁ᵀ W_o x₂ + b_o. Shapes: input1 (…, I), input2 (…, J), weight (O, I, J), bias (O,) → (…, O).
+
+    >>> cr.bilinear(cr.ones(5, 3), cr.ones(5, 4), cr.ones(2, 3, 4), cr.zeros(2)).shape
+    (5, 2)
+    """
+    left, right, shape = input1.shape, input2.shape, weight.shape
+    if len(shape) != 3 or left[-1:] != shape[1:2] or right[-1:] != shape[2:]:
+        raise ValueError(
+            f"bilinear: received inputs of shapes {left} and {right} for a weight of shape {shape}; they must be "
+            "(…, I), (…, J) and (O, I, J); check the order of the arguments"
+        )
+    if bias is not None and bias.shape != shape[:1]:
+        raise ValueError(f"bilinear: the bias has shape {bias.shape}; it must be {shape[:1]}, one for each output")
+    out = einsum("...i,oij,...j->...o", input1, weight, input2)
+    return out if bias is None else out + bias
+
+
 # ---- einsum ----------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ...autograd import Tensor, einsum, empty, linear
+from ...autograd import Tensor, bilinear, empty, linear
 from .. import init
 from ..module import Module
 from ..parameter import Parameter
@@ -95,8 +95,7 @@ class Bilinear(Module):
         """Return x₁ᵀ W x₂ + b."""
         axis_size(self, input1.shape, -1, self.in1_features, "in1_features")
         axis_size(self, input2.shape, -1, self.in2_features, "in2_features")
-        output = einsum("...i,oij,...j->...o", input1, self.weight, input2)
-        return output if self.bias is None else output + self.bias
+        return bilinear(input1, input2, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Return the sizes."""

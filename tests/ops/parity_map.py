@@ -22,7 +22,7 @@ SAME = """
 #: the same of torch.nn.functional
 FUNCTIONAL = """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d avg_pool2d
-    batch_norm binary_cross_entropy binary_cross_entropy_with_logits conv1d conv2d conv_transpose1d
+    batch_norm bilinear binary_cross_entropy binary_cross_entropy_with_logits conv1d conv2d conv_transpose1d
     conv_transpose2d cross_entropy elu embedding gelu group_norm hardtanh huber_loss kl_div l1_loss layer_norm
     leaky_relu linear logsigmoid max_pool1d max_pool2d mse_loss nll_loss one_hot pad relu relu6 silu smooth_l1_loss
     softplus

@@ -120,6 +120,24 @@ def linear(x, w, b=None):
     return out
 
 
+def bilinear(x, y, w, b=None):
+    out = np.zeros((*x.shape[:-1], w.shape[0]))
+    for place in np.ndindex(*out.shape):
+        out[place] = x[place[:-1]] @ w[place[-1]] @ y[place[:-1]] + (0 if b is None else b[place[-1]])
+    return out
+
+
+def forms(*leads):
+    def make(rng):
+        for lead in leads:
+            x, y, w = normal(rng, *lead, 3), normal(rng, *lead, 4), normal(rng, 2, 3, 4)
+            yield Sample((x, y, w, normal(rng, 2)))
+            yield Sample((x, y, w, None))
+        yield Sample((normal(rng, 2, 0), normal(rng, 2, 4), normal(rng, 3, 0, 4), normal(rng, 3)))
+
+    return make
+
+
 def lines(*leads):
     def make(rng):
         for lead in leads:
@@ -150,6 +168,7 @@ ROWS = [
     public("dot", matmul, pairs(((3,), (3,)), ((0,), (0,)))),
     public("outer", lambda x, y: summed("i,j->ij", x, y), pairs(((2,), (3,)), ((1,), (1,)))),
     public("linear", linear, lines((4,), (2, 3), (), (0,), (2, 0))),
+    public("bilinear", bilinear, forms((4,), (2, 3), (), (0,))),
     public(
         "trace", lambda x: summed("ii->", x[: min(x.shape), : min(x.shape)]), pairs(((3, 3),), ((2, 4),), ((1, 1),))
     ),
