@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ...kernels import for_array
 from ..primitive import primitive
 from ..random import default_generator
-from ..tensor import note_write, result
+from ..tensor import is_number, note_write, result
 from .elementwise import rsqrt
 from .reductions import mean_over, sum_over, var_over
 from .shape import reshape
+
+
+def _no_tensor(who, input):
+    return TypeError(
+        f"{who}: received a {type(input).__name__} as its input, which has no shape; pass a tensor, such as "
+        "cr.tensor(…) of numbers"
+    )
+
+
+def _check_eps(who, eps):
+    """Refuse what is no share of a variance: √ of a negative sum would be NaN."""
+    if not (is_number(eps) and eps >= 0):
+        raise (ValueError if is_number(eps) else TypeError)(
+            f"{who}: received eps={eps!r}; it is added to a variance, whose root divides: pass a number of at least 0, "
+            "such as 1e-5"
+        )
 
 
 @primitive(elementwise=True, floating=True, formula=r"x\,s + t", flops=2)
@@ -111,29 +129,35 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     >>> cr.batch_norm(cr.tensor([[1.0], [3.0]]), None, None, training=True).tolist()
     [[-0.9999949932098389], [0.9999949932098389]]
     """
-    if input.ndim < 2:
-        raise ValueError(f"batch_norm: received shape {input.shape}; the input must be (N, C, …)")
-    channels = input.shape[1]
+    try:
+        sizes = input.shape
+    except AttributeError:
+        raise _no_tensor("batch_norm", input) from None
+    if len(sizes) < 2:
+        raise ValueError(f"batch_norm: received shape {sizes}; the input must be (N, C, …)")
+    if type(eps) is not float or not eps >= 0:
+        _check_eps("batch_norm", eps)
+    channels = sizes[1]
     named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     for name, value in named.items():
         if value is not None and value.shape != (channels,):
             raise ValueError(
-                f"batch_norm: {name} has shape {value.shape}, but the input of shape {input.shape} has "
+                f"batch_norm: {name} has shape {value.shape}, but the input of shape {sizes} has "
                 f"{channels} channels; "
                 f"it must be ({channels},)"
             )
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: with training=False the running mean and variance are needed; pass both")
-        shape = _channel_shape(input.ndim)
+        shape = _channel_shape(len(sizes))
         scale = rsqrt(running_var + eps)
         scale = scale if weight is None else scale * weight
         shift = -running_mean * scale if bias is None else bias - running_mean * scale
         return _affine(input, scale, shift, shape)
-    n = math.prod(input.shape) // max(channels, 1)
+    n = math.prod(sizes) // max(channels, 1)
     if n == 1:
         raise ValueError(
-            f"batch_norm: the input of shape {input.shape} has one value per channel, whose variance is 0; "
+            f"batch_norm: the input of shape {sizes} has one value per channel, whose variance is 0; "
             "train with larger batches, or call eval()"
         )
 
@@ -199,14 +223,20 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     [[-0.9999949932098389, 0.9999949932098389]]
     """
     shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-    if not shape or input.shape[-len(shape) :] != shape:
+    try:
+        sizes = input.shape
+    except AttributeError:
+        raise _no_tensor("layer_norm", input) from None
+    if not shape or sizes[-len(shape) :] != shape:
         raise ValueError(
-            f"layer_norm: normalized_shape={shape} does not name the last sizes of the input of shape {input.shape}; "
+            f"layer_norm: normalized_shape={shape} does not name the last sizes of the input of shape {sizes}; "
             "they must be equal"
         )
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != shape:
             raise ValueError(f"layer_norm: the {name} has shape {value.shape}; it must be normalized_shape, {shape}")
+    if type(eps) is not float or not eps >= 0:
+        _check_eps("layer_norm", eps)
     return layer_norm_last(input, weight, bias, axes=len(shape), eps=eps)
 
 
@@ -258,12 +288,23 @@ def group_norm(input, num_groups: int, weight=None, bias=None, eps: float = 1e-5
     >>> cr.group_norm(cr.tensor([[1.0, 3.0, 5.0, 5.0]]), 2).tolist()
     [[-0.9999949932098389, 0.9999949932098389, 0.0, 0.0]]
     """
-    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+    try:
+        sizes = input.shape
+    except AttributeError:
+        raise _no_tensor("group_norm", input) from None
+    if type(num_groups) is not int and not isinstance(num_groups, np.integer):
+        raise TypeError(
+            f"group_norm: received num_groups={num_groups!r}; it counts the groups of an item's channels; pass an "
+            "integer"
+        )
+    if len(sizes) < 2 or num_groups < 1 or sizes[1] % num_groups:
         raise ValueError(
-            f"group_norm: received shape {input.shape} and num_groups={num_groups}; the input must be (N, C, …), and "
+            f"group_norm: received shape {sizes} and num_groups={num_groups}; the input must be (N, C, …), and "
             "num_groups divide C"
         )
-    channels = input.shape[1]
+    if type(eps) is not float or not eps >= 0:
+        _check_eps("group_norm", eps)
+    channels = sizes[1]
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != (channels,):
             raise ValueError(f"group_norm: the {name} has shape {value.shape}; it must be ({channels},)")
