@@ -86,14 +86,33 @@ class Kernel:
 
     def arrays(self, axes: Mapping[str, Any], dtype: str) -> tuple:
         """The inputs of one shape."""
-        return tuple(self.given(self.inputs, axes, dtype, Draw(dtype)))
+        made = self.given(self.inputs, axes, dtype, Draw(dtype))
+        if not isinstance(made, tuple | list) or not all(hasattr(array, "dtype") for array in made):
+            several = isinstance(made, tuple | list)
+            gave = ", ".join(type(a).__name__ for a in made) if several else f"one {type(made).__name__}"
+            raise TypeError(
+                f"the inputs of {self.name!r} gave {gave}, but a kernel takes a tuple of arrays; return one, such as "
+                "(draw(n),)"
+            )
+        return tuple(made)
 
     def given(self, of: Any, axes: Mapping[str, Any], dtype: str, *arguments: Any) -> Any:
         """A number, or what a function makes of the axes that it names (`itemsize` and `dtype` among them)."""
         if not callable(of):
             return of
         more = {"dtype": dtype, "itemsize": as_dtype(dtype).itemsize}
-        return of(*arguments, **_named(of, axes, more, len(arguments)))
+        options = _named(of, axes, more, len(arguments))
+        try:
+            return of(*arguments, **options)
+        except TypeError as error:
+            if why := _misfit(of, arguments, options, axes):
+                role = next(name for name, value in vars(self).items() if value is of)
+                first = {"inputs": "draw and ", "reference": f"the {len(arguments)} arrays and "}.get(role, "")
+                raise TypeError(
+                    f"the {role} of {self.name!r} cannot be called: {why}; it gets {first}those of "
+                    f"{', '.join({**axes, **more})} that it has parameters for; name them so"
+                ) from error
+            raise
 
     def makers(self, axes: Mapping[str, Any], device: str) -> dict[str, Maker]:
         """The implementations for a shape, those of `kernels.registry` among them."""
@@ -178,12 +197,12 @@ def named_axes(axes: Mapping[str, Any]) -> list[tuple[str, dict]]:
     >>> named_axes({"n": [1, 2], "m": [3]})
     [('n=1 m=3', {'n': 1, 'm': 3}), ('n=2 m=3', {'n': 2, 'm': 3})]
     """
-    values = list(axes.values())
+    values = list(axes.values()) if isinstance(axes, Mapping) else []
     if values and all(isinstance(v, Mapping) for v in values):
         return [(name, dict(row)) for name, row in axes.items()]
     if not values or not all(isinstance(v, list | tuple | range) and len(v) for v in values):
         raise ValueError(
-            f"axes={dict(axes)!r} says no shapes: give each axis its values, as in {{'n': [1000, 2000]}}, or each row "
+            f"axes={axes!r} says no shapes: give each axis its values, as in {{'n': [1000, 2000]}}, or each row "
             "its axes, as in {'small': {'n': 1000}}"
         )
     rows: list[dict] = [{}]
@@ -242,6 +261,18 @@ def _named(function: Callable, axes: Mapping[str, Any], more: Mapping[str, Any],
     several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     after = [p for p in parameters if p.kind is p.KEYWORD_ONLY] if several else parameters[first:]
     return {p.name: values[p.name] for p in after if p.name in values}
+
+
+def _misfit(function: Callable, arguments: Sequence[Any], options: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
+    """Why a function that raised a TypeError cannot be called so; "" if the call was not the reason."""
+    try:
+        bound = inspect.signature(function).bind(*arguments, **options).arguments
+    except ValueError:  # of a built-in function without a signature
+        return ""
+    except TypeError as error:
+        return str(error)
+    taken = [name for name in bound if name in axes and name not in options]
+    return f"its parameter {taken[0]!r}, of an axis's name, comes first" if taken else ""
 
 
 def as_dtype(name: str) -> np.dtype:

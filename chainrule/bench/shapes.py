@@ -86,6 +86,8 @@ lecture.batch-64      steps    n=64
 lecture.batch-128     steps    n=128
 """
 
+_LINE = "'mine matmul m=64 n=64 k=64'"
+
 
 class Shape(NamedTuple):
     """A name, the group of kernels that it is for, and its axes."""
@@ -118,7 +120,7 @@ def _shape(words: list[str], where: str) -> Shape:
     if len(words) < 3 or words[1] not in AXES:
         raise ValueError(
             f"{where}: {' '.join(words)!r} is no shape: write a name, a group ({', '.join(AXES)}) and its axes, as in "
-            "'mine matmul m=64 n=64 k=64'"
+            f"{_LINE}"
         )
     name, group, *pairs = words
     known, found = AXES[group], {}
@@ -136,6 +138,18 @@ def _shape(words: list[str], where: str) -> Shape:
     return Shape(name, group, axes)
 
 
+def _of_file(name: str) -> list[Shape]:
+    try:
+        found = parse(Path(name).read_text("utf-8"), name)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"--shapes {name}: the file is no text ({error.reason} at byte {error.start}); write lines such as {_LINE}"
+        ) from None
+    if not found:
+        raise ValueError(f"--shapes {name}: the file names no shape; write lines such as {_LINE}")
+    return found
+
+
 def select(asked: str | None = None) -> list[Shape]:
     """All shapes, those whose name begins with `asked`, or those of a file of that name; several with commas.
 
@@ -148,7 +162,7 @@ def select(asked: str | None = None) -> list[Shape]:
     chosen = []
     for part in asked.split(","):
         if Path(part).is_file():
-            found = parse(Path(part).read_text(), part)
+            found = _of_file(part)
         else:
             found = [shape for shape in known if f"{shape.name}.".startswith(f"{part}.") or shape.name == part]
         if not found:

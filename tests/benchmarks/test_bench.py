@@ -603,6 +603,25 @@ def test_a_bad_line_is_named(tmp_path, monkeypatch, line, message):
         shapes.select("mine.txt")
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "--shapes mine.txt: the file names no shape; write lines such as 'mine matmul m=64 n=64 k=64'"),
+        (b"# a comment\n\n", "--shapes mine.txt: the file names no shape"),
+        (
+            b"mine\xff",
+            "--shapes mine.txt: the file is no text (invalid start byte at byte 4); write lines such as "
+            "'mine matmul m=64 n=64 k=64'",
+        ),
+    ],
+)
+def test_a_file_without_shapes_is_named(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        shapes.select("mine.txt")
+
+
 def test_shapes_come_from_files_and_names_together(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.txt").write_text("mine conv n=1 c=1 h=4 w=4 o=1 k=3  # tiny\n")
@@ -628,6 +647,40 @@ def test_shapes_come_from_files_and_names_together(tmp_path, monkeypatch):
         ),
         (lambda: double(axes={})(abs), ValueError, "axes={} says no shapes: give each axis its values"),
         (lambda: double(axes={"n": 3})(abs), ValueError, "says no shapes"),
+        (lambda: double(axes=[1, 2])(abs), ValueError, "axes=[1, 2] says no shapes: give each axis its values"),
+        (
+            lambda: run(double(inputs=lambda draw, m: (draw(m),))(abs)),
+            TypeError,
+            "the inputs of 'abs' cannot be called: missing a required argument: 'm'; it gets draw and those of n, "
+            "dtype, itemsize that it has parameters for; name them so",
+        ),
+        (
+            lambda: run(double(inputs=lambda n: (np.ones(n),))(abs)),
+            TypeError,
+            "the inputs of 'abs' cannot be called: its parameter 'n', of an axis's name, comes first; it gets draw and",
+        ),
+        (
+            lambda: run(double(reference=lambda x, y: x)(abs)),
+            TypeError,
+            "the reference of 'abs' cannot be called: missing a required argument: 'y'; it gets the 1 arrays and those "
+            "of n, dtype, itemsize that it has parameters for",
+        ),
+        (
+            lambda: run(double(flops=lambda m: m)(abs)),
+            TypeError,
+            "the flops of 'abs' cannot be called: missing a required argument: 'm'; it gets those of n, dtype,",
+        ),
+        (lambda: run(double(inputs=lambda draw, n: (draw(n), n + None))(abs)), TypeError, "unsupported operand type"),
+        (
+            lambda: run(double(inputs=lambda draw, n: draw(n))(abs)),
+            TypeError,
+            "the inputs of 'abs' gave one ndarray, but a kernel takes a tuple of arrays; return one, such as (draw",
+        ),
+        (
+            lambda: run(double(inputs=lambda draw, n: (draw(n), 2.0))(abs)),
+            TypeError,
+            "the inputs of 'abs' gave ndarray, float, but a kernel takes a tuple of arrays",
+        ),
         (
             lambda: double(name="twice")(abs).implementation("twice"),
             ValueError,
