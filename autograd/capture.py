@@ -54,7 +54,8 @@ class capture:
     rates, step counts and random numbers do change from replay to replay, other numbers, lists and flags do not; on the
     CPU, changed options of modules and optimisers are noticed. What the step computes, it returns: a replay makes no
     other tensors, but leaves gradients as the step does. Where a step cannot be captured it runs as it is:
-    `step.reason` says why, and a warning does once.
+    `step.reason` says why, and a warning does once; while someone watches each operation (a recording, an anomaly
+    check), which ends, `step.reason` alone does.
 
     >>> w = cr.ones(2, requires_grad=True)
     >>> @cr.capture
@@ -75,6 +76,7 @@ class capture:
         self._known: dict[Any, Any] = {}
         self._times: defaultdict[Any, int] = defaultdict(int)
         self._options = _options
+        self._told: set[str] = set()
 
     def __call__(self, *args, **kwargs):
         now, tensors = state.get(), []
@@ -86,10 +88,13 @@ class capture:
             form = _form(args, kwargs, now, tensors)
         except TypeError as error:
             self.reason = str(error)
+            self._warn(self.reason, 3)
             return self.step(*args, **kwargs)
         known = self._known.get(form)
         self.reason = self._unfit(tensors, now) if known is None else known if type(known) is str else ""
         if self.reason:
+            if known is None and not now.watch:
+                self._warn(self.reason, 3)
             return self.step(*args, **kwargs)
         on_cpu = type(known) is list or (known is None and all([t.device == "cpu" for t in tensors]))
         return (self._on_cpu if on_cpu else self._on_gpu)(known, form, args, kwargs, tensors)
@@ -145,15 +150,18 @@ class capture:
             )
         if isinstance(replay, str):
             self.reason = self._known[form] = replay
-            self._warn(replay)
+            self._warn(replay, 5)
         else:
             known[_BESIDE:] = []
             known.insert(0, replay)
         return out
 
-    def _warn(self, reason):
-        name = getattr(self.step, "__name__", "step")
-        warnings.warn(f"{name} runs as it is: {reason}", stacklevel=5)
+    def _warn(self, reason, depth):
+        """Say a reason the first time, of the caller that is so many frames above."""
+        if reason not in self._told:
+            self._told.add(reason)
+            name = getattr(self.step, "__name__", "step")
+            warnings.warn(f"{name} runs as it is: {reason}", stacklevel=depth)
 
     # ---- on a GPU ----------------------------------------------------------------------------------------------------
 

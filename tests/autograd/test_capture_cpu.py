@@ -707,8 +707,10 @@ def test_a_forest_among_the_arguments_and_one_that_the_step_knows():
     with cr.no_grad():
         own = {forest: net(x, forest)[0].tolist() for forest in (left, right)}
         given = cr.capture(lambda x, forest: net(x, forest)[0])
-        for forest in (left, left, left, right):
-            assert given(x, forest).tolist() == own[forest]
+        with pytest.warns(UserWarning, match="runs as it is: it received an argument of type Forest") as told:
+            for forest in (left, left, left, right):
+                assert given(x, forest).tolist() == own[forest]
+        assert len(told) == 1 and told[0].filename == __file__
         assert "of type Forest; graphs are told apart by tensors" in given.reason
         assert "pass those alone, or call the step without capture" in given.reason
         outs = said(lambda x: net(x, known[0])[0], *[(x,)] * 3, match="a tensor was made of NumPy's numbers inside")
@@ -722,9 +724,10 @@ def test_an_argument_with_a_history():
         (x * 2).sum().backward()
 
     captured = cr.capture(step)
-    for _ in range(3):
-        captured(w * 3)
-    assert w.grad.tolist() == [18, 18] and "pass x.detach()" in captured.reason
+    with pytest.warns(UserWarning, match="step runs as it is: a tensor among its arguments has a history") as told:
+        for _ in range(3):
+            captured(w * 3)
+    assert len(told) == 1 and w.grad.tolist() == [18, 18] and "pass x.detach()" in captured.reason
 
 
 def test_someone_who_watches_sees_every_operation():
@@ -794,9 +797,11 @@ def test_forms_are_not_kept_without_end(monkeypatch):
 
     monkeypatch.setattr(sys.modules["chainrule.autograd.capture"], "_MOST", 2)
     step = cr.capture(lambda x: x + 1)
-    for n in (1, 2, 3, 3, 3, 1, 1):
-        assert step(cr.zeros(n)).tolist() == [1] * n
-        assert ("2 forms already" in step.reason) == (n == 3)
+    with pytest.warns(UserWarning, match="runs as it is: its arguments have come in 2 forms already") as told:
+        for n in (1, 2, 3, 3, 3, 1, 1):
+            assert step(cr.zeros(n)).tolist() == [1] * n
+            assert ("2 forms already" in step.reason) == (n == 3)
+    assert len(told) == 1
 
 
 def test_a_class_out_of_range_is_an_error_in_replays_too(rng):
