@@ -387,7 +387,8 @@ def take_along_dim(x, indices, dim=None):
 def scatter_add(x, dim: int, index, src):
     """x with src added at `index`: x[index[i][j]][j] += src[i][j] for dim 0; repeated indices add up.
 
-    As in PyTorch, src is a tensor of x's dtype, and the index's shape fits in src's: nothing is broadcast or cast.
+    As in PyTorch, src is a tensor of x's dtype, and the index's shape fits in src's: nothing is broadcast or cast
+    (under autocast, floating dtypes are).
 
     >>> cr.scatter_add(cr.zeros(3), 0, cr.tensor([1, 1]), cr.ones(2))
     tensor([0., 2., 0.])
@@ -403,8 +404,8 @@ def scatter_add(x, dim: int, index, src):
 def scatter(x, dim: int, index, src):
     """x with src (a tensor or number) written at `index` along `dim`; of repeated indices the last wins, alone.
 
-    As in PyTorch, a tensor src is of x's dtype, and the index's shape fits in its shape: nothing is broadcast or cast;
-    a number is written everywhere, as x's dtype holds it.
+    As in PyTorch, a tensor src is of x's dtype, and the index's shape fits in its shape: nothing is broadcast or cast
+    (under autocast, floating dtypes are); a number is written everywhere, as x's dtype holds it.
 
     >>> cr.scatter(cr.zeros(3), 0, cr.tensor([1]), 5.0)
     tensor([0., 5., 0.])

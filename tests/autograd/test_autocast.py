@@ -31,6 +31,18 @@ def test_products_are_16_bits_and_delicate_operations_float32(low, device):
     assert (x @ w.T).dtype == f32
 
 
+def test_values_of_16_bits_are_scattered_into_float32(low, device):
+    x, index, src = (cr.zeros(3, device=device), cr.tensor([2, 0], device=device), cr.ones(2, dtype=f16, device=device))
+    for scatter in (cr.scatter, cr.scatter_add):
+        with low:
+            out = scatter(x, 0, index, src)
+            with pytest.raises(TypeError, match="src of dtype float16 for a tensor of dtype int64; they must be equal"):
+                scatter(x.long(), 0, index, src)
+        assert out.dtype == f32 and out.tolist() == [1, 0, 1]
+        with pytest.raises(TypeError, match="src of dtype float16 for a tensor of dtype float32; they must be equal"):
+            scatter(x, 0, index, src)
+
+
 def test_float64_and_other_devices_are_left_alone(low, device):
     a = cr.randn(2, 2, dtype=f64, device=device)
     with low:
