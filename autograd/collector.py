@@ -10,6 +10,7 @@ time, in vain. CPython calls `put_off` before and after each, and it lets some o
 from __future__ import annotations
 
 import gc
+import sys
 
 from .graph import Node
 
@@ -79,4 +80,5 @@ def _mostly_nodes() -> bool:
 
 
 put_off = Postponement()
-gc.callbacks.append(put_off)
+if sys.version_info < (3, 14):  # 3.14 looks at old objects in parts
+    gc.callbacks.append(put_off)

@@ -89,7 +89,8 @@ class _Row:
 
         def strip(first, totals, mask=None):
             rest = () if mask is None else (mask,)
-            get, put, more = *((o.get, o.put) if mask is None else (o.load, o.store)), []
+            get, put = (o.get, o.put) if mask is None else (o.load, o.store)
+            more = []
             for v, total in enumerate(totals):
                 place = builder.add(first, o.whole(v * o.count))
                 written, total = apply([get(o.at(x, place), *rest) for x in given], total, *rest)
