@@ -15,11 +15,15 @@ from .reductions import mean_over, sum_over, var_over
 from .shape import reshape
 
 
-def _no_tensor(who, input):
-    return TypeError(
-        f"{who}: received a {type(input).__name__} as its input, which has no shape; pass a tensor, such as "
-        "cr.tensor(…) of numbers"
-    )
+def _sizes(who, input):
+    """The input's shape."""
+    try:
+        return input.shape
+    except AttributeError:
+        raise TypeError(
+            f"{who}: received a {type(input).__name__} as its input, which has no shape; pass a tensor, such as "
+            "cr.tensor(…) of numbers"
+        ) from None
 
 
 def _check_eps(who, eps):
@@ -129,14 +133,10 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     >>> cr.batch_norm(cr.tensor([[1.0], [3.0]]), None, None, training=True).tolist()
     [[-0.9999949932098389], [0.9999949932098389]]
     """
-    try:
-        sizes = input.shape
-    except AttributeError:
-        raise _no_tensor("batch_norm", input) from None
+    sizes = _sizes("batch_norm", input)
     if len(sizes) < 2:
         raise ValueError(f"batch_norm: received shape {sizes}; the input must be (N, C, …)")
-    if type(eps) is not float or not eps >= 0:
-        _check_eps("batch_norm", eps)
+    _check_eps("batch_norm", eps)
     channels = sizes[1]
     named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     for name, value in named.items():
@@ -223,10 +223,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     [[-0.9999949932098389, 0.9999949932098389]]
     """
     shape = tuple(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-    try:
-        sizes = input.shape
-    except AttributeError:
-        raise _no_tensor("layer_norm", input) from None
+    sizes = _sizes("layer_norm", input)
     if not shape or sizes[-len(shape) :] != shape:
         raise ValueError(
             f"layer_norm: normalized_shape={shape} does not name the last sizes of the input of shape {sizes}; "
@@ -235,8 +232,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != shape:
             raise ValueError(f"layer_norm: the {name} has shape {value.shape}; it must be normalized_shape, {shape}")
-    if type(eps) is not float or not eps >= 0:
-        _check_eps("layer_norm", eps)
+    _check_eps("layer_norm", eps)
     return layer_norm_last(input, weight, bias, axes=len(shape), eps=eps)
 
 
@@ -288,10 +284,7 @@ def group_norm(input, num_groups: int, weight=None, bias=None, eps: float = 1e-5
     >>> cr.group_norm(cr.tensor([[1.0, 3.0, 5.0, 5.0]]), 2).tolist()
     [[-0.9999949932098389, 0.9999949932098389, 0.0, 0.0]]
     """
-    try:
-        sizes = input.shape
-    except AttributeError:
-        raise _no_tensor("group_norm", input) from None
+    sizes = _sizes("group_norm", input)
     if type(num_groups) is not int and not isinstance(num_groups, np.integer):
         raise TypeError(
             f"group_norm: received num_groups={num_groups!r}; it counts the groups of an item's channels; pass an "
@@ -302,8 +295,7 @@ def group_norm(input, num_groups: int, weight=None, bias=None, eps: float = 1e-5
             f"group_norm: received shape {sizes} and num_groups={num_groups}; the input must be (N, C, …), and "
             "num_groups divide C"
         )
-    if type(eps) is not float or not eps >= 0:
-        _check_eps("group_norm", eps)
+    _check_eps("group_norm", eps)
     channels = sizes[1]
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != (channels,):
