@@ -27,11 +27,9 @@ def _sizes(who, input):
 
 
 def _check_eps(who, eps):
-    """Refuse what is no share of a variance: √ of a negative sum would be NaN."""
-    if not (is_number(eps) and eps >= 0):
-        raise (ValueError if is_number(eps) else TypeError)(
-            f"{who}: received eps={eps!r}; it is added to a variance, whose root divides: pass a number of at least 0, "
-            "such as 1e-5"
+    if not is_number(eps):
+        raise TypeError(
+            f"{who}: received eps={eps!r}; it is added to a variance, whose root divides: pass a number, such as 1e-5"
         )
 
 
