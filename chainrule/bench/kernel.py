@@ -87,8 +87,8 @@ class Kernel:
     def arrays(self, axes: Mapping[str, Any], dtype: str) -> tuple:
         """The inputs of one shape."""
         made = self.given(self.inputs, axes, dtype, Draw(dtype))
-        if not isinstance(made, tuple | list) or not all(hasattr(array, "dtype") for array in made):
-            several = isinstance(made, tuple | list)
+        several = isinstance(made, tuple | list)
+        if not several or not all(hasattr(array, "dtype") for array in made):
             gave = ", ".join(type(a).__name__ for a in made) if several else f"one {type(made).__name__}"
             raise TypeError(
                 f"the inputs of {self.name!r} gave {gave}, but a kernel takes a tuple of arrays; return one, such as "
