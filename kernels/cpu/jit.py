@@ -88,8 +88,35 @@ class Loop:
             return self._compile(cache=False)
 
     def _compile(self, cache):
-        options = dict(nogil=True, error_model="numpy", fastmath=self.fastmath)
+        options = dict(nogil=True, error_model="numpy", fastmath=self.fastmath, pipeline_class=_compiler())
         return numba().njit(cache=cache, **options)(_with_compiled_inlines(self.function))
+
+
+@cache
+def _compiler():
+    """Numba's, but a loop calls its own copies of the formulas that LLVM did not inline.
+
+    Numba leaves them weak: a process takes the first of one name that it meets, be it the formula alone, compiled for
+    this loop a moment ago, or another loop's copy. Each was optimised with what is around it, and rounds accordingly:
+    the run that compiles would differ from the next.
+    """
+    from llvmlite.binding import Linkage
+    from numba.core import codegen, compiler
+
+    class Library(codegen.JITCodeLibrary):
+        def _finalize_final_module(self):
+            for function in self._final_module.functions:
+                if function.linkage == Linkage.linkonce_odr:
+                    function.linkage = Linkage.internal
+            super()._finalize_final_module()
+
+    class Compiler(compiler.Compiler):
+        def define_pipelines(self):
+            self.state.library = Library(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+            self.state.library.enable_object_caching()
+            return super().define_pipelines()
+
+    return Compiler
 
 
 def jit(twin, *, reassociate=False):

@@ -237,11 +237,14 @@ def _write_arrays_at(count):
 
 @inline
 def used(y, share):
-    """y, of which a share is taken: 0 for none of it, since 0 times an infinity is NaN.
-
-    The sums' terms stay two products, so that they are rounded alike in vectors and one by one.
-    """
+    """y, of which a share is taken: 0 for none of it, since 0 times an infinity is NaN."""
     return y if share != 0 else share
+
+
+@inline
+def direction(sign, grad, decay, param):
+    """The gradient to follow: always of two products, so that they are rounded alike in vectors and one by one."""
+    return sign * grad + decay * used(param, decay)
 
 
 def _scaled_numpy(grad, share):
@@ -292,7 +295,7 @@ def _pieces_of_all(table, count, one, sums, first, last):
 
 
 def _sgd_plain_numpy(param, grad, sign, decay, lr):
-    param -= lr * (sign * grad + decay * used(param, decay))
+    param -= lr * direction(sign, grad, decay, param)
 
 
 @_updating(_sgd_plain_numpy)
@@ -300,13 +303,13 @@ def _sgd_plain(param, grad, sign, decay, lr, first, last):
     part = slice(first, last)
     param, grad = param[part], grad[part]
     for i in range(len(param)):
-        param[i] -= lr * (sign * grad[i] + decay * used(param[i], decay))
+        param[i] -= lr * direction(sign, grad[i], decay, param[i])
 
 
 def _sgd_momentum_numpy(param, buf, grad, sign, decay, keep, take, now, later):
-    direction = sign * grad + decay * used(param, decay)
-    buf[...] = keep * buf + take * direction
-    param -= now * used(direction, now) + later * buf
+    d = direction(sign, grad, decay, param)
+    buf[...] = keep * buf + take * d
+    param -= now * used(d, now) + later * buf
 
 
 @_updating(_sgd_momentum_numpy)
@@ -314,14 +317,14 @@ def _sgd_momentum(param, buf, grad, sign, decay, keep, take, now, later, first, 
     part = slice(first, last)
     param, buf, grad = param[part], buf[part], grad[part]
     for i in range(len(param)):
-        direction = sign * grad[i] + decay * used(param[i], decay)
-        moved = keep * buf[i] + take * direction
+        d = direction(sign, grad[i], decay, param[i])
+        moved = keep * buf[i] + take * d
         buf[i] = moved
-        param[i] -= now * used(direction, now) + later * moved
+        param[i] -= now * used(d, now) + later * moved
 
 
 def _adam_numpy(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
-    grad = sign * grad + decay * used(param, decay)
+    grad = direction(sign, grad, decay, param)
     m += take1 * (grad - m)
     v[...] = keep2 * v + take2 * grad * grad
     param[...] = shrink * param - rate * m / (np.sqrt(v) * root + eps)
@@ -332,7 +335,7 @@ def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, roo
     part = slice(first, last)
     param, m, v, grad = param[part], m[part], v[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * used(param[i], decay)
+        d = direction(sign, grad[i], decay, param[i])
         mean = m[i] + take1 * (d - m[i])
         square = keep2 * v[i] + take2 * d * d
         m[i], v[i] = mean, square
@@ -340,7 +343,7 @@ def _adam(param, m, v, grad, sign, shrink, decay, take1, keep2, take2, rate, roo
 
 
 def _amsgrad_numpy(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, rate, root, eps):
-    grad = sign * grad + decay * used(param, decay)
+    grad = direction(sign, grad, decay, param)
     m += take1 * (grad - m)
     v[...] = keep2 * v + take2 * grad * grad
     np.maximum(vmax, v, out=vmax)
@@ -352,7 +355,7 @@ def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, 
     part = slice(first, last)
     param, m, v, vmax, grad = param[part], m[part], v[part], vmax[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * used(param[i], decay)
+        d = direction(sign, grad[i], decay, param[i])
         mean = m[i] + take1 * (d - m[i])
         square = keep2 * v[i] + take2 * d * d
         largest = vmax[i] if vmax[i] > square else square  # NaN too
@@ -361,7 +364,7 @@ def _amsgrad(param, m, v, vmax, grad, sign, shrink, decay, take1, keep2, take2, 
 
 
 def _adagrad_numpy(param, acc, grad, sign, decay, lr, eps):
-    grad = sign * grad + decay * used(param, decay)
+    grad = direction(sign, grad, decay, param)
     acc += grad * grad
     param -= lr * grad / (np.sqrt(acc) + eps)
 
@@ -371,14 +374,14 @@ def _adagrad(param, acc, grad, sign, decay, lr, eps, first, last):
     part = slice(first, last)
     param, acc, grad = param[part], acc[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * used(param[i], decay)
+        d = direction(sign, grad[i], decay, param[i])
         total = acc[i] + d * d
         acc[i] = total
         param[i] -= lr * d / (np.sqrt(total) + eps)
 
 
 def _adadelta_numpy(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, lr):
-    grad = sign * grad + decay * used(param, decay)
+    grad = direction(sign, grad, decay, param)
     square_avg[...] = keep * square_avg + take * grad * grad
     delta = np.sqrt(acc_delta + eps) / np.sqrt(square_avg + eps) * grad
     acc_delta[...] = keep * acc_delta + take * delta * delta
@@ -390,7 +393,7 @@ def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, 
     part = slice(first, last)
     param, square_avg, acc_delta, grad = param[part], square_avg[part], acc_delta[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * used(param[i], decay)
+        d = direction(sign, grad[i], decay, param[i])
         square = keep * square_avg[i] + take * d * d
         delta = np.sqrt(acc_delta[i] + eps) / np.sqrt(square + eps) * d
         square_avg[i] = square
@@ -399,7 +402,7 @@ def _adadelta(param, square_avg, acc_delta, grad, sign, decay, keep, take, eps, 
 
 
 def _rms_numpy(param, square_avg, delta, grad, sign, decay, keep, take, eps):
-    grad = sign * grad + decay * used(param, decay)
+    grad = direction(sign, grad, decay, param)
     square_avg[...] = keep * square_avg + take * grad * grad
     delta[...] = grad / (np.sqrt(square_avg) + eps)
 
@@ -409,14 +412,14 @@ def _rms(param, square_avg, delta, grad, sign, decay, keep, take, eps, first, la
     part = slice(first, last)
     param, square_avg, delta, grad = param[part], square_avg[part], delta[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * used(param[i], decay)
+        d = direction(sign, grad[i], decay, param[i])
         square = keep * square_avg[i] + take * d * d
         square_avg[i] = square
         delta[i] = d / (np.sqrt(square) + eps)
 
 
 def _rms_centred_numpy(param, square_avg, grad_avg, delta, grad, sign, decay, keep, take, eps):
-    grad = sign * grad + decay * used(param, decay)
+    grad = direction(sign, grad, decay, param)
     square_avg[...] = keep * square_avg + take * grad * grad
     grad_avg += take * (grad - grad_avg)
     delta[...] = grad / (np.sqrt(square_avg - grad_avg * grad_avg) + eps)
@@ -427,7 +430,7 @@ def _rms_centred(param, square_avg, grad_avg, delta, grad, sign, decay, keep, ta
     part = slice(first, last)
     param, square_avg, grad_avg, delta, grad = param[part], square_avg[part], grad_avg[part], delta[part], grad[part]
     for i in range(len(param)):
-        d = sign * grad[i] + decay * used(param[i], decay)
+        d = direction(sign, grad[i], decay, param[i])
         square = keep * square_avg[i] + take * d * d
         mean = grad_avg[i] + take * (d - grad_avg[i])
         square_avg[i], grad_avg[i] = square, mean

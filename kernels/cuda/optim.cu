@@ -79,11 +79,14 @@ template <class F> __device__ __forceinline__ void update(const Lists& lists, F 
 // y, of which a share is taken: 0 for none of it, since 0 times an infinity is NaN.
 __device__ __forceinline__ A used(A y, A share) { return share != 0 ? y : share; }
 
+// The gradient to follow.
+__device__ __forceinline__ A direction(A sign, A g, A decay, A param) { return sign * g + decay * used(param, decay); }
+
 extern "C" __global__ void sgd(Lists lists, double lr_given, const double* lr_at, double sign, double decay,
                                double momentum, double take, index_t nesterov, index_t first) {
   const A lr = number(lr_given, lr_at), turn = sign, pull = decay, keep = momentum, add = take;
   update(lists, [=](A* s, A g) {
-    const A d = turn * g + pull * used(s[0], pull);
+    const A d = direction(turn, g, pull, s[0]);
     s[1] = (first ? A(0) : keep * s[1]) + add * d;
     s[0] -= lr * (nesterov ? d + keep * s[1] : s[1]);
   });
@@ -103,7 +106,7 @@ extern "C" __global__ void adam(Lists lists, double lr_given, const double* lr_a
   const A shrink = rates[0], rate = rates[1], root = rates[2], turn = sign, pull = decoupled ? 0 : weight_decay;
   const A take1 = 1 - beta1, keep2 = beta2, take2 = 1 - beta2, least = eps;
   update(lists, [=](A* s, A g) {
-    const A d = turn * g + pull * used(s[0], pull);
+    const A d = direction(turn, g, pull, s[0]);
     s[1] += take1 * (d - s[1]);
     s[2] = keep2 * s[2] + take2 * d * d;
     s[3] = s[3] > s[2] ? s[3] : s[2];
@@ -115,7 +118,7 @@ extern "C" __global__ void adagrad(Lists lists, double lr_given, const double* l
                                    double eps) {
   const A lr = number(lr_given, lr_at), turn = sign, pull = decay, least = eps;
   update(lists, [=](A* s, A g) {
-    const A d = turn * g + pull * used(s[0], pull);
+    const A d = direction(turn, g, pull, s[0]);
     s[1] += d * d;
     s[0] -= lr * d / (sqrt(s[1]) + least);
   });
@@ -125,7 +128,7 @@ extern "C" __global__ void adadelta(Lists lists, double lr_given, const double* 
                                     double rho, double eps) {
   const A lr = number(lr_given, lr_at), turn = sign, pull = decay, keep = rho, take = 1 - rho, more = eps;
   update(lists, [=](A* s, A g) {
-    const A d = turn * g + pull * used(s[0], pull);
+    const A d = direction(turn, g, pull, s[0]);
     s[1] = keep * s[1] + take * d * d;
     const A delta = sqrt(s[2] + more) / sqrt(s[1] + more) * d;
     s[2] = keep * s[2] + take * delta * delta;
@@ -139,7 +142,7 @@ extern "C" __global__ void rmsprop(Lists lists, double lr_given, const double* l
   const A keep = alpha, take = 1 - alpha;
   const bool centred = lists.states[3][0];
   update(lists, [=](A* s, A g) {
-    const A d = turn * g + pull * used(s[0], pull);
+    const A d = direction(turn, g, pull, s[0]);
     s[1] = keep * s[1] + take * d * d;
     if (centred) s[3] += take * (d - s[3]);
     s[2] = carry * s[2] + d / (sqrt(s[1] - s[3] * s[3]) + least);

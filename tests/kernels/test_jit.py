@@ -120,6 +120,22 @@ def test_the_cache_sees_formulas_change_in_other_files(tmp_path):
     assert say() == "33 0"
 
 
+STEP = """
+import numpy as np
+from chainrule.kernels import cpu
+param, grad = np.random.default_rng(0).standard_normal((2, 1000), np.float32)
+cpu.sgd_(param, grad, None, lr=0.1, momentum=0, dampening=0, weight_decay=0.1, nesterov=False, maximize=False, first=0)
+print(param.tobytes().hex())
+"""
+
+
+@pytest.mark.skipif(not has_numba(), reason="Numba is absent or CHAINRULE_NUMBA=0: nothing is compiled")
+def test_the_run_that_compiles_rounds_as_the_next(tmp_path):
+    """LLVM leaves this update a function of its own; the formula that it was made of is optimised apart."""
+    compiled, cached = (run(STEP, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert compiled == cached
+
+
 def test_what_a_loop_is_made_of():
     """A recurrent loop holds the cell's formulas and the vector code, by instructions that Python writes."""
     for loop in (recurrent._FORWARD["gru"], recurrent._BACKWARD["lstm"]):
