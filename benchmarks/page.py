@@ -80,7 +80,6 @@ of a product without the product.
 
 #: what made the reports that do not note it
 OLDER = {
-    "2026-11-22-bench-epyc-2-cores.json": "chainrule bench all --compare torch,jax --seconds 0.2",
     "2026-11-22-bench-xeon-2-cores.json": "chainrule bench conv --shapes resnet --compare torch --seconds 0.25",
 }
 KERNELS_RESULTS = """## {machine}
