@@ -1,5 +1,5 @@
 # Every command makes the environment it needs in .venv: a fresh clone asks for Python >= 3.11, make and a C library.
-# Another interpreter: make PYTHON=python3.13 test. Arguments for a command: make test ARGS='-k conv2d'.
+# Another interpreter: make PYTHON=python3.13 test. Arguments for a command: make test ARGS='-k conv2d' (-n 0: one process).
 
 PYTHON ?= python3
 ARGS ?=
@@ -21,7 +21,7 @@ demo: .venv/with-viz,examples
 
 test: .venv/with-dev,viz,examples
 	@echo "== test: every test and every documented example"
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: .venv/with-dev,viz,examples
 	@echo "== lint: ruff on the sources, mypy on the wheel that users get"
