@@ -88,8 +88,9 @@ class Loop:
             return self._compile(cache=False)
 
     def _compile(self, cache):
+        njit = numba().njit  # before any other part of Numba is imported
         options = dict(nogil=True, error_model="numpy", fastmath=self.fastmath, pipeline_class=_compiler())
-        return numba().njit(cache=cache, **options)(_with_compiled_inlines(self.function))
+        return njit(cache=cache, **options)(_with_compiled_inlines(self.function))
 
 
 @cache

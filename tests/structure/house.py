@@ -18,6 +18,12 @@ TIME_IMPORT = (
     f"print(own / numpys, *[name for name in {HEAVY} if name in sys.modules])"
 )
 
+
+def printed(result):
+    """What a command printed on both its streams, but for the line that a process writes once, when it compiles."""
+    return result.output.replace("chainrule: compiling its loops, once on this machine\n", "")
+
+
 # The modules whose names are offered to users; doors and rooms below them are reached through these.
 FACE = (
     "chainrule",

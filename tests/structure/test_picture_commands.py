@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from structure.house import printed
 
 from chainrule import cli
 
@@ -75,7 +76,7 @@ def say(tmp_path, monkeypatch):
 
 def test_draw_writes_a_picture_that_has_the_program_s_names(say, tmp_path):
     result = say("draw", "program.py:loss", "-o", "loss.dot")
-    assert (result.exit_code, result.stdout) == (0, "Wrote loss.dot.\n")
+    assert (result.exit_code, printed(result)) == (0, "Wrote loss.dot.\n")
     dot = (tmp_path / "loss.dot").read_text()
     assert all(name in dot for name in ("gain", "Y_hat", "0.weight", "2.bias"))
 
@@ -83,7 +84,7 @@ def test_draw_writes_a_picture_that_has_the_program_s_names(say, tmp_path):
 def test_draw_makes_an_svg_of_the_function_s_name(say, tmp_path):
     pytest.importorskip("pygraphviz", reason="needs pygraphviz: pip install 'chainrule[viz]'")
     result = say("draw", "program.py:loss", "--mode", "both", "--depth", "1")
-    assert (result.exit_code, result.stdout) == (0, "Wrote loss.svg.\n")
+    assert (result.exit_code, printed(result)) == (0, "Wrote loss.svg.\n")
     assert "<svg" in (tmp_path / "loss.svg").read_text()
 
 
