@@ -33,7 +33,7 @@ def floats(*arrays):
         if x is not None and x.dtype is not dtype:
             dtype = np.result_type(dtype, x.dtype)
     dtype = np.dtype(np.float32) if dtype.kind != "f" else _native(dtype)
-    return [None if x is None else compact(x, dtype) for x in arrays]
+    return [x if x is None or (x.dtype is dtype and x.flags.carray) else compact(x, dtype) for x in arrays]
 
 
 def _native(dtype):

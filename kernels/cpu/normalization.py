@@ -58,14 +58,13 @@ def batch_norm_backward(g, x, weight, mean, rstd):
 def layer_norm(x, weight, bias, *, axes, eps):
     """(x - mean) rstd weight + bias with statistics over the last `axes` axes: (out, mean, rstd).
 
-    rstd = 1 / sqrt(biased variance + eps); mean and rstd keep the reduced axes with size 1.
+    rstd = 1 / sqrt(biased variance + eps); mean and rstd are of (items,).
     """
     x, weight, bias = floats(x, weight, bias)
-    kept, over = x.shape[:-axes], x.shape[-axes:]
-    rows, out = x.reshape(prod(kept), prod(over)), np.empty_like(x)
-    mean, rstd = (np.empty((*kept, *(1,) * axes), x.dtype) for _ in range(2))
-    scale, shift = (_or_full(given, over, value, x.dtype).reshape(1, -1) for given, value in ((weight, 1), (bias, 0)))
-    arrays = rows, scale, shift, eps, out.reshape(rows.shape), mean.reshape(-1), rstd.reshape(-1)
+    rows, out = _rows(x, axes), np.empty_like(x)
+    mean, rstd = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype)
+    scale, shift = _row(weight, rows, 1), _row(bias, rows, 0)
+    arrays = rows, scale, shift, eps, _rows(out, axes), mean, rstd
     _layer_norm(len(rows), *arrays, grain=grain_of(x.size, len(rows)))
     return out, mean, rstd
 
@@ -74,16 +73,23 @@ def layer_norm(x, weight, bias, *, axes, eps):
 def layer_norm_backward(g, x, weight, mean, rstd, *, axes):
     """The adjoint of `layer_norm`: (gx, gweight, gbias)."""
     g, x, weight, mean, rstd = floats(g, x, weight, mean, rstd)
-    kept, over = x.shape[:-axes], x.shape[-axes:]
-    rows, size, gx = prod(kept), prod(over), np.empty_like(x)
-    sums = np.empty((-(-rows // _ROWS), 2, 1, size), x.dtype)
-    scale = _or_full(weight, over, 1, x.dtype).reshape(1, -1)
-    shape = rows, size
-    given = g.reshape(shape), x.reshape(shape), scale, mean.reshape(-1), rstd.reshape(-1)
-    arrays = *given, gx.reshape(shape), sums, _ROWS
+    rows, gx = _rows(x, axes), np.empty_like(x)
+    sums = np.empty((-(-len(rows) // _ROWS), 2, 1, rows.shape[1]), x.dtype)
+    arrays = _rows(g, axes), rows, _row(weight, rows, 1), mean, rstd, _rows(gx, axes), sums, _ROWS
     _layer_norm_backward(len(sums), *arrays, grain=grain_of(x.size, len(sums)))
-    gweight, gbias = sum(sums, 0).reshape(2, *over)
+    total = sums[0] if len(sums) == 1 else sum(sums, 0)
+    gweight, gbias = total.reshape(2, *x.shape[x.ndim - axes :])
     return gx, gweight.copy(), gbias.copy()
+
+
+def _rows(x, axes):
+    """Items over the last axes as rows."""
+    return x if x.ndim == 2 and axes == 1 else x.reshape(prod(x.shape[:-axes]), prod(x.shape[-axes:]))
+
+
+def _row(values, rows, default):
+    """What each row is scaled by, or shifted: as one row."""
+    return _or_full(values, rows.shape[1], default, rows.dtype).reshape(1, -1)
 
 
 @half_by_single

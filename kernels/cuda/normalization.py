@@ -66,11 +66,11 @@ class _Channels:
 def layer_norm(x, weight, bias, *, axes, eps):
     """(x - mean) rstd weight + bias with statistics over the last `axes` axes: (out, mean, rstd).
 
-    rstd = 1 / sqrt(biased variance + eps); mean and rstd keep the reduced axes with size 1. Floor: 2 e |x| bytes.
+    rstd = 1 / sqrt(biased variance + eps); mean and rstd are of (items,). Floor: 2 e |x| bytes.
     """
     x, weight, bias = _dense(x.dtype, x, weight, bias)
-    sizes, kept = _rows(x, axes)
-    out, mean, rstd = (cupy.empty(shape, x.dtype) for shape in (x.shape, kept, kept))
+    sizes = _rows(x, axes)
+    out, mean, rstd = (cupy.empty(shape, x.dtype) for shape in (x.shape, sizes[0], sizes[0]))
     if x.size:
         arrays = x, weight, bias, out
         rows.launch("layer_norm", "layer_norm", x.dtype, sizes, arrays, (mean, rstd), (float(eps),), teams=sizes[0])
@@ -81,7 +81,7 @@ def layer_norm(x, weight, bias, *, axes, eps):
 def layer_norm_backward(g, x, weight, mean, rstd, *, axes):
     """The adjoint of `layer_norm`: (gx, gweight, gbias). Floor: 3 e |x| bytes."""
     g, x, weight, mean, rstd = _dense(x.dtype, g, x, weight, mean, rstd)
-    sizes, over = _rows(x, axes)[0], x.shape[x.ndim - axes :]
+    sizes, over = _rows(x, axes), x.shape[x.ndim - axes :]
     gx, teams = cupy.empty(x.shape, x.dtype), min(sizes[0], _TEAMS)
     parts = cupy.empty((teams, 2, *over), np.float64 if x.dtype == np.float64 else np.float32)
     if x.size:
@@ -132,5 +132,5 @@ def _dense(dtype, *arrays):
 
 
 def _rows(x, axes):
-    """((rows, their length, 1), the shape of what is one number per row)."""
-    return (prod(x.shape[:-axes]), prod(x.shape[-axes:]), 1), (*x.shape[:-axes], *(1,) * axes)
+    """(rows, their length, 1)."""
+    return prod(x.shape[:-axes]), prod(x.shape[-axes:]), 1
