@@ -1,4 +1,4 @@
-"""When CPython's collector looks for cycles: while a graph grows, not before there are four times as many containers.
+"""When CPython's collector looks for cycles: while a graph grows, not before much else than nodes has been added.
 
 CPython looks at what is new whenever there are 700 containers more, and at all living ones whenever a quarter has been
 added. A graph has no cycles and is freed by its counts, so of a graph of a million nodes these looks are a third of the
@@ -22,13 +22,14 @@ _SINCE = 100  # containers made between CPython's decision to look and our count
 class Postponement:
     """A callback of `gc` that lets a look pass if CPython begins it on its own and what is new is mostly nodes.
 
-    For that all objects are frozen before the look and thawed after it: lists are joined, whatever their length. Looks
-    at what is new pass for a while once most of what was made since the last look at the middle-aged still lives. A
-    program that has frozen objects of its own is left alone.
+    For that all objects are frozen before the look and thawed after it: lists are joined, whatever their length. No
+    look passes once three times as many containers as lived at the last whole one have been added, nodes apart, which
+    are in no cycle. Looks at what is new pass for a while once most of what was made since the last look at the
+    middle-aged still lives. A program that has frozen objects of its own is left alone.
     """
 
     def __init__(self):
-        self.living, self.added = _containers(), 0  # at the last look at all that did not pass, and since then
+        self.living, self.added = _containers(), 0.0  # at the last look at all that did not pass, and since then
         self.passing, self.left = False, 0  # whether this look passes; how many at new objects may still
 
     def __call__(self, phase: str, info: dict) -> None:
@@ -37,15 +38,16 @@ class Postponement:
         elif self.passing:
             gc.unfreeze()
         elif info["generation"] == 2:
-            self.living, self.added = _containers(), 0
+            self.living, self.added = _containers(), 0.0
 
     def _begin(self, generation: int) -> None:
         new, middle, old = gc.get_threshold()
-        self.added += new
         if generation == 1 and 2 * len(gc.get_objects(1)) > new * middle:
             self.left = middle * old
-        may = generation == 2 or self.left > 0
-        self.passing = may and self.added < 3 * max(self.living, _FEW) and _in_vain(generation)
+        may = (generation == 2 or self.left > 0) and _by_itself(generation)
+        others = _others() if may else 1.0
+        self.added += others * new
+        self.passing = others < 0.5 and self.added < 3 * max(self.living, _FEW)
         self.left = self.left - 1 if self.passing else 0
         if self.passing:
             gc.freeze()
@@ -66,17 +68,17 @@ def _frozen() -> bool:
     return gc.get_freeze_count() > _IMMORTAL
 
 
-def _in_vain(generation: int) -> bool:
-    """Whether the collector runs because of new objects, not because the program asked, and they are mostly nodes."""
+def _by_itself(generation: int) -> bool:
+    """Whether the collector runs because of new objects, not because the program asked, and nothing is frozen."""
     counts, least = gc.get_count(), gc.get_threshold()
     automatic = 0 < least[0] < counts[0] <= least[0] + _SINCE and counts[generation] > least[generation]
-    return automatic and gc.isenabled() and not _frozen() and _mostly_nodes()
+    return automatic and gc.isenabled() and not _frozen()
 
 
-def _mostly_nodes() -> bool:
-    """Whether most of the youngest objects are nodes, by one in eight of them."""
+def _others() -> float:
+    """The share of the youngest objects that are no nodes, by one in eight of them."""
     some = gc.get_objects(0)[::8]
-    return 2 * sum(isinstance(thing, Node) for thing in some) > len(some)
+    return 1 - sum([type(thing) is Node for thing in some]) / max(1, len(some))
 
 
 put_off = Postponement()

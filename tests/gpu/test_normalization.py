@@ -97,7 +97,8 @@ def test_a_large_mean_costs_no_digits(cuda, cupy, rng):
     np.testing.assert_allclose(var.get(), x.astype("f8").var(1), rtol=1e-5)
     out, _, rstd = cuda.layer_norm(cupy.asarray(x), None, None, axes=1, eps=0.0)
     np.testing.assert_allclose(rstd.get(), 1 / x.astype("f8").std(1), rtol=1e-5)
-    np.testing.assert_allclose(out.get(), (x - x.astype("f8").mean(1)[:, None]) * rstd.get()[:, None], rtol=1e-4, atol=1e-4)
+    normal = (x - x.astype("f8").mean(1)[:, None]) * rstd.get()[:, None]
+    np.testing.assert_allclose(out.get(), normal, rtol=1e-4, atol=1e-4)
 
 
 def test_schedule_orders(cuda, cupy, rng, order):
