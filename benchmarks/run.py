@@ -1,7 +1,7 @@
 """chainrule beside PyTorch on the CPU: the same work, in alternating turns, as ratios.
 
     python benchmarks/run.py [GROUP|nodes|first|all] [--only TEXT] [--sides captured,pytorch,jax,autograd,chainer]
-                             [--starts 3] [--threads 2] [--json FILE] [--quick]
+                             [--starts 4] [--threads 2] [--json FILE] [--quick]
 
 Each side runs in a process of its own, so that the thread pools of one never disturb the other. It proves, then times:
 a side whose results are not those of chainrule is called wrong, and not timed. The others take turns; a turn times one
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose names hold this text")
     parser.add_argument("--sides", type=_sides, default=list(SIDES), help=f"the peers: {','.join(NAMES)}, or some")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--starts", type=int, default=3, help="processes per side, of which the best counts")
+    parser.add_argument("--starts", type=int, default=4, help="processes per side, of which the best counts")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--quick", action="store_true", help="tiny and short: shows that it works, measures nothing")
     options = parser.parse_args()
