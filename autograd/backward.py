@@ -14,6 +14,7 @@ from sys import getrefcount
 import numpy as np
 
 from ..kernels import for_array, for_device
+from .collector import put_off
 from .graph import ALONE, Node, leaf_hooks, node_hooks, recomputes, root, writes
 from .ops.convert import clone
 from .ops.shape import sum_to
@@ -41,6 +42,7 @@ def backward(output, gradient=None, retain_graph=None, create_graph=False, input
                 "use cr.autograd.grad for results"
             )
     gradients = _walk(outputs, seeds, wanted, _keep(retain_graph, create_graph), create_graph)
+    put_off.cyclic |= bool(create_graph)
     given = _memory_of(seeds)
     for leaf in [edge for edge in gradients if isinstance(edge, Tensor)]:
         if leaf.array.dtype.kind == "V":

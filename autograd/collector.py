@@ -23,13 +23,15 @@ class Postponement:
     """A callback of `gc` that lets a look pass if CPython begins it on its own and what is new is mostly nodes.
 
     For that all objects are frozen before the look and thawed after it: lists are joined, whatever their length. No
-    look passes once three times as many containers as lived at the last whole one have been added, nodes apart, which
-    are in no cycle. Looks at what is new pass for a while once most of what was made since the last look at the
-    middle-aged still lives. A program that has frozen objects of its own is left alone.
+    look passes once three times as many containers as lived at the last whole one have been added. Nodes do not count:
+    they are in no cycle, unless a leaf's gradient has a graph (`cyclic`). Looks at what is new pass for a while once
+    most of what was made since the last look at the middle-aged still lives. A program that has frozen objects of its
+    own is left alone.
     """
 
     def __init__(self):
         self.living, self.added = _containers(), 0.0  # at the last look at all that did not pass, and since then
+        self.cyclic = False  # whether a leaf's gradient has had a graph: leaf -> gradient -> node -> leaf
         self.passing, self.left = False, 0  # whether this look passes; how many at new objects may still
 
     def __call__(self, phase: str, info: dict) -> None:
@@ -46,7 +48,7 @@ class Postponement:
             self.left = middle * old
         may = (generation == 2 or self.left > 0) and _by_itself(generation)
         others = _others() if may else 1.0
-        self.added += others * new
+        self.added += new if self.cyclic else others * new
         self.passing = others < 0.5 and self.added < 3 * max(self.living, _FEW)
         self.left = self.left - 1 if self.passing else 0
         if self.passing:

@@ -107,6 +107,21 @@ def test_after_a_look_that_passed_nothing_is_frozen():
     assert run("y = graph(500_000); print(any(young), gc.get_freeze_count() > 1000)") == ["True", "False"]
 
 
+def test_gradients_with_graphs_make_cycles_of_nodes_which_are_found():
+    program = """
+        leaves, most = weakref.WeakSet(), 0
+        for _ in range(1_000):
+            x = y = cr.ones(1, requires_grad=True)
+            leaves.add(x)
+            for _ in range(300):
+                y = cr.sin(y)
+            y.backward(create_graph=True)  # leaf -> gradient -> node -> leaf
+            most = max(most, len(leaves))
+        print(most)
+    """
+    assert int(*run(program)) < 400  # some 700 if nodes did not count
+
+
 def test_it_can_be_taken_away():
     program = "gc.callbacks.remove(put_off); y = graph(500_000); print(any(looks + young), len(looks) > 0)"
     assert run(program) == ["False", "True"]
