@@ -42,7 +42,8 @@ def backward(output, gradient=None, retain_graph=None, create_graph=False, input
                 "use cr.autograd.grad for results"
             )
     gradients = _walk(outputs, seeds, wanted, _keep(retain_graph, create_graph), create_graph)
-    put_off.cyclic |= bool(create_graph)
+    if create_graph:
+        put_off.cyclic = True
     given = _memory_of(seeds)
     for leaf in [edge for edge in gradients if isinstance(edge, Tensor)]:
         if leaf.array.dtype.kind == "V":
